@@ -1,0 +1,45 @@
+# Every habit of the project. `make help` lists them; each does its own set-up.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+.DEFAULT_GOAL := help
+.PHONY: help demo test check mypy bench crash screenshots docs clean
+
+help: ## list the targets
+	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## run the examples: the console on live runs (headless for 30 s without a terminal)
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/flowdeck demo; else $(BIN)/flowdeck demo --headless --seconds 30; fi
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP) mypy ## lint, types, the import rule
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/unit
+
+# The repository root is the package: mypy sees it under its name through a link.
+mypy: $(STAMP)
+	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/flowdeck
+	cd build/mypy && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p flowdeck.store -p flowdeck.engine -p flowdeck.tui -p flowdeck.cli -m flowdeck -m flowdeck.executors
+
+bench: $(STAMP) ## measure the budgets of docs/design.md, side by side with their floors
+	$(BIN)/python -m benchmarks
+
+crash: $(STAMP) ## the long fault sweep: real kills at random points
+	FLOWDECK_CRASH_ROUNDS=200 $(BIN)/python -m pytest -q tests/crash
+
+screenshots: $(STAMP) ## make screenshots/ from the real console on real runs
+	$(BIN)/python screenshots/make.py
+
+docs: $(STAMP) ## regenerate docs/state-machine.md and the key table in README.md
+	$(BIN)/python docs/generate.py
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,1 @@
+"""Flowdeck: durable Python workflows on one machine, shown in the terminal."""

@@ -1,0 +1,98 @@
+"""The engine's branch of the error tree.
+
+FlowdeckError
+├── NotAllowed                 not possible in this state, or not permitted            (exit code 4)
+├── NotFound                   no such run, flow, task or schedule                     (exit code 3)
+├── UsageError                 the caller's words are off                              (exit code 2)
+│   ├── ParameterError         wrong, missing or unknown flow parameters
+│   ├── ScheduleError          a schedule that cannot be read or never fires
+│   ├── FlowFileError          a flow file that cannot be imported, or holds no such flow
+│   ├── MappingLengthMismatch  mapped arguments of different lengths
+│   └── MappingMissingIterable nothing to map over
+├── MissingContextError        called outside a run
+├── RunFailed                  a run or task whose result was asked for has no result
+│   ├── RunCrashed
+│   ├── UpstreamFailed         a task that could not start: what it needs failed
+│   └── RunTimedOut
+└── ResultUnreadable           a journalled result that does not decode
+Cancelled (BaseException)      raised inside user code when its run is cancelled
+"""
+
+from __future__ import annotations
+
+from ..store.errors import FlowdeckError, StaleState, StoreError
+
+__all__ = [
+    "Cancelled", "FlowFileError", "FlowdeckError", "MappingLengthMismatch", "MappingMissingIterable",
+    "MissingContextError", "NotAllowed", "NotFound", "ParameterError", "ResultUnreadable", "RunCrashed", "RunFailed",
+    "RunTimedOut", "ScheduleError", "StaleState", "StoreError", "UpstreamFailed", "UsageError",
+]
+
+
+class NotAllowed(FlowdeckError):
+    """The request is not possible in the state the thing is in."""
+
+    exit_code = 4
+
+
+class NotFound(FlowdeckError):
+    """No such run, flow, task or schedule."""
+
+    exit_code = 3
+
+
+class UsageError(FlowdeckError):
+    """The caller's words are off."""
+
+    exit_code = 2
+
+
+class ParameterError(UsageError, ValueError):
+    """Wrong, missing or unknown flow parameters."""
+
+
+class ScheduleError(UsageError, ValueError):
+    """A schedule that cannot be read or never fires."""
+
+
+class FlowFileError(UsageError):
+    """A flow file that cannot be imported, or that holds no such flow."""
+
+
+class MappingLengthMismatch(UsageError):
+    """Mapped arguments of different lengths."""
+
+
+class MappingMissingIterable(UsageError):
+    """``map`` was called without anything to map over."""
+
+
+class MissingContextError(FlowdeckError, RuntimeError):
+    """Something that belongs to a run was asked for outside one."""
+
+
+class RunFailed(FlowdeckError):
+    """The result of a run or task that did not complete was asked for."""
+
+
+class RunCrashed(RunFailed):
+    """The run or task ended by a signal, lack of memory or a reboot."""
+
+
+class UpstreamFailed(RunFailed):
+    """A task could not start because something it needs did not complete."""
+
+
+class RunTimedOut(RunFailed, TimeoutError):
+    """A flow or task ran longer than its ``timeout_seconds``."""
+
+
+class ResultUnreadable(FlowdeckError):
+    """A journalled result does not decode; the task runs again."""
+
+
+class Cancelled(BaseException):
+    """Raised inside user code when its run is cancelled, so that ``finally`` blocks and hooks run.
+
+    Like ``KeyboardInterrupt`` it is no ``Exception``: ``except Exception`` does not swallow it.
+    """

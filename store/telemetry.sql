@@ -1,0 +1,27 @@
+-- telemetry.db: logs and metrics, apart from state so that a flood of lines never delays a state.
+CREATE TABLE log (
+  root_id INTEGER NOT NULL,
+  line INTEGER NOT NULL,
+  run_id INTEGER NOT NULL,
+  task_seq INTEGER,
+  attempt INTEGER NOT NULL,
+  at_us INTEGER NOT NULL,
+  level INTEGER NOT NULL,
+  logger TEXT NOT NULL,
+  stream TEXT NOT NULL CHECK (stream IN ('log', 'stdout', 'stderr')),
+  message TEXT NOT NULL,
+  PRIMARY KEY (root_id, line)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE metric (
+  id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  run_id INTEGER NOT NULL,
+  task_seq INTEGER,
+  at_us INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  value REAL NOT NULL
+) STRICT;
+CREATE INDEX metric_by_run ON metric (run_id, id);
+CREATE TABLE spool (
+  name TEXT NOT NULL PRIMARY KEY,
+  offset_bytes INTEGER NOT NULL
+) STRICT;
