@@ -1,0 +1,145 @@
+"""Write what the documentation takes from the code: docs/state-machine.md and the key table in README.md.
+
+``make docs`` runs it; ``python docs/generate.py --check`` changes nothing and exits with 1 when something is stale
+(tests/test_architecture.py holds the same). Nothing here states a rule: rules stand in ``engine/machine.py``, words
+about the states in ``store/states.py``, keys in ``tui/actions.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from flowdeck.engine.machine import RUN_TABLE, TASK_TABLE, Target
+from flowdeck.store.states import NAMES, STATE_TYPES, TERMINAL_TYPES
+
+ROOT = Path(__file__).resolve().parent.parent
+KEYS_BEGIN, KEYS_END = "<!-- keys -->", "<!-- /keys -->"
+
+PAGE_HEAD = """\
+# The state machine
+
+Made by `make docs` from `engine/machine.py` and `store/states.py`: change those, not this page.
+
+A state has a **type**, which programs test, and a **name**, which people read. *State is what is; intent is what was
+asked*: a request to pause, freeze or cancel is no state. A pair that is not in the tables below is refused with
+`NotAllowed` (exit code 4); nothing is allowed by default. The store applies each change as a compare-and-set
+together with its event, in one transaction.
+"""
+
+
+def state_machine_page() -> str:
+    """The whole of docs/state-machine.md."""
+    parts = [
+        PAGE_HEAD,
+        "## States\n",
+        _states_table(),
+        "## Flow runs\n",
+        _figure(RUN_TABLE, "SCHEDULED"),
+        _transitions_table(RUN_TABLE),
+        "## Task runs\n",
+        "`run again` is the run's next attempt reaching the call anew. A task run named NotReady has ended although\n"
+        "its type is PENDING.\n",
+        _figure(TASK_TABLE, "PENDING"),
+        _transitions_table(TASK_TABLE),
+    ]
+    return "\n".join(parts)
+
+
+def readme_with_keys(readme: str) -> str:
+    """The README with the table between its key markers made anew from the console's action registry."""
+    before, begin, rest = readme.partition(KEYS_BEGIN)
+    _, end, after = rest.partition(KEYS_END)
+    if not begin or not end:
+        raise SystemExit(f"README.md has no {KEYS_BEGIN} … {KEYS_END} to write the keys between")
+    return f"{before}{KEYS_BEGIN}\n{key_table()}{KEYS_END}{after}"
+
+
+def key_table() -> str:
+    """The console's keys as a Markdown table."""
+    from flowdeck.tui.actions import ACTIONS  # loads no Textual, but only this function needs it
+
+    rows = ((f"`{action.key}`", action.label) for action in ACTIONS)
+    return _markdown_table(("key", "does"), rows)
+
+
+def _states_table() -> str:
+    told = _words_about_states()
+    rows = (
+        (f"`{kind}`", ", ".join(NAMES[kind]), "yes" if kind in TERMINAL_TYPES else "", told[kind])
+        for kind in STATE_TYPES
+    )
+    return _markdown_table(("type", "names", "final", "what it means"), rows)
+
+
+def _words_about_states() -> dict[str, str]:
+    """The text under each constant of store/states.py, by the constant's name."""
+    body = ast.parse((ROOT / "store" / "states.py").read_text(encoding="utf-8")).body
+    told: dict[str, str] = {}
+    for statement, following in zip(body, body[1:], strict=False):
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            continue
+        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+            told[statement.target.id] = " ".join(str(following.value.value).split())
+    return told
+
+
+def _figure(table: dict[str, dict[str, Target]], start: str) -> str:
+    """A mermaid figure of the types; events that lead the same way share an arrow."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for state_type, row in table.items():
+        for event, target in row.items():
+            arrows.setdefault((state_type, target.state_type), []).append(_spoken(event))
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {start}"]
+    lines += [f"    {source} --> {target}: {', '.join(events)}" for (source, target), events in arrows.items()]
+    lines += [f"    {kind} --> [*]" for kind in table if kind in TERMINAL_TYPES]
+    return "\n".join([*lines, "```", ""])
+
+
+def _transitions_table(table: dict[str, dict[str, Target]]) -> str:
+    rows = (
+        (f"`{state_type}`", _spoken(event), f"`{target.state_type}` {target.state_name}")
+        for state_type, row in table.items()
+        for event, target in row.items()
+    )
+    return _markdown_table(("in", "event", "goes to"), rows)
+
+
+def _spoken(event: str) -> str:
+    return event.replace("_", " ")
+
+
+def _markdown_table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [heads, tuple("---" for _ in heads), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
+
+
+def wanted_files() -> dict[Path, str]:
+    """Each generated file and what it should hold now."""
+    readme = ROOT / "README.md"
+    return {
+        ROOT / "docs" / "state-machine.md": state_machine_page(),
+        readme: readme_with_keys(readme.read_text(encoding="utf-8")),
+    }
+
+
+def main() -> int:
+    """Write what is stale, or with ``--check`` only say so."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 when a file is stale")
+    only_check = parser.parse_args().check
+    stale = [
+        path for path, text in wanted_files().items() if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    for path in stale:
+        sys.stderr.write(f"{path.relative_to(ROOT)} {'is stale: run make docs' if only_check else 'written'}\n")
+        if not only_check:
+            path.write_text(wanted_files()[path], encoding="utf-8")
+    return 1 if stale and only_check else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
