@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import itertools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -79,7 +80,7 @@ def _words_about_states() -> dict[str, str]:
     """The text under each constant of store/states.py, by the constant's name."""
     body = ast.parse((ROOT / "store" / "states.py").read_text(encoding="utf-8")).body
     told: dict[str, str] = {}
-    for statement, following in zip(body, body[1:], strict=False):
+    for statement, following in itertools.pairwise(body):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
         if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
