@@ -1,0 +1,304 @@
+"""The house rules of docs/design.md, section 1, checked by reading the source and by importing in fresh processes."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("store", "engine", "tui", "cli")
+
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "flowdeck.store": ("flowdeck.store",),
+    "flowdeck.engine": ("flowdeck.engine", "flowdeck.store"),
+    "flowdeck.tui": ("flowdeck.tui", "flowdeck.store", "flowdeck.engine.control"),
+    "flowdeck.cli": ("flowdeck",),
+    "flowdeck.executors": ("flowdeck.engine.runners", "flowdeck.engine.classic"),
+    "flowdeck.__main__": ("flowdeck.cli.main",),
+}
+"""Who may import what of ours; a name stands for itself and everything below it."""
+
+PURE = (
+    "engine/machine.py", "engine/retries.py", "engine/schedules.py",
+    "tui/graph.py", "tui/tree.py", "tui/filter.py", "tui/sanitize.py",
+)  # fmt: skip
+IMPURE = {
+    "asyncio", "concurrent", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib", "select", "selectors",
+    "shutil", "signal", "socket", "sqlite3", "subprocess", "tempfile", "textual", "threading", "time",
+}  # fmt: skip
+CLOCK_CALLS = {"now", "today", "utcnow", "monotonic", "perf_counter", "time_ns", "getenv", "open", "print", "input"}
+
+HEAVY: dict[str, tuple[str, ...]] = {
+    "sqlalchemy": ("store/models.py", "store/migrate.py", "store/migrations/"),
+    "sqlmodel": ("store/models.py", "store/migrate.py", "store/migrations/"),
+    "alembic": ("store/migrate.py", "store/migrations/"),
+    "textual": ("tui/", "cli/web.py"),
+    "rich": ("tui/",),
+    "pydantic": ("engine/parameters.py", "engine/codec.py", "engine/fingerprint.py"),
+    "croniter": ("engine/schedules.py",),
+    "tenacity": ("engine/retries.py",),
+    "watchfiles": ("engine/watchers.py",),
+    "cloudpickle": ("engine/codec.py",),
+    "pickle": ("engine/codec.py",),
+}
+"""Each library with a price, and who may pay it: the modules that exist to adapt it."""
+
+BROAD_EXCEPTS: dict[str, str] = {
+    "engine/states.py": "the user's __str__",
+}
+"""The borders where any exception is expected, and whose it is. Everywhere else the exceptions are named."""
+
+NO_NAMES = {"utils", "util", "helpers", "helper", "manager", "managers", "base", "common", "misc", "core", "stuff"}
+
+
+class Import(NamedTuple):
+    """One imported module, as an absolute name."""
+
+    name: str
+    line: int
+    relative: bool
+    lazy: bool
+    """Inside a function: paid at the first call, not at import."""
+    typing_only: bool
+
+
+class Module(NamedTuple):
+    """One source file of the package."""
+
+    path: str
+    """Relative to the repository."""
+    name: str
+    tree: ast.Module
+
+    @property
+    def is_package(self) -> bool:
+        return self.path.endswith("__init__.py")
+
+
+@functools.cache
+def modules() -> dict[str, Module]:
+    """Every source file of the package, the tests, documents and benchmarks left out, by module name."""
+    paths = [ROOT / "__init__.py", ROOT / "__main__.py", ROOT / "executors.py"]
+    paths += [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    found = {}
+    for path in sorted(path for path in paths if path.exists()):
+        relative = path.relative_to(ROOT)
+        parts = relative.with_suffix("").parts
+        name = ".".join(("flowdeck", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+        found[name] = Module(relative.as_posix(), name, ast.parse(path.read_text(encoding="utf-8"), str(path)))
+    return found
+
+
+def imports_of(module: Module) -> list[Import]:
+    """What a module imports anywhere in it, relative imports resolved, ``from package import module`` followed."""
+    return list(_imports(module, module.tree, lazy=False, typing_only=False))
+
+
+def _imports(module: Module, node: ast.AST, *, lazy: bool, typing_only: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(alias.name, child.lineno, False, lazy, typing_only)
+        elif isinstance(child, ast.ImportFrom):
+            source = _absolute(module, child)
+            for alias in child.names:
+                below = f"{source}.{alias.name}"
+                yield Import(below if below in modules() else source, child.lineno, child.level > 0, lazy, typing_only)
+        else:
+            guarded = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from _imports(module, child, lazy=lazy or inside, typing_only=typing_only or guarded)
+
+
+def _absolute(module: Module, node: ast.ImportFrom) -> str:
+    if node.level == 0:
+        return node.module or ""
+    package = module.name.split(".")
+    package = package[: len(package) - node.level + (1 if module.is_package else 0)]
+    return ".".join([*package, *(node.module.split(".") if node.module else [])])
+
+
+def is_within(name: str, tops: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of ``tops`` or below one."""
+    return any(name == top or name.startswith(top + ".") for top in tops)
+
+
+def place(module: Module, line: int) -> str:
+    """``file:line`` for a failure's text."""
+    return f"{module.path}:{line}"
+
+
+def test_the_import_rule() -> None:
+    """store imports no sibling, engine only store, tui only store and engine.control, cli all; nobody imports cli."""
+    wrong = []
+    for module in modules().values():
+        folder = next((top for top in MAY_IMPORT if is_within(module.name, (top,))), None)
+        allowed = MAY_IMPORT.get(folder or "", ("flowdeck.engine", "flowdeck.store", "flowdeck"))
+        for one in imports_of(module):
+            if is_within(one.name, ("flowdeck",)) and not is_within(one.name, allowed):
+                wrong.append(f"{place(module, one.line)} imports {one.name}")
+    assert wrong == []
+
+
+def test_our_modules_import_each_other_relatively() -> None:
+    """The repository root is the package: only relative imports can be followed by editors and type checkers there."""
+    absolute = [
+        f"{place(module, one.line)} imports {one.name}"
+        for module in modules().values()
+        for one in imports_of(module)
+        if is_within(one.name, ("flowdeck",)) and not one.relative
+    ]
+    assert absolute == []
+
+
+@pytest.mark.parametrize("path", PURE)
+def test_the_pure_modules_are_pure(path: str) -> None:
+    """No I/O, no clock, no threads, neither in the module itself nor in anything of ours that it loads."""
+    start = next((module for module in modules().values() if module.path == path), None)
+    if start is None:
+        pytest.skip(f"{path} is not there yet")
+    for module in loaded_with(start):
+        touched = [
+            f"{place(module, one.line)} imports {one.name}"
+            for one in imports_of(module)
+            if one.name.split(".")[0] in IMPURE and not one.typing_only
+        ]
+        assert touched == []
+    calls = [node for node in ast.walk(start.tree) if isinstance(node, ast.Call)]
+    names = [(node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", ""), node.lineno)
+             for node in calls]  # fmt: skip
+    assert [f"{place(start, line)} calls {name}" for name, line in names if name in CLOCK_CALLS] == []
+
+
+def loaded_with(start: Module) -> list[Module]:
+    """The modules of ours that importing ``start`` loads, itself included; packages' __init__ count as well."""
+    seen: dict[str, Module] = {}
+    waiting = [start]
+    while waiting:
+        module = waiting.pop()
+        if module.name in seen:
+            continue
+        seen[module.name] = module
+        names = [one.name for one in imports_of(module) if not one.typing_only and not one.lazy]
+        waiting += [modules()[name] for name in names if name in modules()]
+    return list(seen.values())
+
+
+def test_heavy_libraries_stay_in_their_modules() -> None:
+    """What costs start-up time or is dangerous (unpickling) is imported only where it is adapted."""
+    wrong = []
+    for module in modules().values():
+        for one in imports_of(module):
+            home = HEAVY.get(one.name.split(".")[0])
+            if home is not None and not one.typing_only and not module.path.startswith(home):
+                wrong.append(f"{place(module, one.line)} imports {one.name}")
+    assert wrong == []
+
+
+def test_the_console_reads_through_the_store_only() -> None:
+    """No SQL and no processes in the console: it reads by store.reader and store.changes and asks engine.control."""
+    forbidden = {"sqlite3", "subprocess", "multiprocessing"}
+    wrong = [
+        f"{place(module, one.line)} imports {one.name}"
+        for module in modules().values()
+        for one in imports_of(module)
+        if module.name.startswith("flowdeck.tui") and one.name.split(".")[0] in forbidden
+    ]
+    assert wrong == []
+
+
+def test_modules_are_named_for_what_they_hold() -> None:
+    """No utils, helpers, manager or base: such a name says nothing and collects everything."""
+    assert [module.path for module in modules().values() if NO_NAMES & set(module.name.split("."))] == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    """Each module begins with a docstring."""
+    assert [module.path for module in modules().values() if not ast.get_docstring(module.tree)] == []
+
+
+def test_broad_excepts_stand_at_borders_only() -> None:
+    """``except Exception`` is for code that is not ours; where it stands is listed, and it never just passes."""
+    unlisted, swallowed, used = [], [], set()
+    for module in modules().values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ExceptHandler) and _is_broad(node):
+                used.add(module.path)
+                if module.path not in BROAD_EXCEPTS:
+                    unlisted.append(place(module, node.lineno))
+                if all(isinstance(statement, ast.Pass) for statement in node.body):
+                    swallowed.append(place(module, node.lineno))
+    assert unlisted == []
+    assert swallowed == []
+    assert set(BROAD_EXCEPTS) - used == set(), "listed, but has no broad except any more"
+
+
+def _is_broad(handler: ast.ExceptHandler) -> bool:
+    """Catches anything and does not hand it on; clean-up that raises again is no border."""
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    broad = any(kind is None or getattr(kind, "id", "") in {"Exception", "BaseException"} for kind in kinds)
+    last = handler.body[-1]
+    return broad and not (isinstance(last, ast.Raise) and last.exc is None)
+
+
+def test_every_package_is_shipped() -> None:
+    """Each folder of ours with an __init__.py is named in pyproject.toml, so that a wheel holds all of it."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        listed = set(tomllib.load(file)["tool"]["setuptools"]["packages"])
+    tops = [ROOT / name for name in (*PACKAGES, "examples")]
+    folders = [init.parent for top in tops for init in top.rglob("__init__.py")]
+    assert listed == {"flowdeck", *(".".join(("flowdeck", *path.relative_to(ROOT).parts)) for path in folders)}
+
+
+def test_the_examples_are_written_as_users_write() -> None:
+    """An example imports the public names only: ``flowdeck`` and ``flowdeck.executors``, absolutely."""
+    for path in (ROOT / "examples").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path.name}:{node.lineno}"
+                if (node.module or "").split(".")[0] == "flowdeck":
+                    assert node.module in {"flowdeck", "flowdeck.executors"}, f"{path.name}:{node.lineno}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("from flowdeck import flow, task", {*HEAVY, "asyncio", "sqlite3", "logging", "multiprocessing"} - {"pickle"}),
+        ("import flowdeck.cli.main", {*HEAVY, "asyncio"} - {"pickle"}),
+        ("import flowdeck.store.reader", {*HEAVY, "asyncio", "flowdeck.engine"} - {"pickle"}),
+        ("import flowdeck.engine.control", {*HEAVY, "asyncio", "flowdeck.engine.flows"} - {"pickle"}),
+    ],
+)
+def test_light_imports_stay_light(statement: str, unwanted: set[str]) -> None:
+    """What must start fast loads nothing heavy, as seen in a fresh interpreter after the fact."""
+    program = f"import json, sys\n{statement}\njson.dump(sorted(sys.modules), sys.stdout)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert unwanted & set(json.loads(done.stdout)) == set()
+
+
+def generator() -> ModuleType:
+    """docs/generate.py, which is a script beside the documents and no part of the package."""
+    spec = importlib.util.spec_from_file_location("flowdeck_docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_generated_documents_are_up_to_date() -> None:
+    """docs/state-machine.md and the README's key table say what the code says; ``make docs`` writes them."""
+    stale = [path.name for path, text in generator().wanted_files().items() if path.read_text("utf-8") != text]
+    assert stale == []
