@@ -1,8 +1,8 @@
-"""Write what the documentation takes from the code: docs/state-machine.md and the key table in README.md.
+"""Write what the documentation takes from the code: docs/state-machine.md and two tables in README.md.
 
 ``make docs`` runs it; ``python docs/generate.py --check`` changes nothing and exits with 1 when something is stale
 (tests/test_architecture.py holds the same). Nothing here states a rule: rules stand in ``engine/machine.py``, words
-about the states in ``store/states.py``, keys in ``tui/actions.py``.
+about the states in ``store/states.py``, commands in ``cli/main.py``, keys in ``tui/actions.py``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from flowdeck.cli.main import COMMANDS
 from flowdeck.engine.machine import RUN_TABLE, TASK_TABLE, Target
 from flowdeck.store.states import NAMES, STATE_TYPES, TERMINAL_TYPES
+from flowdeck.tui.actions import ACTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
-KEYS_BEGIN, KEYS_END = "<!-- keys -->", "<!-- /keys -->"
-
 PAGE_HEAD = """\
 # The state machine
 
@@ -50,21 +50,29 @@ def state_machine_page() -> str:
     return "\n".join(parts)
 
 
-def readme_with_keys(readme: str) -> str:
-    """The README with the table between its key markers made anew from the console's action registry."""
-    before, begin, rest = readme.partition(KEYS_BEGIN)
-    _, end, after = rest.partition(KEYS_END)
-    if not begin or not end:
-        raise SystemExit(f"README.md has no {KEYS_BEGIN} … {KEYS_END} to write the keys between")
-    return f"{before}{KEYS_BEGIN}\n{key_table()}{KEYS_END}{after}"
+def readme_with_tables(readme: str) -> str:
+    """The README with the tables of commands and keys made anew between their markers."""
+    return _between(_between(readme, "commands", command_table()), "keys", key_table())
+
+
+def command_table() -> str:
+    """The commands as a Markdown table, in the order ``flowdeck --help`` has."""
+    rows = ((f"`{f'{command.name} {command.usage}'.strip()}`", command.summary) for command in COMMANDS.values())
+    return _markdown_table(("`flowdeck …`", "does"), rows)
 
 
 def key_table() -> str:
     """The console's keys as a Markdown table."""
-    from flowdeck.tui.actions import ACTIONS  # loads no Textual, but only this function needs it
-
     rows = ((f"`{action.key}`", action.label) for action in ACTIONS)
     return _markdown_table(("key", "does"), rows)
+
+
+def _between(text: str, marker: str, table: str) -> str:
+    before, begin, rest = text.partition(f"<!-- {marker} -->\n")
+    _, end, after = rest.partition(f"<!-- /{marker} -->")
+    if not begin or not end:
+        raise SystemExit(f"README.md has no <!-- {marker} --> … <!-- /{marker} --> to write between")
+    return f"{before}{begin}{table}{end}{after}"
 
 
 def _states_table() -> str:
@@ -123,7 +131,7 @@ def wanted_files() -> dict[Path, str]:
     readme = ROOT / "README.md"
     return {
         ROOT / "docs" / "state-machine.md": state_machine_page(),
-        readme: readme_with_keys(readme.read_text(encoding="utf-8")),
+        readme: readme_with_tables(readme.read_text(encoding="utf-8")),
     }
 
 
