@@ -54,6 +54,16 @@ class RunRow(NamedTuple):
     result_preview: str | None
 
 
+class FlowRow(NamedTuple):
+    """A flow that has been run or deployed."""
+
+    name: str
+    description: str | None
+    created_at_us: int
+    last_run_id: int | None
+    """Its newest run; None when it never ran."""
+
+
 class TaskRow(NamedTuple):
     """One task run, or a subflow's place in its parent (``kind == "subflow"``)."""
 
@@ -137,6 +147,16 @@ class LogRow(NamedTuple):
     stream: str
     """``log``, ``stdout`` or ``stderr``."""
     message: str
+
+
+class LogMatches(NamedTuple):
+    """One page of a search through log lines."""
+
+    rows: list[LogRow]
+    next_line: int
+    """Where to go on searching."""
+    done: bool
+    """Whether the search has seen every line stored when it ran."""
 
 
 class MetricRow(NamedTuple):

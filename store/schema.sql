@@ -74,8 +74,8 @@ CREATE TABLE flow_run (
 CREATE INDEX flow_run_by_flow ON flow_run (flow_name, id);
 CREATE INDEX flow_run_by_parent ON flow_run (parent_run_id, parent_seq) WHERE parent_run_id IS NOT NULL;
 CREATE INDEX flow_run_by_root ON flow_run (root_id) WHERE root_id IS NOT NULL;
-CREATE INDEX flow_run_live ON flow_run (state_type, wake_at_us)
-  WHERE state_type IN ('SCHEDULED', 'PENDING', 'RUNNING', 'PAUSED', 'CANCELLING');
+CREATE INDEX flow_run_by_state ON flow_run (state_type, id);
+CREATE INDEX flow_run_live ON flow_run (state_type, wake_at_us) WHERE ended_at_us IS NULL;
 CREATE TABLE task_run (
   run_id INTEGER NOT NULL REFERENCES flow_run (id) ON DELETE CASCADE,
   seq INTEGER NOT NULL CHECK (seq >= 1),

@@ -1,0 +1,30 @@
+"""The ``artifact`` table: what runs make for people to read."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from .rows import ArtifactRow
+
+ARTIFACT_COLUMNS: Final = ", ".join(ArtifactRow._fields)
+INSERT: Final = (
+    "INSERT INTO artifact (run_id, task_seq, key, kind, description, data, created_at_us) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+SELECT_OF_RUN: Final = f"SELECT {ARTIFACT_COLUMNS} FROM artifact WHERE run_id = ? ORDER BY id"
+SELECT_OF_KEY: Final = f"SELECT {ARTIFACT_COLUMNS} FROM artifact WHERE key = ? ORDER BY id DESC LIMIT ?"
+
+
+def insert(connection: sqlite3.Connection, row: ArtifactRow) -> int:
+    """Store an artifact (``row.id`` is not looked at) and return its id."""
+    return connection.execute(INSERT, row[1:]).lastrowid or 0
+
+
+def of_run(connection: sqlite3.Connection, run_id: int) -> list[ArtifactRow]:
+    """The artifacts of a run, oldest first."""
+    return [ArtifactRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))]
+
+
+def of_key(connection: sqlite3.Connection, key: str, limit: int = 100) -> list[ArtifactRow]:
+    """The versions of an artifact over all runs, newest first."""
+    return [ArtifactRow._make(row) for row in connection.execute(SELECT_OF_KEY, (key, limit))]

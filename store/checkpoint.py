@@ -1,0 +1,65 @@
+"""Moving the write-ahead log into the database without the WAL-reset bug.
+
+SQLite 3.7.0 to 3.51.2 can corrupt a database when one connection checkpoints while another commits and restarts the
+log. On an affected library every connection sets ``wal_autocheckpoint=0``, and a checkpoint runs only here: on a second
+connection while the first one holds the write lock, so that nobody can commit meanwhile. ``wal_checkpoint(FULL)`` or
+``(TRUNCATE)`` would not do: when it cannot get the write lock it silently becomes passive.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import NamedTuple
+
+FIXED_IN: tuple[tuple[int, int, int], ...] = ((3, 44, 6), (3, 50, 7))
+"""Maintenance lines that got the fix; every release from 3.51.3 on has it."""
+
+
+def wal_reset_bug(sqlite_version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite library can corrupt a database when a checkpoint and a commit meet."""
+    if sqlite_version < (3, 7, 0) or sqlite_version >= (3, 51, 3):
+        return False
+    return not any(sqlite_version[:2] == fixed[:2] and sqlite_version >= fixed for fixed in FIXED_IN)
+
+
+AFFECTED: bool = wal_reset_bug(sqlite3.sqlite_version_info[:3])
+"""Whether the library this process runs on is affected."""
+
+
+class CheckpointResult(NamedTuple):
+    """What a checkpoint did."""
+
+    ran: bool
+    """False when the write lock could not be had at once."""
+    log_pages: int
+    moved_pages: int
+    """Fewer than ``log_pages`` when a reader still looks at an older state."""
+
+
+def checkpoint(writer: sqlite3.Connection, second: sqlite3.Connection) -> CheckpointResult:
+    """Move what the log holds into the database, with commits of all processes shut out while it runs.
+
+    ``writer`` must not be in a transaction; ``second`` is another connection to the same file. An error of SQLite's
+    passes through, with the write lock given back.
+    """
+    try:
+        writer.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            return CheckpointResult(False, 0, 0)
+        raise
+    try:
+        busy, log_pages, moved_pages = second.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    finally:
+        if writer.in_transaction:
+            writer.execute("ROLLBACK")
+    return CheckpointResult(not busy, log_pages, moved_pages)
+
+
+def wal_size(database_path: str) -> int:
+    """Bytes in the database's write-ahead log; 0 when there is none."""
+    try:
+        return os.stat(database_path + "-wal").st_size
+    except FileNotFoundError:
+        return 0

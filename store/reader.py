@@ -1,0 +1,248 @@
+"""Reading the store: one object, two read-only connections kept open, no transaction across calls.
+
+Every method is one short read that returns rows of ``rows``. Use a Reader from one thread at a time (it may be handed
+from thread to thread). Nothing here can change the store. A missing store raises ``StoreMissing``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Final
+
+from . import artifacts, deployments, edges, events, leases, logs, metrics, results, runs, schedules, tasks
+from .connection import SCHEMA_VERSION, check_version, connect, database_path, is_store_trouble, translate
+from .errors import StoreError
+from .logs import MAX_SCAN
+from .rows import (
+    ArtifactRow,
+    DeploymentRow,
+    EdgeRow,
+    EventRow,
+    FlowFileRow,
+    FlowRow,
+    LeaseRow,
+    LogMatches,
+    LogRow,
+    MetricRow,
+    ResultRow,
+    RunRow,
+    ScheduleRow,
+    TaskRow,
+)
+
+_TASK_INDEX: Final = re.compile(r"(.+)\[(\d+)\]")
+_LARGEST_ID: Final = 2**63 - 1
+
+
+class Reader:
+    """Read-only view of a store."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder: Path = Path(os.path.abspath(folder))
+        self._state: sqlite3.Connection = connect(self.folder, "state", readonly=True)
+        try:
+            self._telemetry: sqlite3.Connection = connect(self.folder, "telemetry", readonly=True)
+        except StoreError:
+            self._state.close()
+            raise
+        try:
+            for connection, database in ((self._state, "state"), (self._telemetry, "telemetry")):
+                path = database_path(self.folder, "state" if database == "state" else "telemetry")
+                if (version := check_version(connection, path)) < SCHEMA_VERSION:
+                    raise StoreError(
+                        f"{path} was made by an older Flowdeck (schema {version}, this one reads {SCHEMA_VERSION}). "
+                        "Migrate it: flowdeck doctor --migrate, or start any flow or daemon on it."
+                    )
+        except StoreError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close both connections."""
+        self._state.close()
+        self._telemetry.close()
+
+    # ------------------------------------------------------------------------------------------ runs
+
+    def runs(
+        self,
+        *,
+        flow: str | None = None,
+        states: Collection[str] | None = None,
+        limit: int = 200,
+        before_id: int | None = None,
+        search: str | None = None,
+        roots_only: bool = True,
+    ) -> list[RunRow]:
+        """Runs, newest first; ``states`` are state types, ``search`` looks in name, flow, cause, tags and number."""
+        return runs.listing(
+            self._state, flow=flow, states=states, limit=limit, before_id=before_id, search=search,
+            roots_only=roots_only,
+        )  # fmt: skip
+
+    def run(self, run_id: int) -> RunRow | None:
+        """One run, or None."""
+        return runs.get(self._state, run_id)
+
+    def live_runs(self) -> list[RunRow]:
+        """Every run that has not ended, subflows too, oldest first."""
+        return runs.live(self._state)
+
+    def children(self, run_id: int) -> list[RunRow]:
+        """The subflow runs a run made itself."""
+        return runs.children(self._state, run_id)
+
+    def run_counts(self) -> dict[str, int]:
+        """Runs per state type; types without runs are absent."""
+        return runs.counts(self._state)
+
+    def find(self, reference: str) -> RunRow | None:
+        """A run by what people call it: ``42``, ``#42``, its name (the newest that has it), ``@last``, ``@failed``."""
+        reference = reference.strip()
+        if reference == "@last":
+            return next(iter(self.runs(limit=1)), None)
+        if reference == "@failed":
+            return next(iter(self.runs(states=("FAILED", "CRASHED"), limit=1)), None)
+        number = reference.removeprefix("#")
+        if number.isdecimal():
+            return self.run(int(number)) if int(number) <= _LARGEST_ID else None
+        row = self._state.execute(runs.SELECT_NAMED, (reference,)).fetchone()
+        return RunRow._make(row) if row else None
+
+    # ------------------------------------------------------------------------------------------ tasks
+
+    def find_task(self, reference: str) -> TaskRow | None:
+        """A task run: ``42/7``, ``42/extract``, ``42/extract[3]``; the part before the stroke is as in ``find``."""
+        run_part, stroke, task_part = reference.strip().partition("/")
+        run = self.find(run_part) if stroke else None
+        if run is None or not task_part:
+            return None
+        if task_part.isdecimal():
+            return tasks.get(self._state, run.id, int(task_part)) if int(task_part) <= _LARGEST_ID else None
+        found = tasks.find(self._state, run.id, task_part)
+        if found is None and (parts := _TASK_INDEX.fullmatch(task_part)) and int(parts[2]) <= _LARGEST_ID:
+            found = tasks.find(self._state, run.id, parts[1], int(parts[2]))
+        return found
+
+    def tasks(self, run_id: int, after_seq: int = 0, limit: int | None = None) -> list[TaskRow]:
+        """The task runs of a run in their order."""
+        return tasks.of_run(self._state, run_id, after_seq, limit)
+
+    def tasks_changed(self, run_id: int, seqs: Iterable[int]) -> list[TaskRow]:
+        """The named task runs as they are now."""
+        return tasks.by_seq(self._state, run_id, seqs)
+
+    def task_counts(self, run_id: int) -> dict[tuple[str, str], int]:
+        """Task runs per ``(state_type, state_name)``."""
+        return tasks.counts(self._state, run_id)
+
+    def edges(self, run_id: int) -> list[EdgeRow]:
+        """What depends on what in a run."""
+        return edges.of_run(self._state, run_id)
+
+    def result(self, run_id: int, seq: int) -> ResultRow | None:
+        """The journalled result of a task run, or None; show its ``preview``, never decode its ``data``."""
+        return results.get(self._state, run_id, seq)
+
+    def artifacts(self, run_id: int) -> list[ArtifactRow]:
+        """What a run made for people to read."""
+        return artifacts.of_run(self._state, run_id)
+
+    # ------------------------------------------------------------------------------------------ events
+
+    def events(self, after_id: int = 0, limit: int = 1000, run_id: int | None = None) -> list[EventRow]:
+        """Events after one, oldest first; of one run and its tasks when ``run_id`` is given."""
+        if run_id is None:
+            return events.after(self._state, after_id, limit)
+        return events.of_run(self._state, run_id, after_id, limit)
+
+    def last_event_id(self) -> int:
+        """The id of the newest event; 0 when there is none."""
+        return events.last_id(self._state)
+
+    # ------------------------------------------------------------------------------------------ telemetry
+
+    def logs(self, root_id: int, from_line: int = 0, limit: int = 200) -> list[LogRow]:
+        """A page of a root run's lines."""
+        return logs.page(self._telemetry, root_id, from_line, limit)
+
+    def log_count(self, root_id: int) -> int:
+        """How many lines a root run has stored."""
+        return logs.count(self._telemetry, root_id)
+
+    def search_logs(
+        self,
+        root_id: int,
+        *,
+        min_level: int = 0,
+        run_id: int | None = None,
+        task_seq: int | None = None,
+        pattern: str | re.Pattern[str] | None = None,
+        from_line: int = 0,
+        limit: int = 1000,
+        scan: int = MAX_SCAN,
+    ) -> LogMatches:
+        """Lines that fit, at most ``limit``, looking at no more than ``scan`` lines; see ``logs.search``."""
+        return logs.search(
+            self._telemetry, root_id, min_level=min_level, run_id=run_id, task_seq=task_seq, pattern=pattern,
+            from_line=from_line, limit=limit, scan=scan,
+        )  # fmt: skip
+
+    def metrics(self, run_id: int, task_seq: int | None = None) -> list[MetricRow]:
+        """What a run, or one of its tasks, measured, oldest first."""
+        return metrics.of_run(self._telemetry, run_id, task_seq)
+
+    # ------------------------------------------------------------------------------------------ the rest
+
+    def flows(self) -> list[FlowRow]:
+        """Every flow ever run or deployed."""
+        return runs.flows(self._state)
+
+    def deployments(self) -> list[DeploymentRow]:
+        """Every deployment, by name."""
+        return deployments.all(self._state)
+
+    def schedules(self) -> list[ScheduleRow]:
+        """Every schedule, by deployment."""
+        return schedules.all(self._state)
+
+    def problems(self) -> list[FlowFileRow]:
+        """Flow files that could not be imported."""
+        return deployments.problems(self._state)
+
+    def leases(self) -> list[LeaseRow]:
+        """Every lease; whether its process lives is for ``leases.process_state`` to say."""
+        return leases.all(self._state)
+
+    def daemon(self) -> LeaseRow | None:
+        """The daemon's lease when its process lives, else None."""
+        lease = leases.get(self._state, leases.DAEMON)
+        return lease if lease is not None and leases.is_alive(lease) else None
+
+    def lease_of(self, run_id: int) -> LeaseRow | None:
+        """The lease on a run, or None when no process has it."""
+        return leases.of_run(self._state, run_id)
+
+    def data_version(self) -> tuple[int, int]:
+        """A pair that changes when another connection commits to state, or to telemetry; costs some 10 µs."""
+        return _data_version(self._state), _data_version(self._telemetry)
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    try:
+        return int(connection.execute("PRAGMA data_version").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        if is_store_trouble(error):
+            raise translate(error, "the store") from error
+        raise
+
