@@ -1,0 +1,226 @@
+"""``logs RUN``: what a run, its tasks and the programs they started wrote, in order; ``-f`` follows to the run's end.
+
+Lines that still wait in the run's spool file are stored first, so that what is shown is what was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from ..engine.errors import NotFound, UsageError
+from ..store.rows import LogRow, RunRow, TaskRow
+from ..store.states import is_terminal
+from ..tui.sanitize import clean_lines
+from .events import POLL_SECONDS
+from .formats import LEVELS, clock, level_name
+from .listings import count_argument
+from .opening import find_run_or_task, folder_of, record_dead_runs, require_reader
+from .output import Output, one_line
+from .shapes import log_shape, task_index
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+    from ..store.reader import Reader
+
+_PAGE: Final = 1000
+_LOOK_FOR_DEATH_SECONDS: Final = 0.5
+"""While following without a daemon: how often to see whether the run's process still lives."""
+_LEVEL_STYLES: Final = ((50, "bold red"), (40, "red"), (30, "yellow"), (20, ""), (0, "dim"))
+
+
+def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: ARG001 - the module has one command
+    """Define the arguments of ``logs``."""
+    parser.add_argument("run", metavar="RUN", help="42, #42, 42/7, 42/extract[3], a run's name, @last or @failed")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    parser.add_argument("--task", metavar="T", help="lines of this task only: 7, extract[3], or extract for all of it")
+    parser.add_argument("--level", metavar="L", help="this level and above: debug, info, warning, error, or a number")
+    parser.add_argument("--grep", metavar="RE", help="lines whose message matches this regular expression")
+    parser.add_argument("-n", "--tail", metavar="N", type=count_argument, help="only the last so many lines")
+    parser.set_defaults(handler=logs)
+
+
+def logs(args: argparse.Namespace, out: Output) -> int:
+    """Print the run's lines."""
+    pattern, min_level = _pattern(args.grep), _level(args.level)
+    reader = require_reader(args, f"run {args.run!r}")
+    run, task = find_run_or_task(reader, args.run)
+    lines = _Lines(reader, folder_of(args), run, _Selection(reader, run, task, args.task), pattern, min_level)
+    lines.store_spooled()
+    stored: Iterable[LogRow] = lines.fresh()
+    if args.tail is not None:
+        stored = deque(stored, maxlen=args.tail) if args.tail else deque(stored, maxlen=0)
+    if not args.follow:
+        if out.as_json:
+            out.json_array(map(log_shape, stored))
+        else:
+            _print(stored, lines, out)
+        return 0
+    _print(stored, lines, out)
+    _follow(lines, out)
+    return 0
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    if text is None:
+        return None
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise UsageError(f"--grep: {text!r} is no regular expression: {error}") from None
+
+
+def _level(text: str | None) -> int:
+    if text is None:
+        return 0
+    if text.isdecimal():
+        return int(text)
+    level = LEVELS.get(text.upper())
+    if level is None:
+        raise UsageError(f"--level: no level {text!r}; take debug, info, warning, error, critical or a number")
+    return level
+
+
+class _Selection:
+    """Which tasks' lines are wanted; a task may begin long after somebody asked for its lines."""
+
+    def __init__(self, reader: Reader, run: RunRow, task: TaskRow | None, named: str | None) -> None:
+        self._reader = reader
+        self._run = run
+        self.seq = None if task is None else task.seq
+        self._key: str | None = None
+        self._wanted: dict[int, bool] = {}
+        self.labels: dict[tuple[int, int], str] = {}
+        if named is None:
+            return
+        if named.isdecimal():
+            self.seq = int(named)
+        elif (found := reader.find_task(f"{run.id}/{named}")) is not None and "[" in named:
+            self.seq = found.seq
+        elif is_terminal(run.state_type) and found is None:
+            raise NotFound(f"run #{run.id} has no task {named!r}; `flowdeck show {run.id}` lists its tasks")
+        else:
+            self._key = named
+
+    def __call__(self, line: LogRow) -> bool:
+        """Whether the line is wanted; those of one seq are chosen by the store already."""
+        if self._key is None:
+            return True
+        if line.task_seq is None or line.run_id != self._run.id:
+            return False
+        if line.task_seq not in self._wanted:
+            for task in self._reader.tasks_changed(self._run.id, [line.task_seq]):
+                names = (task.key, task.name, f"{task.key}[{task_index(task)}]")
+                self._wanted[task.seq] = self._key in names
+        return self._wanted.get(line.task_seq, False)
+
+    @property
+    def narrows(self) -> bool:
+        """Whether only some tasks' lines are wanted."""
+        return self._key is not None or self.seq is not None
+
+    def label(self, line: LogRow) -> str:
+        """The task of a line for people; empty for the flow's own."""
+        if line.task_seq is None:
+            return ""
+        place = (line.run_id, line.task_seq)
+        if place not in self.labels:
+            for task in self._reader.tasks_changed(line.run_id, [line.task_seq]):
+                self.labels[place] = task.key if task.map_index is None else f"{task.key}[{task_index(task)}]"
+        return self.labels.get(place, f"{line.run_id}/{line.task_seq}")
+
+
+class _Lines:
+    """The lines somebody asked for, each handed out once."""
+
+    def __init__(
+        self, reader: Reader, folder: Path, run: RunRow, selection: _Selection, pattern: re.Pattern[str] | None,
+        min_level: int,
+    ) -> None:
+        self.reader = reader
+        self.folder = folder
+        self.run = run
+        self.root_id = run.root_id or run.id
+        self.selection = selection
+        self._pattern = pattern
+        self._min_level = min_level
+        self._next_line = 0
+        self._telemetry: sqlite3.Connection | None = None
+
+    def fresh(self) -> Iterator[LogRow]:
+        """Lines stored since the last call."""
+        # A subflow's lines stand among those of the run it lives in.
+        of_run = self.run.id if self.run.id != self.root_id or self.selection.narrows else None
+        while True:
+            found = self.reader.search_logs(
+                self.root_id, min_level=self._min_level, run_id=of_run, task_seq=self.selection.seq,
+                pattern=self._pattern, from_line=self._next_line, limit=_PAGE,
+            )
+            self._next_line = found.next_line
+            yield from filter(self.selection, found.rows)
+            if found.done:
+                return
+
+    def has_ended(self) -> bool:
+        """Whether the run ended and no process of it holds a lease any more."""
+        run = self.reader.run(self.run.id)
+        return run is None or (is_terminal(run.state_type) and self.reader.lease_of(self.root_id) is None)
+
+    def store_spooled(self) -> None:
+        """Move into the store what still waits in the run's spool, unless this user may only read."""
+        from ..store import spool
+        from ..store.connection import connect
+        from ..store.errors import StoreReadOnly
+
+        root = self.reader.run(self.root_id)
+        if root is None or not os.path.isdir(self.folder / "spool"):
+            return
+        try:
+            if self._telemetry is None:
+                self._telemetry = connect(self.folder, "telemetry")
+            spool.drain(self.folder, self._telemetry, self.root_id, root.attempt)
+        except StoreReadOnly:
+            return
+
+
+def _follow(lines: _Lines, out: Output) -> None:
+    from ..store.changes import ChangeFeed
+
+    with ChangeFeed(lines.folder) as feed:
+        looked = time.monotonic()
+        while True:
+            ended = lines.has_ended()
+            lines.store_spooled()
+            _print(lines.fresh(), lines, out)
+            if ended:
+                return
+            while not feed.poll():
+                time.sleep(POLL_SECONDS)
+                if time.monotonic() - looked > _LOOK_FOR_DEATH_SECONDS:
+                    looked = time.monotonic()
+                    record_dead_runs(lines.folder, lines.reader)
+                    break
+
+
+def _print(found: Iterable[LogRow], lines: _Lines, out: Output) -> None:
+    for line in found:
+        if out.as_json:
+            out.json_line(log_shape(line))
+        else:
+            out.line(_text(line, lines.selection, out))
+    out.flush()
+
+
+def _text(line: LogRow, selection: _Selection, out: Output) -> str:
+    label = one_line(selection.label(line))
+    style = next(style for floor, style in _LEVEL_STYLES if line.level >= floor)
+    message = "\n  ".join(clean_lines(line.message)) if out.terminal else line.message
+    return (f"{out.paint(clock(line.at_us), 'dim')} {out.paint(f'{level_name(line.level):<8}', style)}"
+            f"{out.paint(f'{label} ', 'cyan') if label else ''}{out.paint(message, style if line.level >= 40 else '')}")

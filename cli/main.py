@@ -1,0 +1,219 @@
+"""The entry point: reads the words, runs the command, turns what went wrong into one clear line and an exit code.
+
+A command's module is imported only when that command is called, so that ``flowdeck --help`` and the listings start
+at once. Exit codes: 0 done, 1 the run failed or crashed, 2 usage, 3 not found, 4 not allowed in this state, 5 store
+unusable, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Final, NamedTuple, NoReturn
+
+from ..store.errors import FlowdeckError
+from .output import Output
+
+CANCELLED: Final = 130
+
+
+class Command(NamedTuple):
+    """One word after ``flowdeck``."""
+
+    name: str
+    module: str
+    """File in this folder with ``configure(command, parser)``."""
+    usage: str
+    summary: str
+
+
+GROUPS: Final[dict[str, tuple[Command, ...]]] = {
+    "run": (
+        Command("run", "running", "FILE[:FLOW] -p k=v", "run a flow here and now, in this process"),
+        Command("submit", "submitting", "FLOW -p k=v", "queue a run for the daemon; prints its number"),
+        Command("daemon", "daemon", "PATH…", "run what is due and submitted, in the foreground, headless"),
+        Command("up", "daemon", "PATH…", "a daemon in the background if there is none, then the console"),
+        Command("demo", "demo", "", "the shipped examples on a store of their own"),
+    ),
+    "look": (
+        Command("tui", "console", "", "the console (also what flowdeck alone opens)"),
+        Command("ls", "listings", "", "runs, newest first"),
+        Command("show", "show", "RUN", "one run: its tasks, durations, causes"),
+        Command("logs", "logs", "RUN [-f]", "what a run, its tasks and their programs wrote"),
+        Command("events", "events", "[-f]", "every transition and request, and who made it"),
+        Command("flows", "listings", "", "flows the daemon can run by name, and files it could not read"),
+        Command("schedules", "listings", "", "when they run next"),
+    ),
+    "control": (
+        Command("pause", "control", "RUN…", "start no new task; what runs finishes"),
+        Command("resume", "control", "RUN…", "go on with a paused run"),
+        Command("freeze", "control", "RUN…", "stop its processes where they are"),
+        Command("thaw", "control", "RUN…", "let frozen processes go on"),
+        Command("cancel", "control", "RUN…", "end it and every process of it"),
+        Command("retry", "control", "RUN…", "again, from what did not complete"),
+    ),
+    "look after": (
+        Command("doctor", "doctor", "", "is the store sound? findings and remedies"),
+    ),
+}
+COMMANDS: Final[dict[str, Command]] = {command.name: command for group in GROUPS.values() for command in group}
+
+EPILOG: Final = """\
+RUN is 42, #42, 42/7, 42/extract[3], a run's name, @last or @failed.
+Exit codes: 0 done, 1 the run failed or crashed, 2 usage, 3 not found, 4 not allowed in this state,
+5 store unusable, 130 cancelled."""
+
+
+class UsageMistake(Exception):
+    """Words on the command line that do not parse; carries what to say."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line and leaves the exit to ``main``."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageMistake(f"{message}; `{self.prog} --help` shows how")
+
+
+class _CommandParser(_Parser):
+    """The parser of one command; its arguments are defined, and its module imported, when it is first used."""
+
+    command: Command | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Define the command's arguments, then parse them."""
+        command = self.command
+        if command is not None:
+            self.command = None
+            add_global_options(self, inherit=True)
+            import_module(f".{command.module}", __package__).configure(command.name, self)
+        return super().parse_known_args(args, namespace)
+
+
+class _TopParser(_Parser):
+    def format_help(self) -> str:
+        """The commands in the order people need them."""
+        lines = [
+            "usage: flowdeck [--store FOLDER] [--json] [--no-color] COMMAND …",
+            "       flowdeck                      opens the console",
+            "",
+            "Durable Python workflows on one machine, shown in the terminal.",
+        ]
+        for title, group in GROUPS.items():
+            lines += ["", f"{title}:"]
+            lines += [f"  {f'{command.name} {command.usage}':<26} {command.summary}" for command in group]
+        lines += [
+            "",
+            "options, before or after the command:",
+            f"  {'--store FOLDER':<26} the store; else $FLOWDECK_STORE, the nearest .flowdeck/ upwards, your data folder",
+            f"  {'--json':<26} data as JSON: an array, with -f one object a line",
+            f"  {'--no-color':<26} plain text ($NO_COLOR too; colour never goes to a pipe)",
+            f"  {'--version':<26} the version",
+            f"  {'--help':<26} this; `flowdeck COMMAND --help` for one command",
+            "",
+            EPILOG,
+            "",
+        ]
+        return "\n".join(lines)
+
+
+def add_global_options(parser: argparse.ArgumentParser, *, inherit: bool = False) -> None:
+    """The options every command takes, before or after its name."""
+    absent: Any = argparse.SUPPRESS if inherit else None
+    parser.add_argument("--store", metavar="FOLDER", default=absent, help="the store's folder")
+    parser.add_argument("--json", action="store_true", default=absent, help="data as JSON")
+    parser.add_argument("--no-color", "--no-colour", action="store_true", default=absent, help="plain text")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; commands define their own arguments when called."""
+    parser = _TopParser(prog="flowdeck", allow_abbrev=False)
+    add_global_options(parser)
+    parser.add_argument("--version", action="store_true")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_CommandParser)
+    for command in COMMANDS.values():
+        child = commands.add_parser(
+            command.name,
+            prog=f"flowdeck {command.name}",
+            description=command.summary[0].upper() + command.summary[1:] + ".",
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        child.command = command
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns its exit code and raises nothing that a person could have caused."""
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Standard output goes nowhere now, so that the interpreter's own
+        # flush at exit does not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        return CANCELLED
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    out = Output(colour=False if "--no-color" in argv or "--no-colour" in argv else None)
+    try:
+        args = _parse(argv)
+        if args.version:
+            from importlib.metadata import version
+
+            out.line(f"flowdeck {version('flowdeck')}")
+            return 0
+        if args.command is None:
+            from .console import open_console
+
+            return open_console(args, out)
+        out.as_json = bool(args.json)
+        code: int = args.handler(args, out)
+    except UsageMistake as mistake:
+        out.complain(str(mistake))
+        return 2
+    except FlowdeckError as error:
+        out.complain(str(error))
+        return error.exit_code
+    except SystemExit as done:  # argparse after --help
+        return done.code if isinstance(done.code, int) else 2
+    return code
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = build_parser()
+    try:
+        return parser.parse_args(argv)
+    except UsageMistake as mistake:
+        word = _culprit(argv)
+        if word and word not in COMMANDS:
+            raise UsageMistake(_unknown_command(word)) from None
+        raise
+
+
+def _culprit(argv: list[str]) -> str:
+    """The word that stands where a command should: the first that is neither an option nor an option's value."""
+    words = iter(argv)
+    for word in words:
+        if word == "--store":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
+
+
+def _unknown_command(word: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, COMMANDS, n=1)
+    hint = f"did you mean `flowdeck {near[0]}`?" if near else "`flowdeck --help` lists them"
+    return f"no command {word!r}; {hint}"

@@ -1,0 +1,114 @@
+"""How a command comes to its store and to the run it was told: one place for missing stores and unknown runs.
+
+Reading commands create nothing. When no daemon watches, they first let dead runs be recorded as dead, so that no
+listing calls a run alive whose process is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ..engine.errors import NotFound
+from ..store.location import find_store
+from ..store.rows import RunRow, TaskRow
+from ..tui.waiting import Daemon
+
+if TYPE_CHECKING:
+    from ..store.reader import Reader
+
+_NEED_A_PROCESS: Final = frozenset({"PENDING", "RUNNING", "PAUSED", "CANCELLING"})
+"""Types a run may be in only while its process lives, or, for PAUSED, may be."""
+
+FILL_HINT = (
+    "no runs yet; two commands that make some:\n"
+    "  flowdeck demo              the shipped examples, live in the console\n"
+    "  flowdeck run FILE[:FLOW]   one of your own flows, here and now"
+)
+
+
+def folder_of(args: Namespace) -> Path:
+    """The store's folder, which may not exist yet."""
+    return find_store(args.store)
+
+
+def open_reader(args: Namespace) -> Reader | None:
+    """A reader on the store, dead runs recorded as dead; None when there is no store yet."""
+    folder = folder_of(args)
+    if not store_exists(folder):
+        return None
+    from ..store.connection import open_store
+    from ..store.reader import Reader
+
+    open_store(folder, create=False)
+    reader = Reader(folder)
+    record_dead_runs(folder, reader)
+    return reader
+
+
+def require_reader(args: Namespace, what: str) -> Reader:
+    """Like ``open_reader``; raises ``NotFound`` for ``what`` when there is no store yet."""
+    reader = open_reader(args)
+    if reader is None:
+        raise NotFound(f"no {what}: there is no store at {folder_of(args)} yet; name another with --store FOLDER")
+    return reader
+
+
+def store_exists(folder: Path) -> bool:
+    """Whether a store was ever made in the folder."""
+    return os.path.exists(folder / "state.db")
+
+
+def find_run(reader: Reader, ref: str) -> RunRow:
+    """The run somebody named; raises ``NotFound`` with the way to the names there are."""
+    run = reader.find(ref)
+    if run is None:
+        raise NotFound(_unknown(ref))
+    return run
+
+
+def find_run_or_task(reader: Reader, ref: str) -> tuple[RunRow, TaskRow | None]:
+    """The run, or the run and one task of it, that somebody named as ``42``, ``42/7`` or ``42/extract[3]``."""
+    run = reader.find(ref)
+    if run is not None:
+        return run, None
+    if "/" in ref:
+        task = reader.find_task(ref)
+        if task is not None:
+            owner = reader.run(task.run_id)
+            if owner is not None:
+                return owner, task
+        owner = reader.find(ref.split("/", 1)[0])
+        if owner is not None:
+            raise NotFound(f"run #{owner.id} has no task {ref.split('/', 1)[1]!r}; `flowdeck show {owner.id}` lists its tasks")
+    raise NotFound(_unknown(ref))
+
+
+def _unknown(ref: str) -> str:
+    if ref == "@failed":
+        return "no run has failed or crashed; `flowdeck ls` lists all"
+    if ref == "@last":
+        return "there is no run yet; `flowdeck run FILE` makes one"
+    return f"no run {ref!r}; `flowdeck ls` lists them (a run is named 42, #42, by its name, @last or @failed)"
+
+
+def daemon_of(reader: Reader) -> Daemon:
+    """What can be said of the store's daemon."""
+    from ..store.leases import DAEMON, process_state
+
+    lease = next((lease for lease in reader.leases() if lease.owner == DAEMON), None)
+    if lease is None:
+        return Daemon("none")
+    state = process_state(lease)
+    return Daemon("dead" if state == "gone" else state, lease.pid, lease.host)
+
+
+def record_dead_runs(folder: Path, reader: Reader) -> None:
+    """Records runs whose process is gone, unless a living daemon does so itself."""
+    if reader.daemon() is not None or not any(run.state_type in _NEED_A_PROCESS for run in reader.live_runs()):
+        return
+    from ..engine.supervisor import reap_dead_runs
+
+    reap_dead_runs(folder)

@@ -1,0 +1,128 @@
+"""Where words go: data to standard output, talk to standard error, colour only to a terminal.
+
+Every command writes through one ``Output``. What comes from the store passes the sanitiser here, so that no control
+byte of somebody's data reaches a terminal; JSON is plain ASCII with everything else escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TextIO
+
+from ..tui.sanitize import clean
+from .table import Cell, Column, paint, render, truncate
+
+_NARROWEST: Final = 40
+"""Below this many columns a table is no table; lines then wrap in the terminal instead."""
+
+
+class Output:
+    """Standard output and standard error of one command, and what they can show."""
+
+    def __init__(self, *, as_json: bool = False, colour: bool | None = None) -> None:
+        self.as_json = as_json
+        self.terminal = _is_terminal(sys.stdout)
+        wanted = colour is not False and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.colour = wanted and self.terminal
+        self._talk_colour = wanted and _is_terminal(sys.stderr)
+        self.unicode = _speaks_unicode(sys.stdout)
+        self.width = max(_columns(sys.stdout), _NARROWEST) if self.terminal else None
+        for stream in (sys.stdout, sys.stderr):
+            # A character the terminal's encoding lacks must not end a listing half-way.
+            reconfigure = getattr(stream, "reconfigure", None)
+            if reconfigure is not None:
+                reconfigure(errors="backslashreplace")
+
+    def line(self, text: str = "") -> None:
+        """One line of data."""
+        sys.stdout.write(text + "\n")
+
+    def say(self, text: str, style: str = "") -> None:
+        """One line of talk: not data, so it goes to standard error."""
+        sys.stdout.flush()
+        sys.stderr.write(paint(text, style, colour=self._talk_colour) + "\n")
+
+    def complain(self, text: str) -> None:
+        """What went wrong and what to do about it."""
+        self.say(f"{paint('flowdeck:', 'bold red', colour=self._talk_colour)} {clean(text)}")
+
+    def paint(self, text: str, style: str) -> str:
+        """``text`` in the style if standard output shows colour."""
+        return paint(text, style, colour=self.colour)
+
+    def cell(self, text: str | None, style: str = "") -> Cell:
+        """A table cell of somebody's data: one line, no control characters."""
+        return Cell(one_line(text or ""), style)
+
+    def fit(self, text: str, *, indent: int = 0) -> str:
+        """``text`` cut to what is left of the terminal's width after ``indent`` columns."""
+        return text if self.width is None else truncate(text, self.width - indent, ellipsis=self.ellipsis)
+
+    @property
+    def ellipsis(self) -> str:
+        """What stands for what was cut."""
+        return "…" if self.unicode else "..."
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> None:
+        """A table for people."""
+        for line in render(columns, rows, width=self.width, colour=self.colour, ellipsis=self.ellipsis):
+            self.line(line)
+
+    def json_array(self, items: Iterable[Mapping[str, Any]]) -> None:
+        """A JSON array, one object a line, written as the items come."""
+        write = sys.stdout.write
+        separator = "[\n"
+        for item in items:
+            write(separator + encode(item))
+            separator = ",\n"
+        write("[]\n" if separator == "[\n" else "\n]\n")
+
+    def json_line(self, item: Mapping[str, Any]) -> None:
+        """One JSON object on a line of its own, sent at once."""
+        sys.stdout.write(encode(item) + "\n")
+        sys.stdout.flush()
+
+    def json_object(self, item: Mapping[str, Any]) -> None:
+        """One JSON object, indented for reading."""
+        sys.stdout.write(json.dumps(item, indent=2, allow_nan=False) + "\n")
+
+    def flush(self) -> None:
+        """Sends what is buffered; a tail must not keep lines back."""
+        sys.stdout.flush()
+
+
+def encode(item: Mapping[str, Any]) -> str:
+    """A JSON object in ASCII: control characters and everything beyond ASCII are escaped."""
+    return json.dumps(item, separators=(",", ":"), allow_nan=False)
+
+
+def one_line(text: str) -> str:
+    """``text`` without control characters, its line breaks and tabs as single spaces."""
+    if text.isascii() and text.isprintable():
+        return text
+    return clean(" ".join(text.split()))
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def _speaks_unicode(stream: TextIO) -> bool:
+    encoding = getattr(stream, "encoding", None) or "ascii"
+    return encoding.lower().replace("-", "").replace("_", "").startswith(("utf", "gb18030"))
+
+
+def _columns(stream: TextIO) -> int:
+    told = os.environ.get("COLUMNS", "")
+    if told.isdigit() and int(told) > 0:
+        return int(told)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except OSError:
+        return 80
