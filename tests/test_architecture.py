@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -37,6 +38,7 @@ IMPURE = {
     "asyncio", "concurrent", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib", "select", "selectors",
     "shutil", "signal", "socket", "sqlite3", "subprocess", "tempfile", "textual", "threading", "time",
 }  # fmt: skip
+ALLOWED_IN_PURE = {("engine/schedules.py", "os"): "the zone's name, read once when a schedule says 'local'"}
 CLOCK_CALLS = {"now", "today", "utcnow", "monotonic", "perf_counter", "time_ns", "getenv", "open", "print", "input"}
 
 HEAVY: dict[str, tuple[str, ...]] = {
@@ -55,7 +57,17 @@ HEAVY: dict[str, tuple[str, ...]] = {
 """Each library with a price, and who may pay it: the modules that exist to adapt it."""
 
 BROAD_EXCEPTS: dict[str, str] = {
+    "engine/capture.py": "the user's exception, which may not even be printable",
+    "engine/code_host.py": "the process of user code: says it, then ends",
+    "engine/codec.py": "the user's __reduce__ and __repr__",
+    "engine/effects.py": "user code; the steps that called it decide",
+    "engine/flow_run.py": "the user's flow, and classes of theirs that no longer unpickle",
+    "engine/logs.py": "the user's logging arguments",
+    "engine/runners.py": "user code on a pool's thread: its future settles whatever happens",
+    "engine/session.py": "the user's hooks",
     "engine/states.py": "the user's __str__",
+    "engine/task_run.py": "the user's task, retry condition and delay function",
+    "store/writer.py": "operations handed in from elsewhere; each one's error goes back to whoever handed it in",
 }
 """The borders where any exception is expected, and whose it is. Everywhere else the exceptions are named."""
 
@@ -129,6 +141,11 @@ def _absolute(module: Module, node: ast.ImportFrom) -> str:
     return ".".join([*package, *(node.module.split(".") if node.module else [])])
 
 
+def lines(module: Module) -> list[str]:
+    """The source, line by line."""
+    return (ROOT / module.path).read_text(encoding="utf-8").splitlines()
+
+
 def is_within(name: str, tops: tuple[str, ...]) -> bool:
     """Whether a dotted name is one of ``tops`` or below one."""
     return any(name == top or name.startswith(top + ".") for top in tops)
@@ -173,6 +190,7 @@ def test_the_pure_modules_are_pure(path: str) -> None:
             f"{place(module, one.line)} imports {one.name}"
             for one in imports_of(module)
             if one.name.split(".")[0] in IMPURE and not one.typing_only
+            if (module.path, one.name) not in ALLOWED_IN_PURE
         ]
         assert touched == []
     calls = [node for node in ast.walk(start.tree) if isinstance(node, ast.Call)]
@@ -230,26 +248,28 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_broad_excepts_stand_at_borders_only() -> None:
     """``except Exception`` is for code that is not ours; where it stands is listed, and it never just passes."""
-    unlisted, swallowed, used = [], [], set()
+    unlisted, swallowed, unexplained, used = [], [], [], set()
     for module in modules().values():
         for node in ast.walk(module.tree):
             if isinstance(node, ast.ExceptHandler) and _is_broad(node):
                 used.add(module.path)
                 if module.path not in BROAD_EXCEPTS:
                     unlisted.append(place(module, node.lineno))
+                if not re.search(r"# noqa: BLE001 +(-|\() *\w", lines(module)[node.lineno - 1]):
+                    unexplained.append(place(module, node.lineno))
                 if all(isinstance(statement, ast.Pass) for statement in node.body):
                     swallowed.append(place(module, node.lineno))
     assert unlisted == []
     assert swallowed == []
+    assert unexplained == [], "say on the line whose exception it is: # noqa: BLE001 - …"
     assert set(BROAD_EXCEPTS) - used == set(), "listed, but has no broad except any more"
 
 
 def _is_broad(handler: ast.ExceptHandler) -> bool:
-    """Catches anything and does not hand it on; clean-up that raises again is no border."""
+    """Catches anything and keeps it; what ends with a raise hands it on, in its own words or in ours."""
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
     broad = any(kind is None or getattr(kind, "id", "") in {"Exception", "BaseException"} for kind in kinds)
-    last = handler.body[-1]
-    return broad and not (isinstance(last, ast.Raise) and last.exc is None)
+    return broad and not isinstance(handler.body[-1], ast.Raise)
 
 
 def test_every_package_is_shipped() -> None:
