@@ -41,7 +41,7 @@ APPLICATION_ID: Final = 0x464C444B
 DATABASES: Final[tuple[Database, ...]] = ("state", "telemetry")
 SCHEMA_FILES: Final[dict[str, str]] = {"state": "schema.sql", "telemetry": "telemetry.sql"}
 BUSY_TIMEOUT_MS: Final = 10_000
-LOG_BYTES: Final[dict[str, int]] = {"state": 8 * 1024 * 1024, "telemetry": 32 * 1024 * 1024}
+LOG_BYTES: Final[dict[str, int]] = {"state": 16 * 1024 * 1024, "telemetry": 32 * 1024 * 1024}
 """How large a write-ahead log is let grow. When it starts anew the file is cut to this, so its size tells its use."""
 SYNCHRONOUS: Final[dict[str, str]] = {"state": "FULL", "telemetry": "NORMAL"}
 

@@ -27,6 +27,7 @@ SELECT_OF_RUN: Final = f"SELECT {LEASE_COLUMNS} FROM lease WHERE run_id = ?"
 SELECT_ALL: Final = f"SELECT {LEASE_COLUMNS} FROM lease ORDER BY owner"
 
 DAEMON: Final = "daemon"
+HAS_PROC: Final[bool] = os.path.exists("/proc/self/stat")
 
 ProcessState = Literal["alive", "frozen", "gone"]
 
@@ -108,17 +109,17 @@ def this_process(
 
 def process_identity(pid: int) -> ProcessIdentity | None:
     """Names the process that has this pid now; None when there is none."""
-    if sys.platform == "linux":
-        fields = _stat_fields(pid)
-        return None if fields is None else ProcessIdentity(boot_id(), pid, int(fields[19]))
-    return ProcessIdentity(boot_id(), pid, 0) if _pid_exists(pid) else None
+    if not HAS_PROC:
+        return ProcessIdentity(boot_id(), pid, 0) if _pid_exists(pid) else None
+    fields = _stat_fields(pid)
+    return None if fields is None else ProcessIdentity(boot_id(), pid, int(fields[19]))
 
 
 def process_state(lease: LeaseRow) -> ProcessState:
     """Whether the process of a lease runs, is stopped (SIGSTOP), or is gone. A zombie is gone: it does nothing more."""
     if lease.boot_id != boot_id():
         return "gone"
-    if sys.platform != "linux":
+    if not HAS_PROC:
         return "alive" if _pid_exists(lease.pid) else "gone"
     fields = _stat_fields(lease.pid)
     if fields is None or int(fields[19]) != lease.pid_started_ticks or fields[0] in ("Z", "X", "x"):

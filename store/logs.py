@@ -61,7 +61,8 @@ def search(
     """
     total = next_line(connection, root_id)
     end = min(from_line + scan, total)
-    conditions, values = ["root_id = ?", "line >= ?", "line < ?"], [root_id, from_line, end]
+    conditions = ["root_id = ?", "line >= ?", "line < ?"]
+    values: list[int | str] = [root_id, from_line, end]
     if min_level > 0:
         conditions.append("level >= ?")
         values.append(min_level)
@@ -71,18 +72,23 @@ def search(
     if task_seq is not None:
         conditions.append("task_seq = ?")
         values.append(task_seq)
-    test: re.Pattern[str] | None = None
-    if isinstance(pattern, re.Pattern):
-        test = pattern
-    elif pattern:
-        test = re.compile(re.escape(pattern), 0 if pattern != pattern.lower() else re.IGNORECASE)
-    found: list[LogRow] = []
+    if isinstance(pattern, str) and pattern:
+        if not pattern.isascii():
+            pattern = re.compile(re.escape(pattern), re.IGNORECASE if pattern == pattern.lower() else 0)
+        elif pattern == pattern.lower():
+            conditions.append("message LIKE ? ESCAPE '\\'")
+            values.append("%" + re.sub(r"([\\%_])", r"\\\1", pattern) + "%")
+        else:
+            conditions.append("instr(message, ?)")
+            values.append(pattern)
     statement = f"SELECT {LOG_COLUMNS} FROM log WHERE {' AND '.join(conditions)} ORDER BY line"
+    found: list[LogRow] = []
     for row in connection.execute(statement, values):
-        if test is None or test.search(row[9]):
-            found.append(LogRow._make(row))
-            if len(found) == limit:
-                after = found[-1].line + 1
-                return LogMatches(found, after, after >= total)
+        if isinstance(pattern, re.Pattern) and not pattern.search(row[-1]):
+            continue
+        found.append(LogRow._make(row))
+        if len(found) == limit:
+            after = found[-1].line + 1
+            return LogMatches(found, after, after >= total)
     # Never backwards, also when asked to search beyond the end.
     return LogMatches(found, max(end, from_line), end >= total)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import wraps
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 
 from . import artifacts, deployments, edges, events, leases, logs, metrics, results, runs, schedules, tasks
 from .connection import SCHEMA_VERSION, check_version, connect, database_path, is_store_trouble, translate
@@ -34,8 +35,24 @@ from .rows import (
     TaskRow,
 )
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 _TASK_INDEX: Final = re.compile(r"(.+)\[(\d+)\]")
 _LARGEST_ID: Final = 2**63 - 1
+
+
+def _typed_errors(method: _Method) -> _Method:
+    """What SQLite says while reading, as a ``StoreError``."""
+
+    @wraps(method)
+    def reading(self: Reader, *arguments: Any, **options: Any) -> Any:
+        try:
+            return method(self, *arguments, **options)
+        except sqlite3.DatabaseError as error:
+            if is_store_trouble(error):
+                raise translate(error, self.folder) from error
+            raise
+
+    return cast("_Method", reading)
 
 
 class Reader:
@@ -239,10 +256,9 @@ class Reader:
 
 
 def _data_version(connection: sqlite3.Connection) -> int:
-    try:
-        return int(connection.execute("PRAGMA data_version").fetchone()[0])
-    except sqlite3.DatabaseError as error:
-        if is_store_trouble(error):
-            raise translate(error, "the store") from error
-        raise
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
+
+for _name, _member in list(vars(Reader).items()):
+    if not _name.startswith("_") and callable(_member) and _name != "close":
+        setattr(Reader, _name, _typed_errors(_member))

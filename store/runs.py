@@ -274,7 +274,8 @@ def listing(
 
     One indexed walk per state type, merged: a rare state is found at once among a million runs.
     """
-    conditions, values = [], []
+    conditions: list[str] = []
+    values: list[str | int] = []
     if flow is not None:
         conditions.append("flow_name = ?")
         values.append(flow)

@@ -1,0 +1,366 @@
+"""Append-only files that output goes to first, and their way from there into the ``log`` table.
+
+A run's process writes each log record with one ``write`` to ``<store>/spool/<root>.<attempt>.rec``, and has its
+descriptors 1 and 2 pointed at ``.out`` and ``.err``; what it wrote survives its kill. ``drain`` moves what is new into
+``telemetry.db`` together with how far it came, in one transaction, so that a kill at any point neither loses nor
+doubles a line. Any process may drain any spool, several at once too.
+
+A record is one JSON line ``[at_us, run_id, task_seq, level, logger, stream, message]``. A message of several lines is
+stored as several rows, so that a row is always one line on a screen.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from . import leases, logs, runs
+from .connection import connect, transaction
+from .rows import LogRow
+from .states import TERMINAL_TYPES
+
+FOLDER: Final = "spool"
+KINDS: Final = ("rec", "out", "err")
+MAX_LINE: Final = 64 * 1024
+"""Longer lines are split."""
+STREAMS: Final = ("log", "stdout", "stderr")
+BLOCK_BYTES: Final = 1024 * 1024
+"""Read and stored in one transaction."""
+TORN: Final = b"\x18\n"
+"""Ends the piece of a record that a full disk cut off; the whole record follows later, so the piece is dropped."""
+FULL_DISK_PAUSE_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
+
+SELECT_OFFSET: Final = "SELECT offset_bytes FROM spool WHERE name = ?"
+UPSERT_OFFSET: Final = (
+    "INSERT INTO spool (name, offset_bytes) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET"
+    " offset_bytes = excluded.offset_bytes"
+)
+DELETE_OFFSET: Final = "DELETE FROM spool WHERE name = ?"
+
+Echo = Callable[[list[LogRow]], None]
+
+_NAME = re.compile(r"(\d{1,18})\.(\d{1,9})\.(?:rec|out|err)")
+_LARGEST: Final = 2**63 - 1
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def spool_path(folder: str | Path, root_id: int, attempt: int, kind: str) -> str:
+    """The path of one of a run's spool files."""
+    return os.path.join(folder, FOLDER, f"{root_id}.{attempt}.{kind}")
+
+
+class SpoolWriter:
+    """The writing end, in a run's process. ``record`` may be called from any thread."""
+
+    def __init__(self, folder: str | Path, root_id: int, attempt: int) -> None:
+        self.root_id = root_id
+        self.attempt = attempt
+        spool_folder = os.path.join(folder, FOLDER)
+        try:
+            os.mkdir(spool_folder, 0o700)
+        except FileExistsError:
+            pass
+        else:
+            os.chmod(spool_folder, 0o700)
+        self.record_path, self.out_path, self.err_path = (spool_path(folder, root_id, attempt, kind) for kind in KINDS)
+        self.record_fd: int = _open_append(self.record_path)
+        self.out_fd: int = _open_append(self.out_path)
+        """To be put in place of descriptor 1; it is not inherited under its own number."""
+        self.err_fd: int = _open_append(self.err_path)
+        self.trouble: str | None = None
+        """Why writing waits (a full disk); None while all is well."""
+        self._torn = False
+
+    def record(
+        self, at_us: int, run_id: int, task_seq: int | None, level: int, logger: str, stream: str, message: str
+    ) -> None:
+        """Append one record with one write. On a full disk it waits until there is room."""
+        line = _to_json((at_us, run_id, task_seq, level, logger, stream, message)).encode("utf-8", "replace") + b"\n"
+        if self._torn or not self._write(line):
+            self._write_when_there_is_room(TORN + line)
+
+    def close(self) -> None:
+        """Close the descriptors; the files stay until they are drained."""
+        for descriptor in (self.record_fd, self.out_fd, self.err_fd):
+            os.close(descriptor)
+
+    def _write(self, line: bytes) -> bool:
+        """One write; False when the disk is full and the line, or its end, is not in the file."""
+        try:
+            whole = os.write(self.record_fd, line) == len(line)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            whole = False
+        if not whole:
+            self._torn = True
+        return whole
+
+    def _write_when_there_is_room(self, line: bytes) -> None:
+        tries = 0
+        while not self._write(line):
+            self.trouble = f"{self.record_path}: the disk is full; log records wait for room"
+            time.sleep(FULL_DISK_PAUSE_SECONDS[min(tries, len(FULL_DISK_PAUSE_SECONDS) - 1)])
+            tries += 1
+        self._torn = False
+        self.trouble = None
+
+
+def _open_append(path: str) -> int:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if os.fstat(descriptor).st_size == 0:
+        os.fchmod(descriptor, 0o600)  # whatever the umask says
+    return descriptor
+
+
+# ---------------------------------------------------------------------------------------------------- draining
+
+
+_Line = tuple[int, int | None, int, int, int, str, str, str]
+"""A ``LogRow`` without root_id and line, which are known only when it is stored."""
+
+
+class _Piece(NamedTuple):
+    """What was read from one file."""
+
+    name: str
+    recorded: int
+    """The offset the table held when it was read: if it holds another now, the piece is stale."""
+    end: int
+    lines: list[_Line]
+
+
+def drain(
+    folder: str | Path,
+    telemetry: sqlite3.Connection,
+    root_id: int,
+    attempt: int,
+    *,
+    final: bool = False,
+    echo: Echo | None = None,
+) -> int:
+    """Move what is new in a run's spool into ``log``; return how many lines that were.
+
+    A last line without its end is kept back until ``final``, which stores it as it is and, when nothing is left,
+    removes the files. ``echo`` is given the rows of each group once they are stored. Records come before raw output of
+    the same moment; each file keeps its order.
+    """
+    stored = 0
+    for kind in KINDS:
+        while (piece := _read_piece(folder, telemetry, root_id, attempt, kind, final)) is not None:
+            first = _store(telemetry, root_id, piece)
+            if first is None:
+                continue  # read on from where the other process came to
+            stored += len(piece.lines)
+            if echo is not None and piece.lines:
+                echo([LogRow(root_id, number, *line) for number, line in enumerate(piece.lines, first)])
+    if final:
+        _remove(folder, telemetry, root_id, attempt)
+    return stored
+
+
+def drain_leftovers(folder: str | Path, *, echo: Echo | None = None) -> int:
+    """Move what runs without a live process left in their spools; return how many lines that were.
+
+    The files of a run that has ended, or of an earlier attempt, are removed; those of a run that was deleted too.
+    """
+    names = _spools(folder)
+    if not names:
+        return 0
+    stored = 0
+    state = connect(folder, "state", readonly=True)
+    telemetry = connect(folder, "telemetry")
+    try:
+        for root_id, attempt in names:
+            run = runs.get(state, root_id)
+            if run is None:
+                _remove(folder, telemetry, root_id, attempt)
+                continue
+            lease = leases.of_run(state, root_id)
+            if lease is not None and lease.attempt == attempt and leases.is_alive(lease):
+                continue
+            # A run that has not ended may be about to start; its files must stay where its process will find them.
+            over = run.attempt > attempt or run.state_type in TERMINAL_TYPES
+            stored += drain(folder, telemetry, root_id, attempt, final=over, echo=echo)
+    finally:
+        state.close()
+        telemetry.close()
+    return stored
+
+
+def leftovers(folder: str | Path) -> list[tuple[int, int, int]]:
+    """Every spool there is: root run, attempt and bytes in its files."""
+    return [
+        (root_id, attempt, sum(_size(spool_path(folder, root_id, attempt, kind)) for kind in KINDS))
+        for root_id, attempt in _spools(folder)
+    ]
+
+
+def _spools(folder: str | Path) -> list[tuple[int, int]]:
+    try:
+        names = os.listdir(os.path.join(folder, FOLDER))
+    except FileNotFoundError:
+        return []
+    return sorted({(int(match[1]), int(match[2])) for name in names if (match := _NAME.fullmatch(name))})
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _read_piece(
+    folder: str | Path, telemetry: sqlite3.Connection, root_id: int, attempt: int, kind: str, final: bool
+) -> _Piece | None:
+    """The next lines of a file, or None when there is nothing to store now."""
+    path = spool_path(folder, root_id, attempt, kind)
+    size = _size(path)
+    if size == 0:
+        return None
+    name = os.path.basename(path)
+    row = telemetry.execute(SELECT_OFFSET, (name,)).fetchone()
+    recorded = int(row[0]) if row else 0
+    start = 0 if size < recorded else recorded  # smaller than before: somebody emptied it
+    if size == start:
+        return None
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(start)
+            block = file.read(BLOCK_BYTES)
+    except FileNotFoundError:
+        return None  # drained to its end and removed by another process
+    complete = block.rfind(b"\n") + 1
+    if complete == 0:
+        complete = _length_without_end(file_block=block, is_last=start + len(block) >= size, final=final, kind=kind)
+        if complete == 0:
+            return None
+    content = block[:complete]
+    lines = _record_lines(content, root_id, attempt) if kind == "rec" else _raw_lines(content, root_id, attempt, kind)
+    return _Piece(name, recorded, start + complete, lines)
+
+
+def _length_without_end(*, file_block: bytes, is_last: bool, final: bool, kind: str) -> int:
+    """How much of a block that holds no end of a line to store now."""
+    if is_last and final:
+        return len(file_block)
+    if kind == "rec":
+        # A record longer than a block: its pieces are stored as text. Anything shorter is still being written.
+        return len(file_block) if len(file_block) == BLOCK_BYTES else 0
+    if len(file_block) < MAX_LINE:
+        return 0
+    # A raw line too long to wait for: cut it, but not inside a character.
+    cut = len(file_block) - len(file_block) % MAX_LINE
+    while cut < len(file_block) and cut > 0 and file_block[cut] & 0xC0 == 0x80:
+        cut -= 1
+    return cut
+
+
+def _store(telemetry: sqlite3.Connection, root_id: int, piece: _Piece) -> int | None:
+    """Lines and offset in one transaction; the first line's number, or None when another process was faster."""
+    with transaction(telemetry):
+        row = telemetry.execute(SELECT_OFFSET, (piece.name,)).fetchone()
+        if (int(row[0]) if row else 0) != piece.recorded:
+            return None
+        first = logs.next_line(telemetry, root_id)
+        telemetry.executemany(
+            logs.INSERT, [(root_id, number, *line) for number, line in enumerate(piece.lines, first)]
+        )
+        telemetry.execute(UPSERT_OFFSET, (piece.name, piece.end))
+    return first
+
+
+def _remove(folder: str | Path, telemetry: sqlite3.Connection, root_id: int, attempt: int) -> None:
+    """Files first: an offset without a file does no harm, a file without its offset would be stored again."""
+    paths = [spool_path(folder, root_id, attempt, kind) for kind in KINDS]
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue  # never made, or another process was faster
+    with transaction(telemetry):
+        telemetry.executemany(DELETE_OFFSET, [(os.path.basename(path),) for path in paths])
+
+
+# ---------------------------------------------------------------------------------------------------- lines to rows
+
+
+def _record_lines(content: bytes, root_id: int, attempt: int) -> list[_Line]:
+    texts = [text for text in content.split(b"\n") if text and not text.endswith(b"\x18")]
+    try:
+        # One call for the whole block costs half of one call per line.
+        records = json.loads(b"[" + b",".join(texts) + b"]")
+        if len(records) != len(texts):
+            raise ValueError("a line held more than one record")
+    except (ValueError, RecursionError):
+        records = [_record_of(text) for text in texts]
+    lines: list[_Line] = []
+    for text, record in zip(texts, records, strict=True):
+        try:
+            at_us, run_id, task_seq, level, logger, stream, message = record
+            if stream not in STREAMS or not all(
+                type(number) is int and -_LARGEST <= number <= _LARGEST
+                for number in (at_us, run_id, level, 0 if task_seq is None else task_seq)
+            ):
+                raise TypeError("not a record")  # else one foreign line would keep all that follow from being stored
+            if len(message) <= MAX_LINE and message.isascii() and logger.isascii() and "\n" not in message:
+                lines.append((run_id, task_seq, attempt, at_us, level, logger, stream, message))
+            else:
+                logger = _clean(logger)
+                lines += [
+                    (run_id, task_seq, attempt, at_us, level, logger, stream, part) for part in _split(_clean(message))
+                ]
+        except (AttributeError, TypeError, ValueError):
+            now = _now_us()
+            foreign = text.decode("utf-8", "replace")
+            lines += [(root_id, None, attempt, now, 30, "spool", "log", part) for part in _split(foreign)]
+    return lines
+
+
+def _record_of(line: bytes) -> Any:
+    """The record on a line; None when it is none (a torn write, somebody else's bytes)."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _raw_lines(content: bytes, root_id: int, attempt: int, kind: str) -> list[_Line]:
+    stream, level = ("stdout", 20) if kind == "out" else ("stderr", 30)
+    now = _now_us()
+    lines: list[_Line] = []
+    for text in content.decode("utf-8", "replace").removesuffix("\n").split("\n"):
+        text = text.removesuffix("\r")
+        for part in (text,) if len(text) <= MAX_LINE else _split(text):
+            lines.append((root_id, None, attempt, now, level, stream, stream, part))
+    return lines
+
+
+def _split(message: str) -> list[str]:
+    """A message as lines of bounded length; an empty one is one empty line."""
+    if len(message) <= MAX_LINE and "\n" not in message:
+        return [message]
+    parts: list[str] = []
+    for line in message.removesuffix("\n").split("\n"):
+        if len(line) <= MAX_LINE:
+            parts.append(line)
+        else:
+            parts += [line[start : start + MAX_LINE] for start in range(0, len(line), MAX_LINE)]
+    return parts
+
+
+def _clean(text: str) -> str:
+    """Without lone surrogates, which no database takes."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
