@@ -37,10 +37,10 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: A
 
 def events(args: argparse.Namespace, out: Output) -> int:
     """Events in the order they happened."""
-    reader = open_reader(args)
+    reader = open_reader(args, out)
     if reader is None:
         if args.run is not None or args.follow:
-            require_reader(args, "events")
+            require_reader(args, out, "events")
         if out.as_json:
             out.json_array(())
         else:

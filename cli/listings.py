@@ -73,7 +73,7 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:
 def list_runs(args: argparse.Namespace, out: Output) -> int:
     """Runs, newest first."""
     wanted = _wanted_states(args.state)
-    reader = open_reader(args)
+    reader = open_reader(args, out)
     runs = iter(()) if reader is None else _runs(reader, args, wanted)
     limit = args.limit if args.limit is not None else (0 if out.as_json else DEFAULT_LIMIT)
     if out.as_json:
@@ -152,7 +152,7 @@ def state_cell(state_type: str, state_name: str, out: Output) -> Cell:
 
 def took(run: RunRow, now_us: int) -> str:
     """How long it ran, or has been running by the wall clock."""
-    if not is_terminal(run.state_type) and run.started_at_us is not None:
+    if run.state_type in ("RUNNING", "CANCELLING") and run.started_at_us is not None:
         return duration(now_us - run.started_at_us)
     return "" if run.duration_us is None else duration(run.duration_us)
 
@@ -165,7 +165,7 @@ def reason(run: RunRow, now_us: int, daemon: Daemon) -> str:
 
 def list_flows(args: argparse.Namespace, out: Output) -> int:
     """Flows the daemon can run by name; files it could not read are named on standard error."""
-    reader = open_reader(args)
+    reader = open_reader(args, out)
     deployments = [] if reader is None else reader.deployments()
     problems = {} if reader is None else {problem.path: problem for problem in reader.problems()}
     schedules: dict[str, list[ScheduleRow]] = {}
@@ -212,7 +212,7 @@ def list_flows(args: argparse.Namespace, out: Output) -> int:
 
 def list_schedules(args: argparse.Namespace, out: Output) -> int:
     """Schedules, soonest first."""
-    reader = open_reader(args)
+    reader = open_reader(args, out)
     schedules = [] if reader is None else sorted(reader.schedules(), key=_soonest_first)
     if out.as_json:
         out.json_array(schedule_shape(schedule, describe(schedule)) for schedule in schedules)

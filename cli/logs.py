@@ -50,7 +50,7 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: A
 def logs(args: argparse.Namespace, out: Output) -> int:
     """Print the run's lines."""
     pattern, min_level = _pattern(args.grep), _level(args.level)
-    reader = require_reader(args, f"run {args.run!r}")
+    reader = require_reader(args, out, f"run {args.run!r}")
     run, task = find_run_or_task(reader, args.run)
     lines = _Lines(reader, folder_of(args), run, _Selection(reader, run, task, args.task), pattern, min_level)
     lines.store_spooled()
@@ -205,7 +205,7 @@ def _follow(lines: _Lines, out: Output) -> None:
                 time.sleep(POLL_SECONDS)
                 if time.monotonic() - looked > _LOOK_FOR_DEATH_SECONDS:
                     looked = time.monotonic()
-                    record_dead_runs(lines.folder, lines.reader)
+                    record_dead_runs(lines.folder, lines.reader, out)
                     break
 
 

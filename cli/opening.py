@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..engine.errors import NotFound
+from ..store.errors import StoreReadOnly
 from ..store.location import find_store
 from ..store.rows import RunRow, TaskRow
 from ..tui.waiting import Daemon
+from .output import Output
 
 if TYPE_CHECKING:
     from ..store.reader import Reader
@@ -34,7 +36,7 @@ def folder_of(args: Namespace) -> Path:
     return find_store(args.store)
 
 
-def open_reader(args: Namespace) -> Reader | None:
+def open_reader(args: Namespace, out: Output) -> Reader | None:
     """A reader on the store, dead runs recorded as dead; None when there is no store yet."""
     folder = folder_of(args)
     if not store_exists(folder):
@@ -44,13 +46,13 @@ def open_reader(args: Namespace) -> Reader | None:
 
     open_store(folder, create=False)
     reader = Reader(folder)
-    record_dead_runs(folder, reader)
+    record_dead_runs(folder, reader, out)
     return reader
 
 
-def require_reader(args: Namespace, what: str) -> Reader:
+def require_reader(args: Namespace, out: Output, what: str) -> Reader:
     """Like ``open_reader``; raises ``NotFound`` for ``what`` when there is no store yet."""
-    reader = open_reader(args)
+    reader = open_reader(args, out)
     if reader is None:
         raise NotFound(f"no {what}: there is no store at {folder_of(args)} yet; name another with --store FOLDER")
     return reader
@@ -105,10 +107,13 @@ def daemon_of(reader: Reader) -> Daemon:
     return Daemon("dead" if state == "gone" else state, lease.pid, lease.host)
 
 
-def record_dead_runs(folder: Path, reader: Reader) -> None:
+def record_dead_runs(folder: Path, reader: Reader, out: Output) -> None:
     """Records runs whose process is gone, unless a living daemon does so itself."""
     if reader.daemon() is not None or not any(run.state_type in _NEED_A_PROCESS for run in reader.live_runs()):
         return
-    from ..engine.supervisor import reap_dead_runs
+    from ..engine.reaping import reap_dead_runs
 
-    reap_dead_runs(folder)
+    try:
+        reap_dead_runs(folder)
+    except StoreReadOnly:
+        out.say("this user may only read the store: runs whose process has died may still show as running", "yellow")

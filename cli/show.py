@@ -29,7 +29,7 @@ TREE_COLUMNS: Final = (
     Column("STATE"),
     Column("TOOK", "right"),
     Column("TIMELINE", drop_order=1),
-    Column("WHY", min_width=16, drop_order=2),
+    Column("WHY", min_width=30, drop_order=2),
 )
 _TIMELINE_WIDTH: Final = 24
 _MAX_SUBFLOW_RUNS: Final = 200
@@ -45,7 +45,7 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:
 
 def show(args: argparse.Namespace, out: Output) -> int:
     """Print the run, or one task of it."""
-    reader = require_reader(args, f"run {args.run!r}")
+    reader = require_reader(args, out, f"run {args.run!r}")
     run, task = find_run_or_task(reader, args.run)
     tasks = reader.tasks(run.id) if task is None else [task]
     if out.as_json:

@@ -1,0 +1,35 @@
+"""``tui``, and no command at all: the console, where there is a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .opening import folder_of
+from .output import Output
+
+
+def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: ARG001 - the module has one command
+    """Define the arguments of ``tui``."""
+    parser.add_argument("--read-only", action="store_true", help="look, but ask for nothing")
+    parser.set_defaults(handler=open_console)
+
+
+def has_terminal() -> bool:
+    """Whether a person sits at both ends: the console draws on standard output and reads keys from standard input."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def refuse_without_terminal(out: Output, instead: str) -> int:
+    """Say why there is no console, and what works without a terminal; the usage exit code."""
+    out.complain(f"the console needs a terminal, and standard input or output is none; {instead}")
+    return 2
+
+
+def open_console(args: argparse.Namespace, out: Output) -> int:
+    """Open the console on the store."""
+    if not has_terminal():
+        return refuse_without_terminal(out, "`flowdeck ls` lists the runs, `flowdeck --help` has the rest")
+    from ..tui.app import run_console
+
+    return run_console(folder_of(args), read_only=getattr(args, "read_only", False))

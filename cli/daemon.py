@@ -1,0 +1,153 @@
+"""``daemon PATH…`` in the foreground, and ``up PATH…``: one in the background if there is none, then the console."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ..engine.errors import NotFound
+from ..store.connection import open_store
+from ..store.errors import FlowdeckError
+from ..store.reader import Reader
+from .console import has_terminal, open_console, refuse_without_terminal
+from .opening import folder_of, store_exists
+from .output import Output
+
+if TYPE_CHECKING:
+    from ..store.rows import LeaseRow
+
+LOG_NAME: Final = "daemon.log"
+_START_SECONDS: Final = 20.0
+_STOP_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.02
+
+
+class DaemonFailed(FlowdeckError):
+    """The daemon in the background did not come up, or does not end."""
+
+
+def configure(command: str, parser: argparse.ArgumentParser) -> None:
+    """Define the arguments of ``daemon`` or ``up``."""
+    if command == "daemon":
+        parser.add_argument("--stop", action="store_true", help="end the daemon of this store; runs go on without it")
+        parser.set_defaults(handler=run_in_foreground)
+    else:
+        parser.set_defaults(handler=up)
+    parser.add_argument("paths", metavar="PATH", nargs="*", default=[],
+                        help="flow files, or folders of them; the working folder when none is named")
+
+
+def run_in_foreground(args: argparse.Namespace, out: Output) -> int:
+    """Schedule, claim and supervise until SIGINT or SIGTERM."""
+    folder = folder_of(args)
+    if args.stop:
+        return _stop_daemon_of(folder, out)
+    from ..engine.daemon import run_daemon
+
+    return run_daemon(folder, _existing(args.paths))
+
+
+def up(args: argparse.Namespace, out: Output) -> int:
+    """A daemon if none is alive, then the console; quitting the console leaves the daemon running."""
+    if not has_terminal():
+        return refuse_without_terminal(out, "`flowdeck daemon PATH…` runs without one")
+    folder, paths = folder_of(args), _existing(args.paths)
+    running = daemon_lease(folder)
+    if running is None:
+        started = start_daemon(folder, paths)
+        out.say(f"daemon {started.pid} started; it writes {folder / LOG_NAME}", "dim")
+    else:
+        _note_other_paths(running, paths, out)
+    code = open_console(args, out)
+    lease = daemon_lease(folder)
+    if lease is not None:
+        out.say(f"daemon {lease.pid} goes on; `flowdeck daemon --stop` ends it", "dim")
+    return code
+
+
+def _existing(paths: Sequence[str]) -> list[str]:
+    absolute = [os.path.abspath(path) for path in paths or ["."]]
+    for path in absolute:
+        if not os.path.exists(path):
+            raise NotFound(f"{path}: there is no such file or folder; name flow files, or folders of them")
+    return absolute
+
+
+def _note_other_paths(running: LeaseRow, paths: Sequence[str], out: Output) -> None:
+    """A running daemon watches what it was started with, not what this command names."""
+    watched = json.loads(running.info).get("paths", []) if running.info else []
+    missing = [path for path in paths
+               if not any(path == own or path.startswith(os.path.join(own, "")) for own in watched)]
+    if missing:
+        out.say(f"daemon {running.pid} is running already and does not watch {', '.join(missing)}; "
+                "`flowdeck daemon --stop`, then again", "yellow")
+
+
+def daemon_lease(folder: Path) -> LeaseRow | None:
+    """The lease of the store's living daemon, or None."""
+    if not store_exists(folder):
+        return None
+    with Reader(folder) as reader:
+        return reader.daemon()
+
+
+def start_daemon(folder: Path, paths: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a daemon in a session of its own and wait until it holds its lease; ``DaemonFailed`` says why it did not."""
+    open_store(folder)
+    log_path = folder / LOG_NAME
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        # -P: a folder called flowdeck where the person stands must not be taken for the package.
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "flowdeck", "--store", str(folder), "daemon", *paths],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )
+    finally:
+        os.close(log)
+    deadline = time.monotonic() + _START_SECONDS
+    with Reader(folder) as reader:
+        while time.monotonic() < deadline:
+            if reader.daemon() is not None:
+                return process
+            if process.poll() is not None:
+                raise DaemonFailed(f"the daemon ended at once with code {process.returncode}: {_last_line(log_path)}; "
+                                   f"all it said is in {log_path}")
+            time.sleep(_POLL_SECONDS)
+    process.terminate()
+    raise DaemonFailed(f"the daemon did not come up within {_START_SECONDS:.0f} s; see {log_path}")
+
+
+def _last_line(path: Path) -> str:
+    lines = [line for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1].removeprefix("flowdeck: ") if lines else "it said nothing"
+
+
+def stop_daemon(folder: Path) -> int | None:
+    """End the store's daemon and wait until it is gone; its pid, or None when there was none."""
+    lease = daemon_lease(folder)
+    if lease is None:
+        return None
+    os.kill(lease.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while time.monotonic() < deadline:
+        now = daemon_lease(folder)
+        if now is None or now.pid != lease.pid:
+            return lease.pid
+        time.sleep(_POLL_SECONDS)
+    raise DaemonFailed(f"daemon {lease.pid} does not end; see {folder / LOG_NAME}, or kill -9 {lease.pid}")
+
+
+def _stop_daemon_of(folder: Path, out: Output) -> int:
+    pid = stop_daemon(folder)
+    if pid is None:
+        raise NotFound(f"no daemon is running on {folder}")
+    out.line(f"daemon {pid} ended; runs that are under way go on")
+    return 0

@@ -1,0 +1,89 @@
+"""``doctor``: is the store sound, is somebody looking after it, can its flow files be read? Findings with remedies."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any, Final
+
+from ..store.errors import StoreError
+from .opening import daemon_of, folder_of, store_exists
+from .output import Output, one_line
+
+if TYPE_CHECKING:
+    from ..store.doctor import Finding
+    from ..store.reader import Reader
+
+_MARKS: Final = {"ok": ("✓", "C", "green"), "warn": ("!", "!", "yellow"), "bad": ("✗", "F", "red")}
+
+
+def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: ARG001 - the module has one command
+    """``doctor`` takes no arguments of its own."""
+    parser.set_defaults(handler=examine_store)
+
+
+def examine_store(args: argparse.Namespace, out: Output) -> int:
+    """Print the findings; 1 when one of them is bad."""
+    folder = folder_of(args)
+    if not store_exists(folder):
+        if out.as_json:
+            out.json_array([])
+        out.say(f"no store at {folder} yet; the first run makes it")
+        return 0
+    from ..store.doctor import examine
+
+    findings = [*examine(folder), *_about_the_daemon(args)]
+    if out.as_json:
+        out.json_array(map(_finding_shape, findings))
+    else:
+        out.line(out.paint(f"store {folder}", "bold"))
+        for finding in findings:
+            _print(finding, out)
+    return 1 if any(finding.level == "bad" for finding in findings) else 0
+
+
+def _about_the_daemon(args: argparse.Namespace) -> list[Finding]:
+    """What only the reader knows: the daemon and the flow files it could not read."""
+    from ..store.doctor import Finding
+    from ..store.reader import Reader
+
+    try:
+        reader = Reader(folder_of(args))
+    except StoreError as error:
+        return [Finding("bad", "reading", str(error), "mend what is named above, then look again")]
+    with reader:
+        found = [_daemon_finding(reader)]
+        found += [
+            Finding("warn", "flow file", f"{problem.path}: {problem.error}", "mend the file; the daemon reads it anew")
+            for problem in reader.problems()
+        ]
+    return found
+
+
+def _daemon_finding(reader: Reader) -> Finding:
+    from ..store.doctor import Finding
+
+    daemon = daemon_of(reader)
+    match daemon.state:
+        case "alive":
+            return Finding("ok", "daemon", f"process {daemon.pid} on {daemon.host}", "")
+        case "frozen":
+            return Finding("bad", "daemon", f"process {daemon.pid} is stopped; nothing starts",
+                           f"let it go on: kill -CONT {daemon.pid}")
+        case "dead":
+            return Finding("warn", "daemon", f"process {daemon.pid} died; nothing starts", "`flowdeck daemon PATH…`")
+        case _:
+            waiting = any(schedule.active for schedule in reader.schedules())
+            return Finding("warn" if waiting else "ok", "daemon", "none is running",
+                           "`flowdeck daemon PATH…` starts what is scheduled" if waiting else "")
+
+
+def _finding_shape(finding: Finding) -> dict[str, Any]:
+    return {"level": finding.level, "subject": finding.subject, "text": finding.text, "remedy": finding.remedy}
+
+
+def _print(finding: Finding, out: Output) -> None:
+    unicode_mark, plain_mark, style = _MARKS[finding.level]
+    mark = out.paint(unicode_mark if out.unicode else plain_mark, style)
+    out.line(f"{mark} {finding.subject:<14} {one_line(finding.text)}")
+    if finding.remedy and finding.level != "ok":
+        out.line(f"  {'':<14} {out.paint('→ ' if out.unicode else '-> ', style)}{one_line(finding.remedy)}")
