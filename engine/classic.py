@@ -46,7 +46,7 @@ class FlowState(State):
         self.map_states = map_states
 
     @property
-    def result(self) -> Any:  # type: ignore[override]  # Prefect 3's method is Prefect 1's attribute
+    def result(self) -> Any:  # Prefect 3's method is Prefect 1's attribute
         """The value, the exception of what failed, or ``{node: state}`` of a flow."""
         return self.value
 
@@ -216,9 +216,9 @@ class GraphFlow(Flow[..., Any]):
     def _declare_parameters(self) -> None:
         """Let the engine see the graph's parameters as those of the flow function."""
         walk: Any = self.fn
+        kind = inspect.Parameter.KEYWORD_ONLY
         walk.__signature__ = inspect.Signature(
-            inspect.Parameter(parameter.name, inspect.Parameter.KEYWORD_ONLY, default=parameter.default)
-            for parameter in self.graph.parameters()
+            [inspect.Parameter(one.name, kind, default=one.default) for one in self.graph.parameters()]
         )
         self.parameters = Parameters(walk, self.name)
 
@@ -299,7 +299,8 @@ class _Walk:
     def _submit(self, node: TaskNode, waits_for: list[Any]) -> Future[Any]:
         args = [self._filled(value) for value in node.args]
         kwargs = {name: self._filled(value) for name, value in node.kwargs.items()}
-        return node.task.submit(*args, **kwargs, wait_for=waits_for)
+        future: Future[Any] = node.task.submit(*args, **kwargs, wait_for=waits_for)
+        return future
 
     def _map(self, node: TaskNode, waits_for: list[Any]) -> Any:
         """Run over the elements, as many as the shortest argument has; an argument that failed fails the node."""
