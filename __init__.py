@@ -1,1 +1,83 @@
-"""Flowdeck: durable Python workflows on one machine, shown in the terminal."""
+"""Flowdeck: durable Python workflows on one machine, shown in the terminal.
+
+The public names, imported on first use so that ``from flowdeck import flow, task`` stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .engine.artifacts import create_link_artifact as create_link_artifact
+    from .engine.artifacts import create_markdown_artifact as create_markdown_artifact
+    from .engine.artifacts import create_table_artifact as create_table_artifact
+    from .engine.classic import Parameter as Parameter
+    from .engine.classic import flatten as flatten
+    from .engine.context import tags as tags
+    from .engine.errors import Cancelled as Cancelled
+    from .engine.errors import FlowdeckError as FlowdeckError
+    from .engine.flows import Flow as Flow
+    from .engine.flows import flow as flow
+    from .engine.futures import Future as Future
+    from .engine.futures import as_completed as as_completed
+    from .engine.futures import wait as wait
+    from .engine.logs import get_run_logger as get_run_logger
+    from .engine.metrics import metric as metric
+    from .engine.retries import exponential_backoff as exponential_backoff
+    from .engine.runners import ThreadPoolTaskRunner as ThreadPoolTaskRunner
+    from .engine.schedules import Cron as Cron
+    from .engine.schedules import Interval as Interval
+    from .engine.states import Completed as Completed
+    from .engine.states import Failed as Failed
+    from .engine.states import State as State
+    from .engine.tasks import Task as Task
+    from .engine.tasks import allow_failure as allow_failure
+    from .engine.tasks import quote as quote
+    from .engine.tasks import task as task
+    from .engine.tasks import unmapped as unmapped
+
+_HOME = {
+    "Cancelled": "errors",
+    "Completed": "states",
+    "Cron": "schedules",
+    "Failed": "states",
+    "Flow": "flows",
+    "FlowdeckError": "errors",
+    "Future": "futures",
+    "Interval": "schedules",
+    "Parameter": "classic",
+    "State": "states",
+    "Task": "tasks",
+    "ThreadPoolTaskRunner": "runners",
+    "allow_failure": "tasks",
+    "as_completed": "futures",
+    "create_link_artifact": "artifacts",
+    "create_markdown_artifact": "artifacts",
+    "create_table_artifact": "artifacts",
+    "exponential_backoff": "retries",
+    "flatten": "classic",
+    "flow": "flows",
+    "get_run_logger": "logs",
+    "metric": "metrics",
+    "quote": "tasks",
+    "tags": "context",
+    "task": "tasks",
+    "unmapped": "tasks",
+    "wait": "futures",
+}
+__all__ = sorted(_HOME, key=str.casefold)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'flowdeck' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".engine.{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

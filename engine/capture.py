@@ -1,0 +1,254 @@
+"""Everything a run prints or logs, kept: records, ``print``, and what C code and children write to descriptors 1 and 2.
+
+A line goes first to the run's append-only spool with one write, and from there in groups into ``telemetry.db``; a
+kill loses nothing that was written. In a run that a person started, lines also appear in their terminal.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sqlite3
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ..store.connection import connect
+from ..store.spool import SpoolWriter, drain
+from .clock import now_us
+from .context import current_frame
+from .logs import RunHandler
+
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_DRAIN_SECONDS = 0.05
+_BROKEN_SECONDS = 1.0
+_owner_lock = threading.Lock()
+_owner: Capture | None = None
+
+
+class Capture:
+    """The output of one root run. One capture at a time owns the process's descriptors and ``sys.stdout``."""
+
+    def __init__(self, folder: Path, root_id: int, attempt: int, *, echo: bool) -> None:
+        self._folder = folder
+        self._root_id = root_id
+        self._attempt = attempt
+        self._echo = echo
+        self._spool = SpoolWriter(folder, root_id, attempt)
+        self._handler = RunHandler(self)
+        self._telemetry: sqlite3.Connection | None = None
+        self._next_drain = 0.0
+        self._saved: list[int] = []
+        self._echoed = [0, 0]
+        self._streams: tuple[Any, Any] = (None, None)
+        self._root_level: int | None = None
+        self._owns = False
+
+    def start(self) -> None:
+        """Begin to capture this process's output."""
+        global _owner
+        with _owner_lock:
+            self._owns = _owner is None
+            if self._owns:
+                _owner = self
+        if not self._owns:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        self._streams = (sys.stdout, sys.stderr)
+        self._saved = [os.dup(1), os.dup(2)]
+        os.dup2(self._spool.out_fd, 1)
+        os.dup2(self._spool.err_fd, 2)
+        sys.stdout = RunStream(self, "stdout", 20, self._saved[0] if self._echo else None, self._streams[0])
+        sys.stderr = RunStream(self, "stderr", 30, self._saved[1] if self._echo else None, self._streams[1])
+        root = logging.getLogger()
+        root.addHandler(self._handler)
+        if root.level == logging.WARNING and len(root.handlers) == 1:
+            self._root_level = root.level
+            root.setLevel(logging.INFO)
+
+    def close(self) -> None:
+        """Put everything back and move the last lines into the store."""
+        global _owner
+        if self._owns:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(self._saved[0], 1)
+            os.dup2(self._saved[1], 2)
+            sys.stdout, sys.stderr = self._streams
+            root = logging.getLogger()
+            root.removeHandler(self._handler)
+            if self._root_level is not None:
+                root.setLevel(self._root_level)
+        self._drain(final=True)
+        if self._owns:
+            for descriptor in self._saved:
+                os.close(descriptor)
+            with _owner_lock:
+                _owner = None
+        self._spool.close()
+        if self._telemetry is not None:
+            self._telemetry.close()
+
+    def tick(self) -> None:
+        """Move what is new into the store, at most every 50 ms."""
+        now = time.monotonic()
+        if now >= self._next_drain:
+            self._next_drain = now + _DRAIN_SECONDS
+            try:
+                self._drain(final=False)
+            except sqlite3.Error:
+                # Disk full or locked: the lines are safe in the spool and are moved later.
+                self._next_drain = now + _BROKEN_SECONDS
+
+    def _drain(self, *, final: bool) -> None:
+        if self._echo and self._owns:
+            self._echo_raw()
+        if self._telemetry is None:
+            if not final and not self._has_output():
+                return
+            self._telemetry = connect(self._folder, "telemetry")
+        drain(self._folder, self._telemetry, self._root_id, self._attempt, final=final)
+
+    def _has_output(self) -> bool:
+        spool = self._spool
+        return any(os.fstat(descriptor).st_size for descriptor in (spool.record_fd, spool.out_fd, spool.err_fd))
+
+    def _echo_raw(self) -> None:
+        """Show the person what C code and children wrote, byte for byte."""
+        for index, path in enumerate((self._spool.out_path, self._spool.err_path)):
+            with open(path, "rb", buffering=0) as file:
+                file.seek(self._echoed[index])
+                while data := file.read(1 << 16):
+                    self._echoed[index] += len(data)
+                    _write_all(self._saved[index], data)
+
+    def record(self, run_id: int, task_seq: int | None, level: int, logger: str, stream: str, message: str) -> None:
+        """Keep one line; a text of several lines becomes one record."""
+        self._spool.record(now_us(), run_id, task_seq, level, logger, stream, message)
+        if self._echo and self._owns and stream == "log":
+            self._show(run_id, task_seq, level, message)
+
+    def record_here(self, level: int, logger: str, stream: str, message: str) -> None:
+        """Keep one line of whatever run and task the current code belongs to."""
+        frame = current_frame.get()
+        if frame is None:
+            self.record(self._root_id, None, level, logger, stream, message)
+        else:
+            self.record(frame.run.id, frame.task.seq if frame.task else None, level, logger, stream, message)
+
+    def record_exception(self, ids: tuple[int, int | None], what: str, error: BaseException) -> None:
+        """Keep a user's traceback without our frames, in one record."""
+        self.record(*ids, 40, "flowdeck.engine", "log", f"{what}\n{user_traceback(error)}")
+
+    def _show(self, run_id: int, task_seq: int | None, level: int, message: str) -> None:
+        where = f"{run_id}/{task_seq}" if task_seq is not None else f"#{run_id}"
+        stamp = time.strftime("%H:%M:%S")
+        text = f"{stamp} {logging.getLevelName(level):<7} {where:<8} {message}\n"
+        _write_all(self._saved[1], text.encode("utf-8", "backslashreplace"))
+
+
+class RunStream(io.TextIOBase):
+    """``sys.stdout`` and ``sys.stderr`` of a run: whole lines become records of the task that printed them."""
+
+    def __init__(self, capture: Capture, name: str, level: int, echo: int | None, original: Any) -> None:
+        self._capture = capture
+        self._stream = name
+        self._level = level
+        self._echo = echo
+        self._original = original
+        self._partial = threading.local()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Always UTF-8."""
+        return "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        """What cannot be encoded is escaped."""
+        return "backslashreplace"
+
+    @property
+    def buffer(self) -> Any:
+        """The descriptor's own binary writer: raw bytes are captured below Python."""
+        return getattr(self._original, "buffer", None)
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def isatty(self) -> bool:
+        """Whether the person's terminal is behind it."""
+        return self._echo is not None and os.isatty(self._echo)
+
+    def fileno(self) -> int:
+        """The captured descriptor."""
+        return 1 if self._stream == "stdout" else 2
+
+    def write(self, text: str) -> int:
+        """Keep whole lines; the rest waits for its end of line or ``flush`` at the run's end."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if self._echo is not None:
+            _write_all(self._echo, text.encode("utf-8", "backslashreplace"))
+        pending = getattr(self._partial, "text", "") + text
+        if "\n" in pending:
+            *lines, pending = pending.split("\n")
+            for line in lines:
+                self._capture.record_here(self._level, self._stream, self._stream, line)
+        self._partial.text = pending
+        return len(text)
+
+    def flush(self) -> None:
+        """Keep what has no end of line yet, too, once it is long; short pieces wait for their line."""
+        pending = getattr(self._partial, "text", "")
+        if len(pending) > 8192:
+            self._partial.text = ""
+            self._capture.record_here(self._level, self._stream, self._stream, pending)
+
+    def end_line(self) -> None:
+        """Keep the unfinished line of this thread: its task has ended."""
+        pending = getattr(self._partial, "text", "")
+        if pending:
+            self._partial.text = ""
+            self._capture.record_here(self._level, self._stream, self._stream, pending)
+
+
+def end_lines() -> None:
+    """The current task's code has returned: an unfinished line of it is a line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, RunStream):
+            stream.end_line()
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback as the user's own code sees it: frames of this package are left out."""
+    try:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
+        lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
+        lines += traceback.TracebackException(type(error), error, None, limit=0, compact=True).format_exception_only()
+        text = "".join(lines).rstrip("\n")
+    except Exception as broken:  # noqa: BLE001 - the user's exception cannot even be printed
+        text = f"{type(error).__name__}: <its text cannot be made: {type(broken).__name__}>"
+    return text if len(text) <= 100_000 else text[:100_000] + f"… ({len(text)} characters)"
+
+
+def _is_ours(path: str) -> bool:
+    inside = path.startswith((_OURS + os.sep + "engine", _OURS + os.sep + "store", _OURS + os.sep + "cli"))
+    return inside or path.startswith("<frozen")
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError:
+        # The person's terminal or pipe is gone; the record in the spool is what counts.
+        return

@@ -1,0 +1,107 @@
+"""Results on disk: ``json`` where it round-trips, else ``cloudpickle``, each with a checksum and a preview text.
+
+Only the run's own process ever calls ``decode``; everybody else shows the preview, which is plain text made here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from .errors import ResultUnreadable
+
+PREVIEW_CHARACTERS = 200
+_PLAIN = frozenset({int, str, float, bool, type(None)})
+_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+class Encoded(NamedTuple):
+    """A value made ready for the journal. ``codec`` is ``none`` when it cannot be stored; ``reason`` says why."""
+
+    codec: str
+    data: bytes | None
+    checksum: str
+    preview: str
+    reason: str | None
+
+
+def encode(value: Any) -> Encoded:
+    """Encode any value; never raises: what cannot be pickled gets codec ``none`` and a reason."""
+    if value is None:
+        return _NONE
+    if _round_trips(value, 0):
+        try:
+            data = _encode_json(value).encode()
+        except (ValueError, RecursionError):
+            pass  # lone surrogates or too deep for JSON: pickle carries them
+        else:
+            return Encoded("json", data, checksum(data), preview(value), None)
+    try:
+        import cloudpickle
+
+        data = cloudpickle.dumps(value, protocol=5)
+    except Exception as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
+        reason = f"{type(value).__qualname__} cannot be pickled: {type(error).__name__}: {error}"
+        return Encoded("none", None, "", preview(value), reason[:300])
+    return Encoded("cloudpickle", data, checksum(data), preview(value), None)
+
+
+def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
+    """The value of a journalled result; raises ``ResultUnreadable`` when it is damaged or its classes are gone."""
+    if checksum(data) != expected_checksum:
+        raise ResultUnreadable("the stored bytes do not match their checksum")
+    try:
+        if codec == "json":
+            return json.loads(data)
+        import pickle
+
+        return pickle.loads(data)  # noqa: S301 - the run's own process reads what the run itself wrote
+    except Exception as error:
+        raise ResultUnreadable(f"{type(error).__name__}: {error}") from error
+
+
+def checksum(data: bytes) -> str:
+    """CRC-32 for small values, BLAKE2 for the rest: enough to notice damage, not a signature."""
+    if len(data) <= 4096:
+        from zlib import crc32
+
+        return f"{crc32(data):08x}"
+    from hashlib import blake2b
+
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def preview(value: Any) -> str:
+    """A short text for people; bounded work even for huge values, and safe when ``__repr__`` raises."""
+    kind = type(value)
+    if kind in _PLAIN:
+        text = repr(value if kind is not str else value[: PREVIEW_CHARACTERS + 1])
+    else:
+        import reprlib
+
+        limited = reprlib.Repr()
+        limited.maxstring = limited.maxother = limited.maxlong = 80
+        limited.maxlist = limited.maxtuple = limited.maxdict = limited.maxset = 6
+        try:
+            text = limited.repr(value)
+        except Exception as error:  # noqa: BLE001 - the user's __repr__
+            text = f"<{kind.__qualname__}: its repr raised {type(error).__name__}>"
+    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
+
+
+def _round_trips(value: Any, depth: int) -> bool:
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if depth > 20:
+        return False
+    if kind is list:
+        return all(type(item) in _PLAIN or _round_trips(item, depth + 1) for item in value)
+    if kind is dict:
+        return all(
+            type(key) is str and (type(item) in _PLAIN or _round_trips(item, depth + 1)) for key, item in value.items()
+        )
+    return False
+
+
+_NONE = Encoded("json", b"null", checksum(b"null"), "None", None)

@@ -1,0 +1,55 @@
+"""Where the running code is: which run, which task, which graph is being built.
+
+Holds context variables only. Everything else asks here, so that ``get_run_logger`` and a task call find their run
+from any thread or coroutine that the engine started.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Iterator, NamedTuple
+
+from .errors import MissingContextError
+
+if TYPE_CHECKING:
+    from .flow_run import FlowRun
+    from .task_run import TaskCall
+
+
+class Frame(NamedTuple):
+    """The run, and within it the task, that the current code belongs to."""
+
+    run: FlowRun
+    task: TaskCall | None
+
+    @property
+    def scope_seq(self) -> int:
+        """0 in the flow function, else the seq of the task: half of the identity of the calls made here."""
+        return self.task.seq if self.task is not None else 0
+
+
+current_frame: ContextVar[Frame | None] = ContextVar("flowdeck_frame", default=None)
+current_graph: ContextVar[Any] = ContextVar("flowdeck_graph", default=None)
+"""The ``with Flow("…")`` block being built; task calls inside it add nodes instead of running."""
+current_tags: ContextVar[frozenset[str]] = ContextVar("flowdeck_tags", default=frozenset())
+importing: ContextVar[bool] = ContextVar("flowdeck_importing", default=False)
+"""True while a flow file is being loaded: an unguarded flow call in it does nothing."""
+
+
+def require_frame(what: str) -> Frame:
+    """The current frame; raises ``MissingContextError`` naming what was asked for outside a run."""
+    frame = current_frame.get()
+    if frame is None:
+        raise MissingContextError(f"{what} needs a flow or task run around it; call it inside a @flow or @task function")
+    return frame
+
+
+@contextmanager
+def tags(*names: str) -> Iterator[frozenset[str]]:
+    """Tag every flow and task run started inside the block; blocks nest and add up."""
+    token = current_tags.set(current_tags.get() | frozenset(names))
+    try:
+        yield current_tags.get()
+    finally:
+        current_tags.reset(token)

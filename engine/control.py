@@ -1,0 +1,283 @@
+"""The one door for requests: console, command line and users' code come to runs only through here.
+
+Each request is one transaction: when nothing of the run lives, the state machine moves it now; else its intent is
+set and its process acts on it within about 100 ms. There is always an event naming who asked. Works without a daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+from pathlib import Path
+from typing import Any, Callable, Literal, NamedTuple, TypeVar
+
+from ..store import deployments, events, leases, runs, schedules
+from ..store.connection import connect, open_store, translate
+from ..store.rows import LeaseRow, RunRow
+from ..store.states import TERMINAL_TYPES
+from .clock import now_us
+from .errors import FlowdeckError, NotAllowed, NotFound, ParameterError
+from .machine import next_run_state
+
+T = TypeVar("T")
+Request = Literal["pause", "resume", "cancel", "retry", "freeze", "thaw"]
+
+_ALLOWED: dict[str, Callable[[str, str], bool]] = {
+    "pause": lambda kind, name: kind in ("SCHEDULED", "PENDING", "RUNNING") and name not in ("Pausing", "Frozen"),
+    "resume": lambda kind, name: kind == "PAUSED" or name == "Pausing",
+    "cancel": lambda kind, _name: kind not in TERMINAL_TYPES and kind != "CANCELLING",
+    "retry": lambda kind, _name: kind in TERMINAL_TYPES,
+    "freeze": lambda kind, name: kind == "RUNNING" and name != "Frozen",
+    "thaw": lambda _kind, name: name == "Frozen",
+}
+
+
+class Outcome(NamedTuple):
+    """What became of a request."""
+
+    run_id: int
+    text: str
+    """For the person who asked."""
+
+
+def allowed(request: str, state_type: str, state_name: str) -> bool:
+    """Whether a request makes sense in this state."""
+    return _ALLOWED[request](state_type, state_name)
+
+
+def actor(via: str = "api") -> str:
+    """``user@host via …`` of this process."""
+    from .run_process import actor_name
+
+    return actor_name(via)
+
+
+class Control:
+    """Requests to one store on behalf of one actor. Used from one thread at a time."""
+
+    def __init__(self, folder: str | Path, *, actor: str, read_only: bool = False) -> None:
+        self._folder = Path(folder)
+        self._actor = actor
+        self._read_only = read_only
+        self._connection: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def pause(self, run_id: int) -> Outcome:
+        """No new task starts; running ones finish. A run without a process is held where it is."""
+
+        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+            if lease is None:
+                self._move(conn, run, "pause", f"paused by {self._actor}")
+                return "paused"
+            runs.set_intent(conn, run.id, "pause", at_us=now_us(), actor=self._actor, message="pause")
+            return "pausing: running tasks finish, no new one starts"
+
+        return self._ask("pause", run_id, ask)
+
+    def resume(self, run_id: int) -> Outcome:
+        """Go on; a run without a process is queued and continues by replay."""
+
+        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+            if lease is None:
+                self._move(conn, run, "requeue", None, wake_at_us=now_us(), intent="none")
+                return "queued to continue"
+            runs.set_intent(conn, run.id, "none", at_us=now_us(), actor=self._actor, message="resume")
+            return "resumed"
+
+        return self._ask("resume", run_id, ask)
+
+    def cancel(self, run_id: int) -> Outcome:
+        """End it: user code gets ``Cancelled``; after the grace its processes are killed."""
+
+        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+            if lease is None:
+                self._move(conn, run, "cancel", f"cancelled by {self._actor}", intent="none")
+                return "cancelled"
+            runs.set_intent(conn, run.id, "cancel", at_us=now_us(), actor=self._actor, message="cancel")
+            if run.state_name == "Frozen":
+                self._signal(lease, signal.SIGCONT)
+            return "cancelling"
+
+        return self._ask("cancel", run_id, ask)
+
+    def retry(self, run_id: int) -> Outcome:
+        """Run it again as its next attempt: finished tasks keep their results, everything else runs."""
+
+        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+            if lease is not None:
+                raise NotAllowed(f"run #{run.id} has ended but its process {lease.pid} still cleans up; try again")
+            self._move(
+                conn, run, "retry", None, new_attempt=run.attempt + 1, wake_at_us=now_us(), intent="none",
+                message=f"retried by {self._actor}", crash_count=0,
+            )
+            return f"queued as attempt {run.attempt + 1}"
+
+        return self._ask("retry", run_id, ask)
+
+    def freeze(self, run_id: int) -> Outcome:
+        """Stop its processes where they are (SIGSTOP); they keep their memory and their slots."""
+
+        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+            self._move(conn, run, "freeze", f"frozen by {self._actor}")
+            self._signal(self._own_group(run, lease), signal.SIGSTOP)
+            return "frozen"
+
+        return self._ask("freeze", run_id, ask)
+
+    def thaw(self, run_id: int) -> Outcome:
+        """Let frozen processes go on (SIGCONT)."""
+
+        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+            self._move(conn, run, "thaw", None)
+            self._signal(self._own_group(run, lease), signal.SIGCONT)
+            return "running again"
+
+        return self._ask("thaw", run_id, ask)
+
+    # -- deployments and schedules -------------------------------------------------------------------------------
+
+    def trigger(
+        self, name: str, parameters: dict[str, Any] | None = None, *, scheduled_at_us: int | None = None
+    ) -> int:
+        """Queue a run of a deployment for the daemon; returns its number. Wrong parameters are refused here."""
+        self._check_writable("trigger")
+        given = parameters or {}
+
+        def make(conn: sqlite3.Connection) -> int:
+            found = deployments.get(conn, name)
+            if found is None:
+                near = ", ".join(row.name for row in deployments.all(conn)) or "none; start a daemon with its file"
+                raise NotFound(f"no deployment {name!r} in {self._folder}; there are: {near}")
+            _check_parameters(name, json.loads(found.parameters_schema), given)
+            merged = {**json.loads(found.parameters), **given}
+            return runs.insert(
+                conn, flow_name=found.flow_name, name="", state=("SCHEDULED", "Scheduled"), actor=self._actor,
+                at_us=now_us(), parameters=json.dumps(merged, ensure_ascii=False), tags=found.tags,
+                deployment=found.name, entrypoint=found.entrypoint, scheduled_at_us=scheduled_at_us,
+                source_hash=found.source_hash,
+            )
+
+        return self._transact(make)
+
+    def pause_schedule(self, schedule_id: int) -> None:
+        """No run is made by this schedule until it is resumed."""
+        self._set_schedule(schedule_id, False)
+
+    def resume_schedule(self, schedule_id: int) -> None:
+        """The schedule makes runs again, from now on."""
+        self._set_schedule(schedule_id, True)
+
+    def _set_schedule(self, schedule_id: int, active: bool) -> None:
+        self._check_writable("change a schedule")
+
+        def change(conn: sqlite3.Connection) -> None:
+            row = schedules.get(conn, schedule_id)
+            if row is None:
+                raise NotFound(f"no schedule {schedule_id} in {self._folder}")
+            schedules.set_active(conn, schedule_id, active)
+            word = "resumed" if active else "paused"
+            events.append(
+                conn, at_us=now_us(), kind="schedule", actor=self._actor,
+                message=f"schedule {row.slug} of {row.deployment} {word}", data={"schedule_id": schedule_id, "active": active},
+            )
+
+        self._transact(change)
+
+    # -- upkeep --------------------------------------------------------------------------------------------------
+
+    def reap(self) -> None:
+        """Settle runs whose process is gone, so that nothing is shown as running that is not."""
+        if self._read_only:
+            return
+        from .reaping import reap_dead_runs
+
+        reap_dead_runs(self._folder)
+
+    # -- how -----------------------------------------------------------------------------------------------------
+
+    def _ask(self, request: Request, run_id: int, act: Callable[[sqlite3.Connection, RunRow, LeaseRow | None], str]) -> Outcome:
+        self._check_writable(request)
+
+        def ask(conn: sqlite3.Connection) -> str:
+            run = runs.get(conn, run_id)
+            if run is None:
+                raise NotFound(f"there is no run #{run_id} in {self._folder}")
+            if run.root_id is not None:
+                raise NotAllowed(
+                    f"run #{run_id} is part of run #{run.root_id} and lives in its process; {request} #{run.root_id} instead"
+                )
+            if not allowed(request, run.state_type, run.state_name):
+                raise NotAllowed(f"run #{run_id} is {run.state_name}: it cannot be asked to {request}")
+            lease = leases.of_run(conn, run_id)
+            if lease is not None and not leases.is_alive(lease):
+                lease = None
+            return act(conn, run, lease)
+
+        return Outcome(run_id, self._transact(ask))
+
+    def _move(self, conn: sqlite3.Connection, run: RunRow, event: str, cause: str | None, **more: Any) -> None:
+        to = next_run_state(run.state_type, event)
+        runs.transition(
+            conn, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name), to=to, at_us=now_us(),
+            actor=self._actor, cause=cause, **more,
+        )
+
+    def _own_group(self, run: RunRow, lease: LeaseRow | None) -> LeaseRow:
+        if lease is None:
+            raise NotAllowed(f"run #{run.id} has no process that could be stopped or continued")
+        return lease
+
+    @staticmethod
+    def _signal(lease: LeaseRow, number: signal.Signals) -> None:
+        """To the whole process group when the run has its own, else to its process alone."""
+        if lease.process_group == lease.pid:
+            os.killpg(lease.pid, number)
+        else:
+            os.kill(lease.pid, number)
+
+    def _check_writable(self, request: str) -> None:
+        if self._read_only:
+            raise NotAllowed(f"read-only: {request} is refused; start the console without --read-only")
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._connection is None:
+                open_store(self._folder, create=False)
+                self._connection = connect(self._folder, "state")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                answer = work(self._connection)
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise translate(error, str(self._folder)) from error
+        return answer
+
+
+def _check_parameters(name: str, schema: dict[str, Any], given: dict[str, Any]) -> None:
+    """Unknown and missing names; types are checked when the run starts, by the flow's own hints."""
+    properties = schema.get("properties", {})
+    for key in given:
+        if key not in properties and not schema.get("additionalProperties", False):
+            from difflib import get_close_matches
+
+            near = get_close_matches(key, properties, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"its parameters are {', '.join(properties) or 'none'}"
+            raise ParameterError(f"flow {name!r} has no parameter {key!r}; {hint}")
+    missing = [key for key in schema.get("required", ()) if key not in given]
+    if missing:
+        raise ParameterError(f"flow {name!r} needs the parameter {missing[0]!r}: give it with -p {missing[0]}=VALUE")
+
+
+__all__ = ["Control", "FlowdeckError", "Outcome", "actor", "allowed"]

@@ -1,0 +1,113 @@
+"""Fingerprints of a call's inputs: equal for equal plain data in every process, never wrong about what they cannot see.
+
+A journalled result is reused only for the same inputs. Plain data (scalars, strings, dates, containers of them,
+dataclasses, enums, pydantic models) is hashed by value; any other object only by its type, so that an object that
+pickles differently twice never makes a finished task run again. Work is bounded: past ``BUDGET`` parts only the
+lengths count.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+BUDGET = 2_000
+"""Parts (scalars and containers) hashed by value before only sizes count."""
+_SMALL = 256
+
+
+def fingerprint(values: dict[str, Any], identity: Callable[[Any], str | None] | None = None) -> str:
+    """A short text naming the inputs ``values`` (argument name → value).
+
+    ``identity`` may name a value that came from another task (``run/seq``), which is then not looked into.
+    """
+    parts: list[str] = []
+    walker = _Walker(parts, identity)
+    for name, value in values.items():
+        parts.append(name)
+        walker.walk(value, 0)
+    text = "\x1f".join(parts)
+    if len(text) <= 40:
+        return text
+    from hashlib import blake2b
+
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+class _Walker:
+    def __init__(self, parts: list[str], identity: Callable[[Any], str | None] | None) -> None:
+        self.parts = parts
+        self.identity = identity
+        self.left = BUDGET
+
+    def walk(self, value: Any, depth: int) -> None:
+        kind = type(value)
+        self.left -= 1
+        if kind is int or kind is float or kind is bool or value is None:
+            self.parts.append(repr(value))
+            return
+        if kind is str or kind is bytes:
+            text = value if kind is str else value.hex() if len(value) <= _SMALL else f"bytes{len(value)}"
+            self.parts.append(f"s{len(text)}:{text}" if len(text) <= _SMALL else _long_text(text))
+            return
+        if self.identity is not None and (name := self.identity(value)) is not None:
+            self.parts.append(f"@{name}")
+            return
+        if self.left <= 0 or depth > 12:
+            self.parts.append(f"{kind.__name__}:{_length(value)}")
+            return
+        self._walk_object(value, kind, depth)
+
+    def _walk_object(self, value: Any, kind: type, depth: int) -> None:
+        if kind is list or kind is tuple:
+            self.parts.append(f"[{len(value)}")
+            for item in value[: max(0, self.left)]:
+                self.walk(item, depth + 1)
+        elif kind is dict:
+            self.parts.append(f"{{{len(value)}")
+            for key, item in value.items():
+                if self.left <= 0:
+                    break
+                self.walk(key, depth + 1)
+                self.walk(item, depth + 1)
+        elif kind is set or kind is frozenset:
+            self.parts.append(f"<{len(value)}")
+            if len(value) <= self.left:
+                self.parts.extend(sorted(self._alone(item) for item in value))
+        else:
+            self._walk_record(value, kind, depth)
+
+    def _walk_record(self, value: Any, kind: type, depth: int) -> None:
+        name = kind.__qualname__
+        if kind.__module__ in ("datetime", "decimal", "uuid", "pathlib", "fractions", "zoneinfo"):
+            self.parts.append(f"{name}:{value}")
+            return
+        fields = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "__pydantic_fields__", None)
+        if fields:
+            self.parts.append(f"({name}")
+            for field in fields:
+                self.parts.append(field)
+                self.walk(getattr(value, field, None), depth + 1)
+        elif hasattr(kind, "__members__"):
+            self.parts.append(f"{name}.{getattr(value, 'name', '?')}")
+        else:
+            self.parts.append(f"~{name}")
+
+    def _alone(self, item: Any) -> str:
+        parts: list[str] = []
+        walker = _Walker(parts, self.identity)
+        walker.walk(item, 0)
+        self.left -= BUDGET - walker.left
+        return "\x1e".join(parts)
+
+
+def _long_text(text: str) -> str:
+    from hashlib import blake2b
+
+    return f"s{len(text)}#" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def _length(value: Any) -> str:
+    try:
+        return str(len(value))
+    except (TypeError, ValueError):
+        return "-"

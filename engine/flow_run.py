@@ -1,0 +1,441 @@
+"""One run of a flow in this process: its journal, its numbering of calls, and the steps of its attempts.
+
+The flow function runs again on retry, resume or crash recovery; finished calls then return what the journal holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Callable
+
+from ..store import leases, results, runs, tasks
+from ..store.rows import TaskRow
+from . import codec
+from .clock import now_us
+from .context import Frame
+from .effects import Await, Call, Durable, Pass, Sleep, Steps
+from .errors import Cancelled, ParameterError, RunTimedOut
+from .futures import Future, resolve_futures_to_states
+from .machine import next_run_state
+from .states import State, aggregate, describe_exception
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from .flows import Flow
+    from .session import Session
+    from .task_run import TaskCall
+
+RESULT_SEQ = 0
+"""Where a run keeps its own result among its journalled results."""
+PARAMETERS_SEQ = -1
+"""Where a run keeps parameters that have no JSON form."""
+
+
+class FlowRun:
+    """A flow run this process owns."""
+
+    def __init__(
+        self,
+        session: Session,
+        flow: Flow[Any, Any],
+        run_id: int,
+        attempt: int,
+        parameters: dict[str, Any],
+        *,
+        state: tuple[str, str],
+        parent: SubflowCall | None = None,
+    ) -> None:
+        self.session = session
+        self.flow = flow
+        self.id = run_id
+        self.attempt = attempt
+        self.parameters = parameters
+        self.parent = parent
+        self.name = f"{flow.name}-{run_id}"
+        self.lineage = session.lineage
+        self.interruption: BaseException | None = None
+        self.timeout_seconds = flow.timeout_seconds
+        self.state_type, self.state_name = state
+        self.outstanding = Outstanding()
+        self.first_attempt = attempt
+        self.parameter_problem: str | None = None
+        """Why the stored parameters cannot be given to the flow; the run then fails with these words."""
+        self.state_lock = threading.RLock()
+        """Held from a change of state until its write is queued, so that both have the same order."""
+        self._lock = threading.Lock()
+        self._journal: dict[tuple[int, str, int], TaskRow] = {}
+        self._call_counts: dict[tuple[int, str], int] = {}
+        self._seqs = itertools.count(1)
+        self._begun = time.monotonic()
+
+    # -- identity ------------------------------------------------------------------------------------------------
+
+    def load_journal(self) -> None:
+        """Read what earlier attempts recorded; call before user code of a later attempt runs."""
+        rows = self.session.read(lambda conn: tasks.journal(conn, self.id))
+        with self._lock:
+            self._journal = {(row.scope_seq, row.key, row.call_index): row for row in rows}
+            self._call_counts.clear()
+            self._seqs = itertools.count(max((row.seq for row in rows), default=0) + 1)
+
+    def next_call_index(self, scope_seq: int, key: str) -> int:
+        """How many calls of ``key`` this scope made before this one."""
+        with self._lock:
+            count = self._call_counts.get((scope_seq, key), 0)
+            self._call_counts[(scope_seq, key)] = count + 1
+            return count
+
+    def seq_of(self, scope_seq: int, key: str, call_index: int) -> int:
+        """The number of this call: the journal's when an earlier attempt made it, else a new one."""
+        row = self._journal.get((scope_seq, key, call_index)) if self._journal else None
+        return row.seq if row is not None else next(self._seqs)
+
+    def journalled(self, call: TaskCall | SubflowCall) -> TaskRow | None:
+        """What earlier attempts recorded of this call."""
+        return self._journal.get((call.scope_seq, call.key, call.call_index)) if self._journal else None
+
+    def recall(self, call: TaskCall) -> State | None:
+        """The journalled outcome of a finished call; None when it has to run (the log then says why)."""
+        row = self.journalled(call)
+        if row is None:
+            return None
+        if row.state_type != "COMPLETED":
+            call.was_written = True
+            self._run_again(call, row)
+            return None
+        if row.inputs_hash != call.inputs_hash and row.inputs_hash is not None:
+            self.session.task_log(call, 30, f"{call.name} runs again: its inputs are not those of the recorded call")
+        elif not call.task.persist_result:
+            self.session.task_log(call, 20, f"{call.name} runs again: persist_result=False keeps no result")
+        else:
+            state = self._stored_state(call, row)
+            if state is not None:
+                return state
+        call.was_written = True
+        self._run_again(call, row)
+        return None
+
+    def recall_subflow(self, call: SubflowCall) -> State | None:
+        """As ``recall``, for a flow called within this run."""
+        row = self.journalled(call)
+        if row is None or row.state_type != "COMPLETED":
+            return None
+        if row.inputs_hash != call.inputs_hash:
+            self.session.task_log(call, 30, f"{call.name} runs again: its inputs are not those of the recorded call")
+            return None
+        return self._stored_state(call, row)
+
+    def _stored_state(self, call: TaskCall | SubflowCall, row: TaskRow) -> State | None:
+        stored = self.session.read(lambda conn: results.get(conn, self.id, call.seq))
+        if stored is None or stored.codec == "none":
+            self.session.task_log(call, 30, f"{call.name} runs again: its result could not be journalled")
+            return None
+        try:
+            value = codec.decode(stored.codec, self.session.result_bytes(stored), stored.checksum)
+        except Exception as error:  # noqa: BLE001 - a user class that no longer unpickles
+            self.session.task_log(call, 30, f"{call.name} runs again: its recorded result cannot be read: {error}")
+            return None
+        self.lineage.track(value, (self.id, call.seq))
+        return State("COMPLETED", row.state_name, row.cause, data=value)
+
+    def _run_again(self, call: TaskCall, row: TaskRow) -> None:
+        """Record that an earlier attempt's call is made anew."""
+        at_us, attempt = now_us(), self.attempt
+        call.created_at_us = row.created_at_us
+        pending = call.row()._replace(attempt=row.attempt, run_attempt=attempt)
+        from_ = (row.state_type, row.state_name)
+        self.session.writer.soon(lambda conn: tasks.begin(conn, pending, at_us, "engine", from_=from_))
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def transition(
+        self, event: str, *, cause: str | None = None, actor: str = "engine", **more: Any
+    ) -> Callable[[sqlite3.Connection], None]:
+        """Move by the table and return the write that records it, guarded by state and attempt."""
+        before = (self.state_type, self.state_name)
+        target = next_run_state(self.state_type, event)
+        self.state_type, self.state_name = target
+        run_id, attempt, at_us = self.id, self.attempt, now_us()
+        name = more.pop("name", None)
+        to = (target.state_type, name or target.state_name)
+        self.state_name = to[1]
+
+        def write(conn: sqlite3.Connection) -> None:
+            runs.transition(
+                conn, run_id, attempt=attempt, from_=None, from_type=before[0], to=to, at_us=at_us, actor=actor,
+                cause=cause, **more,
+            )
+
+        return write
+
+    def start(self) -> None:
+        """Say that the user's code begins; with the first attempt of this process only."""
+        with self.state_lock:
+            if self.state_type == "PENDING":
+                name = "Retrying" if self.attempt > 1 else None
+                self.session.writer.soon(self.transition("start", started=True, name=name))
+
+    @property
+    def duration_us(self) -> int:
+        """Time since this process took the run."""
+        return int((time.monotonic() - self._begun) * 1e6)
+
+    @property
+    def is_root(self) -> bool:
+        """Whether the process belongs to this run."""
+        return self.parent is None
+
+
+class Outstanding:
+    """Submitted calls that have not ended, and the failures nobody has looked at."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._total = 0
+        self._idle: list[Callable[[], None]] = []
+        self._unhandled: list[Future[Any]] = []
+
+    def add(self, future: Future[Any]) -> None:
+        """Count a submitted call until its future settles."""
+        with self._lock:
+            self._count += 1
+            self._total += 1
+        future.add_done_callback(self._ended)
+
+    def _ended(self, future: Future[Any]) -> None:
+        outcome = future.outcome
+        with self._lock:
+            self._count -= 1
+            if outcome is not None and not outcome.is_completed() and len(self._unhandled) < 1000:
+                self._unhandled.append(future)
+            idle, self._idle = (self._idle, []) if self._count == 0 else ([], self._idle)
+        for callback in idle:
+            callback()
+
+    def is_done(self) -> bool:
+        """Whether every submitted call has ended."""
+        return self._count == 0
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call back once every submitted call has ended; at once when that is so."""
+        with self._lock:
+            if self._count:
+                self._idle.append(callback)
+                return
+        callback()
+
+    def wait(self) -> None:
+        """Block until every submitted call has ended; raises Cancelled with the run."""
+        from .context import current_frame
+
+        if self.is_done():
+            return
+        done = threading.Event()
+        self.when_done(done.set)
+        frame = current_frame.get()
+        if frame is None:
+            done.wait()
+            return
+        gate = frame.run.session.gate
+        with gate.on_cancel(done.set), gate.blocked():
+            done.wait()
+        if not self.is_done():
+            gate.check()
+
+    def verdict(self) -> State | None:
+        """Failed when a submitted call ended badly and no user code looked at its outcome."""
+        with self._lock:
+            bad = [f.outcome for f in self._unhandled if not f.handled and f.outcome is not None]
+            total = self._total
+        bad = [s for s in bad if s.name != "Skipped"]
+        if not bad:
+            return None
+        state = aggregate(bad)
+        detail = next((s.message for s in bad if s.message), None)
+        word = "failed" if state.type == "FAILED" else "cancelled"
+        text = f"{len(bad)}/{total} states {word}." + (f" First: {detail}" if detail else "")
+        return State(state.type, None, text, data=bad, error=state.error)
+
+
+class SubflowCall:
+    """A flow called within a run: a task run of kind ``subflow`` in the parent, and a run of its own."""
+
+    def __init__(self, parent: FlowRun, flow: Flow[Any, Any], scope_seq: int, upstream: list[tuple[int, int, str]]) -> None:
+        self.run = parent
+        self.flow = flow
+        self.key = self.name = flow.name
+        self.scope_seq = scope_seq
+        self.call_index = parent.next_call_index(scope_seq, self.key)
+        self.seq = parent.seq_of(scope_seq, self.key, self.call_index)
+        if self.call_index:
+            self.name = f"{flow.name}[{self.call_index}]"
+        self.upstream = upstream
+        self.created_at_us = now_us()
+        self.inputs_hash: str | None = None
+        self.child_run_id: int | None = None
+
+    def row(self, state: tuple[str, str]) -> TaskRow:
+        """The parent's row of this call."""
+        return TaskRow(
+            self.run.id, self.seq, self.key, self.scope_seq, self.call_index, None, None, self.name, "subflow",
+            self.child_run_id, state[0], state[1], None, 1, self.run.attempt, self.created_at_us,
+            self.created_at_us, None, None, None, None, "[]", self.inputs_hash, None,
+        )
+
+
+def flow_steps(run: FlowRun) -> Steps:
+    """The life of a flow run from RUNNING to its end; returns its final ``State``, which is durable then."""
+    session, flow = run.session, run.flow
+    while True:
+        attempt_begun = time.monotonic()
+        try:
+            if not session.gate.is_open() or session.gate.is_cancelled:
+                yield Pass(session)
+            if run.parameter_problem is not None:
+                raise ParameterError(run.parameter_problem)
+            values = flow.parameters.validate(run.parameters) if flow.validates else run.parameters
+            args, kwargs = flow.parameters.call_arguments(values)
+            run.start()
+            run.interruption = None
+            value = yield Call(flow.fn, args, kwargs, Frame(run, None), run, flow.is_async)
+            yield Await(session, run.outstanding)
+            state = _final_state(run, value)
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            if isinstance(error, KeyboardInterrupt):
+                session.begin_cancel("interrupted from the keyboard (Ctrl-C)")
+            state = _judge(run, error)
+            if not session.gate.is_cancelled and not run.outstanding.is_done():
+                try:
+                    yield Await(session, run.outstanding)
+                except Cancelled as cancelled:
+                    state = _judge(run, cancelled)
+        delay = _retry_delay(run, state, time.monotonic() - attempt_begun)
+        if delay is None:
+            break
+        try:
+            yield from _next_attempt(run, state, delay)
+        except Cancelled as error:
+            state = _judge(run, error)
+            break
+    if session.gate.is_cancelled and run.is_root:
+        session.wait_for_stragglers()
+    yield Durable(session, _end_operation(run, state))
+    for hook in flow.hooks_for(state):
+        session.run_hook(hook, flow, run, state)
+    return state
+
+
+def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
+    """Wait, then begin the next attempt in this process; finished tasks will return their recorded results."""
+    session = run.session
+    text = f"attempt {run.attempt} failed: {state.message}; next in {delay:g} s"
+    session.run_log(run, 30, text)
+    with run.state_lock:
+        session.writer.soon(run.transition("await_retry", cause=text, wake_at_us=now_us() + int(delay * 1e6)))
+    yield Sleep(session, delay)
+    lease, attempt = session.lease if run.is_root else None, run.attempt + 1
+    with run.state_lock:
+        start = run.transition("start", new_attempt=attempt, name="Retrying")
+
+        def begin(conn: sqlite3.Connection) -> None:
+            start(conn)
+            if lease is not None:
+                leases.acquire(conn, lease._replace(attempt=attempt))
+
+        session.writer.soon(begin)
+        run.attempt = attempt
+    run.outstanding = Outstanding()
+    run.load_journal()
+
+
+def _final_state(run: FlowRun, value: Any) -> State:
+    """Prefect's rule: a returned state or states decide; else an unseen failure of a submitted task; else Completed."""
+    value = resolve_futures_to_states(value)
+    if isinstance(value, State):
+        return value if value.is_final() else State("FAILED", None, f"the flow returned {value!r}, which is not final")
+    if isinstance(value, (list, tuple, set)) and value and all(isinstance(item, State) for item in value):
+        return aggregate(list(value))
+    verdict = run.outstanding.verdict()
+    return verdict if verdict is not None else State("COMPLETED", data=value)
+
+
+def _judge(run: FlowRun, error: BaseException) -> State:
+    if isinstance(error, Cancelled):
+        reason = run.session.cancel_reason
+        if reason is None and run.session.terminated_from_outside:
+            return State("CRASHED", None, f"{error}", error=error)
+        return State("CANCELLED", None, reason or str(error) or "cancelled", error=error)
+    if isinstance(error, RunTimedOut) and run.interruption is not None:
+        text = f"took longer than {run.timeout_seconds:g} s"
+        return State("FAILED", "TimedOut", text, error=RunTimedOut(f"flow {run.flow.name} {text}"))
+    if isinstance(error, KeyboardInterrupt):
+        return State("CANCELLED", None, "interrupted from the keyboard (Ctrl-C)", error=error)
+    if isinstance(error, SystemExit):
+        return State("CRASHED", None, f"the flow called sys.exit({error.code!r})", error=error)
+    run.session.run_exception(run, error)
+    return State("FAILED", None, describe_exception(error), error=error)
+
+
+def _retry_delay(run: FlowRun, state: State, elapsed_seconds: float) -> float | None:
+    policy = run.flow.retry_policy
+    made = run.attempt - run.first_attempt + 1
+    if not policy.retries or state.type != "FAILED" or isinstance(state.error, ParameterError):
+        return None
+    error = state.error if isinstance(state.error, Exception) else RuntimeError(state.message or state.name)
+    return policy.next_delay(made, error, elapsed_seconds, (run.flow, run, state))
+
+
+_END_EVENTS = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
+
+
+def _end_operation(run: FlowRun, state: State) -> Callable[[Any], None]:
+    """The write that ends the run, its place in its parent, and the lease of a root, in one transaction."""
+    with run.state_lock:
+        return _end_write(run, state)
+
+
+def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
+    session, parent = run.session, run.parent
+    event = "time_out" if state.name == "TimedOut" else _END_EVENTS[state.type]
+    if run.state_type == "CANCELLING":
+        event, state = "cancel", State("CANCELLED", None, session.cancel_reason or state.message)
+    encoded = codec.encode(state.data) if state.is_completed() else None
+    stored = session.store_result(run.id, RESULT_SEQ, encoded) if encoded is not None else None
+    cause = state.message if not state.is_completed() else None
+    move = run.transition(
+        event, cause=cause, ended_duration_us=run.duration_us, intent="none",
+        name=state.name if state.type == _target_type(run, event) else None,
+    )
+    at_us, duration_us, run_id, attempt = now_us(), run.duration_us, run.id, run.attempt
+    shown = stored.preview if stored is not None and state.data is not None else None
+
+    def end(conn: sqlite3.Connection) -> None:
+        move(conn)
+        if stored is not None:
+            results.put(conn, stored)
+        if shown is not None:
+            runs.set_result_preview(conn, run_id, attempt, shown)
+        if parent is not None:
+            tasks.finish(
+                conn, parent.run.id, parent.seq, run_attempt=parent.run.attempt, from_=("RUNNING", "Running"),
+                to=(run.state_type, run.state_name), at_us=at_us, actor="engine", cause=cause,
+                duration_us=duration_us, cpu_us=None, peak_rss_bytes=None, attempt=1,
+            )
+            if stored is not None:
+                results.put(conn, stored._replace(run_id=parent.run.id, seq=parent.seq))
+        elif session.lease is not None:
+            leases.release(conn, session.lease.owner)
+
+    return end
+
+
+def _target_type(run: FlowRun, event: str) -> str:
+    return next_run_state(run.state_type, event).state_type
+
+

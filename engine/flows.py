@@ -1,0 +1,229 @@
+"""``@flow``: a function whose runs are recorded, can be scheduled and controlled, and continue after a crash.
+
+Option names, defaults and meanings are Prefect 3's. ``Flow("name")`` with a text opens a Prefect 1 style block.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, Generic, Iterable, ParamSpec, TypeVar, overload
+
+from . import context
+from .errors import UsageError
+from .interrupts import engine_code
+from .parameters import Parameters
+from .retries import Delay, RetryPolicy
+from .states import State
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Hook = Callable[[Any, Any, State], Any]
+_EVENTS_OF_HOOKS = {
+    "COMPLETED": "on_completion", "FAILED": "on_failure", "CANCELLED": "on_cancellation", "CRASHED": "on_crashed",
+}
+CRASH_RETRIES = 3
+"""How often the daemon resumes a crashed run unless the flow says otherwise."""
+
+
+class Flow(Generic[P, R]):
+    """A flow made of a function; made by ``@flow``."""
+
+    def __new__(cls, fn: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """``Flow("name")`` opens a Prefect 1 style flow."""
+        if cls is Flow and isinstance(fn, str):
+            from .classic import GraphFlow
+
+            return object.__new__(GraphFlow)
+        return object.__new__(cls)
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        version: str | None = None,
+        flow_run_name: str | Callable[[], str] | None = None,
+        tags: Iterable[str] | None = None,
+        retries: int | None = None,
+        retry_delay_seconds: Delay = None,
+        retry_condition_fn: Any = None,
+        crash_retries: int = CRASH_RETRIES,
+        task_runner: Any = None,
+        timeout_seconds: float | None = None,
+        validate_parameters: bool = True,
+        persist_result: bool | None = None,
+        log_prints: bool | None = None,
+        schedule: Any = None,
+        schedules: Any = None,
+        on_completion: Iterable[Hook] = (),
+        on_failure: Iterable[Hook] = (),
+        on_cancellation: Iterable[Hook] = (),
+        on_crashed: Iterable[Hook] = (),
+    ) -> None:
+        if not callable(fn):
+            raise UsageError(f"@flow needs a function, not {fn!r}")
+        self.fn = fn
+        self.name = name or _default_name(fn)
+        self.description = description or inspect.getdoc(fn)
+        self.version = version
+        self.flow_run_name = flow_run_name
+        self.tags = sorted(tags or ())
+        self.retry_policy = RetryPolicy(
+            retries or 0, retry_delay_seconds, None, retry_condition_fn, what=f"flow {self.name!r}"
+        )
+        if timeout_seconds is not None and timeout_seconds <= 0:
+            raise UsageError(f"flow {self.name!r}: timeout_seconds must be more than 0, not {timeout_seconds!r}")
+        if isinstance(crash_retries, bool) or not isinstance(crash_retries, int) or crash_retries < 0:
+            raise UsageError(f"flow {self.name!r}: crash_retries must be a whole number from 0, not {crash_retries!r}")
+        self.crash_retries = crash_retries
+        self.task_runner = task_runner
+        self.timeout_seconds = timeout_seconds
+        self.validates = validate_parameters
+        self.persist_result = persist_result
+        self.log_prints = log_prints
+        self.parameters = Parameters(fn, self.name)
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self.schedules = _schedules(self.name, schedule, schedules)
+        self.hooks: dict[str, list[Hook]] = {
+            "on_completion": list(on_completion), "on_failure": list(on_failure),
+            "on_cancellation": list(on_cancellation), "on_crashed": list(on_crashed),
+        }
+        self.__name__ = getattr(fn, "__name__", self.name)
+        self.__doc__ = fn.__doc__
+        self.__module__ = fn.__module__
+        self.__wrapped__ = fn
+        self._options: dict[str, Any] = {
+            "name": name, "description": description, "version": version, "flow_run_name": flow_run_name, "tags": tags,
+            "retries": retries, "retry_delay_seconds": retry_delay_seconds, "retry_condition_fn": retry_condition_fn,
+            "crash_retries": crash_retries, "task_runner": task_runner, "timeout_seconds": timeout_seconds,
+            "validate_parameters": validate_parameters, "persist_result": persist_result, "log_prints": log_prints,
+            "schedule": schedule, "schedules": schedules, "on_completion": on_completion, "on_failure": on_failure,
+            "on_cancellation": on_cancellation, "on_crashed": on_crashed,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.name}>"
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """A flow defined in a class is a method."""
+        if instance is None:
+            return self
+        return Flow(self.fn.__get__(instance, owner), **{**self._options, "name": self.name})  # type: ignore[attr-defined]
+
+    def with_options(self, **options: Any) -> Flow[P, R]:
+        """A copy with some options changed."""
+        unknown = set(options) - set(self._options)
+        if unknown:
+            raise UsageError(f"flow {self.name!r} has no option {sorted(unknown)[0]!r}")
+        merged = {**self._options, **options}
+        if merged["name"] is None:
+            merged["name"] = self.name
+        return Flow(self.fn, **merged)
+
+    def hooks_for(self, state: State) -> list[Hook]:
+        """What to call when a run of this flow ended so."""
+        event = _EVENTS_OF_HOOKS.get(state.type)
+        return self.hooks[event] if event is not None else []
+
+    def on_completion(self, hook: Hook) -> Hook:
+        """Decorator: call ``hook(flow, run, state)`` when a run completes."""
+        self.hooks["on_completion"].append(hook)
+        return hook
+
+    def on_failure(self, hook: Hook) -> Hook:
+        """Decorator: call ``hook(flow, run, state)`` when a run has failed for good."""
+        self.hooks["on_failure"].append(hook)
+        return hook
+
+    def on_cancellation(self, hook: Hook) -> Hook:
+        """Decorator: call ``hook(flow, run, state)`` when a run was cancelled."""
+        self.hooks["on_cancellation"].append(hook)
+        return hook
+
+    def on_crashed(self, hook: Hook) -> Hook:
+        """Decorator: call ``hook(flow, run, state)`` when a run ends as Crashed while its process still can."""
+        self.hooks["on_crashed"].append(hook)
+        return hook
+
+    # -- parameters ----------------------------------------------------------------------------------------------
+
+    def parameters_schema(self) -> dict[str, Any]:
+        """JSON schema of the parameters."""
+        return self.parameters.schema()
+
+    def validate_parameters(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Bound, completed and coerced values; raises ParameterError naming what is wrong."""
+        self.parameters.check_names(values)
+        bound = self.parameters.bind((), values)
+        return self.parameters.validate(bound) if self.validates else bound
+
+    def run_name(self, parameters: dict[str, Any]) -> str:
+        """The name of a run, empty for the store's default."""
+        template = self.flow_run_name
+        if template is None:
+            return ""
+        try:
+            return template() if callable(template) else template.format(**parameters)
+        except Exception as error:
+            raise UsageError(f"flow {self.name!r}: flow_run_name cannot be made: {error}") from error
+
+    # -- calling -------------------------------------------------------------------------------------------------
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def __call__(self, *args: Any, **kwargs: Any) -> R: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run here and now: a run of its own, or within another run a subflow."""
+        from . import run_process, subflows
+
+        if context.importing.get():
+            return _nothing() if self.is_async else None
+        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+        frame = context.current_frame.get()
+        if frame is not None:
+            if self.is_async:
+                return subflows.call_async(frame, self, args, kwargs, return_state, wait_for)
+            with engine_code(), frame.run.session.gate.blocked():
+                return subflows.call(frame, self, args, kwargs, return_state, wait_for)
+        bound = self.parameters.bind(args, kwargs)
+        if self.is_async:
+            return run_process.run_here_async(self, bound, return_state)
+        return run_process.run_here(self, bound, return_state)
+
+
+async def _nothing() -> None:
+    """What an async flow called while its file is being loaded awaits to."""
+
+
+def _schedules(name: str, schedule: Any, schedules: Any) -> list[Any]:
+    if schedule is None and schedules is None:
+        return []
+    from .schedules import parse
+
+    if schedule is not None and schedules is not None:
+        raise UsageError(f"flow {name!r}: give schedule or schedules, not both")
+    return list(parse(schedule if schedule is not None else schedules))
+
+
+def _default_name(fn: Any) -> str:
+    name = getattr(fn, "__name__", None)
+    return name if isinstance(name, str) else type(fn).__name__
+
+
+@overload
+def flow(__fn: Callable[P, R], /) -> Flow[P, R]: ...
+
+
+@overload
+def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+
+
+def flow(__fn: Any = None, /, **options: Any) -> Any:
+    """Make a flow of a function: ``@flow`` or ``@flow(retries=1, schedule="0 6 * * *")``; see ``Flow``."""
+    if __fn is not None:
+        return Flow(__fn, **options)
+    return lambda fn: Flow(fn, **options)

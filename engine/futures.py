@@ -1,0 +1,194 @@
+"""Futures of submitted tasks: resolved only once the task's record is durable.
+
+``result()`` gives the value or raises what ended the task; passing a future to another task makes a dependency.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Callable, Generic, Iterable, Iterator, NamedTuple, TypeVar
+
+from .context import current_frame
+from .errors import Cancelled
+from .interrupts import engine_code
+from .states import State
+
+if TYPE_CHECKING:
+    from .task_run import TaskCall
+
+T = TypeVar("T")
+_lock = threading.Lock()
+_PENDING = State("PENDING")
+
+
+class Future(Generic[T]):
+    """The outcome to come of one task run."""
+
+    __slots__ = ("_callbacks", "_state", "_waiter", "call", "handled", "__weakref__")
+
+    def __init__(self, call: TaskCall) -> None:
+        self.call: TaskCall | None = call
+        self._state: State | None = None
+        self._callbacks: list[Callable[[Future[T]], None]] = []
+        self._waiter: threading.Event | None = None
+        self.handled = False
+        """Whether the user's code has seen the outcome; an unseen failure fails the flow."""
+
+    @property
+    def state(self) -> State:
+        """The final state, or Pending."""
+        self.handled = True
+        return self._state if self._state is not None else _PENDING
+
+    @property
+    def outcome(self) -> State | None:
+        """The final state or None, without counting as seen by the user."""
+        return self._state
+
+    @property
+    def task_run_id(self) -> str | None:
+        """``run/seq``."""
+        return self.call.reference if self.call is not None else None
+
+    def done(self) -> bool:
+        """Whether the outcome is there."""
+        return self._state is not None
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> T:
+        """The task's value; raises its exception, or TimeoutError after ``timeout`` seconds without an outcome."""
+        self.wait(timeout)
+        if self._state is None:
+            raise TimeoutError(f"{self!r} has no result after {timeout} s")
+        self.handled = True
+        value: T = self._state.result(raise_on_failure=raise_on_failure)
+        return value
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until the outcome is there or ``timeout`` seconds passed; raises Cancelled with the run."""
+        if self._state is not None:
+            return
+        with _lock:
+            if self._state is not None:
+                return
+            if self._waiter is None:
+                self._waiter = threading.Event()
+            waiter = self._waiter
+        frame = current_frame.get()
+        with engine_code():
+            if frame is None:
+                waiter.wait(timeout)
+                return
+            gate = frame.run.session.gate
+            with gate.on_cancel(waiter.set), gate.blocked():
+                waiter.wait(timeout)
+            if self._state is None:
+                gate.check()
+
+    def add_done_callback(self, callback: Callable[[Future[T]], None]) -> None:
+        """Call ``callback(future)`` at the outcome, at once when it is there; from the thread that settles it."""
+        with _lock:
+            if self._state is None:
+                self._callbacks.append(callback)
+                return
+        callback(self)
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """As ``add_done_callback``, without the argument."""
+        self.add_done_callback(lambda _future: callback())
+
+    def resolve(self, state: State) -> None:
+        """Settle; the engine calls this once the record is durable."""
+        with _lock:
+            self._state = state
+            callbacks, self._callbacks = self._callbacks, []
+            waiter = self._waiter
+        if waiter is not None:
+            waiter.set()
+        for callback in callbacks:
+            callback(self)
+
+    def __repr__(self) -> str:
+        name = self.call.name if self.call is not None else "task"
+        return f"<Future {name} {(self._state or _PENDING).name}>"
+
+
+class FutureList(list[Future[T]]):
+    """What ``map`` returns: a list of futures with ``result()`` and ``wait()`` of all."""
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[T]:
+        """All values in order; raises the first exception, or TimeoutError for all of them together."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return [
+            future.result(None if deadline is None else max(0.0, deadline - time.monotonic()), raise_on_failure)
+            for future in self
+        ]
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until all have an outcome or ``timeout`` seconds passed."""
+        wait(self, timeout)
+
+
+class DoneAndNotDone(NamedTuple):
+    """What ``wait`` returns."""
+
+    done: set[Future[Any]]
+    not_done: set[Future[Any]]
+
+
+def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAndNotDone:
+    """Block until all futures have an outcome or ``timeout`` seconds passed."""
+    listed = list(futures)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for future in listed:
+        future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    done = {future for future in listed if future.done()}
+    return DoneAndNotDone(done, set(listed) - done)
+
+
+def as_completed(futures: Iterable[Future[Any]], timeout: float | None = None) -> Iterator[Future[Any]]:
+    """Futures in the order they end; raises TimeoutError when ``timeout`` seconds pass before all have ended."""
+    import queue
+
+    listed = list(futures)
+    ended: queue.SimpleQueue[Future[Any] | None] = queue.SimpleQueue()
+    for future in listed:
+        future.add_done_callback(ended.put)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    frame = current_frame.get()
+    for _ in listed:
+        yield _next_ended(ended, frame, deadline, len(listed))
+
+
+def _next_ended(ended: Any, frame: Any, deadline: float | None, total: int) -> Future[Any]:
+    import queue
+
+    gate = frame.run.session.gate if frame is not None else None
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    try:
+        if gate is None:
+            got = ended.get(timeout=left)
+        else:
+            with engine_code(), gate.on_cancel(lambda: ended.put(None)), gate.blocked():
+                got = ended.get(timeout=left)
+    except queue.Empty:
+        raise TimeoutError(f"not all of {total} futures ended in time") from None
+    if got is None:
+        if gate is not None:
+            gate.check()
+        raise Cancelled("the run was cancelled")
+    future: Future[Any] = got
+    return future
+
+
+def resolve_futures_to_states(value: Any) -> Any:
+    """``value`` with every future in it (also in lists, tuples, dicts and sets) replaced by its final state."""
+    if isinstance(value, Future):
+        value.wait()
+        return value.state
+    if isinstance(value, (list, tuple, set)) and type(value) in (list, tuple, set, FutureList):
+        states = [resolve_futures_to_states(item) for item in value]
+        return states if isinstance(value, list) else type(value)(states)
+    if type(value) is dict:
+        return {key: resolve_futures_to_states(item) for key, item in value.items()}
+    return value

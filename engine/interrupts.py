@@ -1,0 +1,192 @@
+"""Stopping user code from outside: an exception raised in it, in whatever thread or coroutine it runs.
+
+A slot stands around one activation of user code. It is open only while that code itself runs, so an interruption
+never lands in the engine's own code. The main thread is interrupted by a signal, which also ends a blocking system
+call; other threads at their next bytecode; coroutines at their await.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Callable
+
+from .context import current_frame
+from .errors import Cancelled
+
+if TYPE_CHECKING:
+    from .context import Frame
+
+INTERRUPT_SIGNAL = signal.SIGTERM
+"""What wakes the main thread. From outside the process the same signal asks it to end."""
+_local = threading.local()
+_set_async_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exception.argtypes = (ctypes.c_ulong, ctypes.py_object)
+
+
+class ThreadSlot:
+    """User code running in the current thread."""
+
+    __slots__ = ("_injected", "_is_main", "_lock", "_outer", "_pending", "_signalled", "_thread_id", "is_open")
+
+    def __init__(self) -> None:
+        self._thread_id = threading.get_ident()
+        self._is_main = threading.current_thread() is threading.main_thread()
+        self._lock = threading.Lock()
+        self._pending: BaseException | None = None
+        self._injected = False
+        self._signalled: BaseException | None = None
+        self._outer: ThreadSlot | None = None
+        self.is_open = False
+
+    def call(self, frame: Frame, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``fn(*args, **kwargs)`` as user code of ``frame``."""
+        token = current_frame.set(frame)
+        self._outer = getattr(_local, "slot", None)
+        _local.slot = self
+        try:
+            self.open()
+            return fn(*args, **kwargs)
+        finally:
+            self.close()
+            _local.slot = self._outer
+            current_frame.reset(token)
+
+    def open(self) -> None:
+        """User code begins or goes on; raises what was asked for while it did not run."""
+        with self._lock:
+            self.is_open = True
+            pending, self._pending = self._pending, None
+        if pending is not None:
+            raise pending
+
+    def close(self) -> None:
+        """User code has ended or called the engine: nothing is raised in this thread any more."""
+        with self._lock:
+            self.is_open = False
+            self._signalled = None
+            if self._injected:
+                _set_async_exception(self._thread_id, ctypes.py_object())
+                self._injected = False
+
+    def interrupt(self, error: BaseException) -> None:
+        """Raise ``error`` in the user code: now when it runs, else when it goes on. From any thread."""
+        with self._lock:
+            if not self.is_open:
+                self._pending = error
+            elif self._is_main and _can_signal():
+                self._signalled = error
+                signal.pthread_kill(self._thread_id, INTERRUPT_SIGNAL)
+            else:
+                self._injected = True
+                _set_async_exception(self._thread_id, ctypes.py_object(type(error)))
+
+    def take_signalled(self) -> BaseException | None:
+        """In the signal handler: what to raise here, if the signal was ours."""
+        error, self._signalled = self._signalled, None
+        return error if self.is_open else None
+
+
+class CoroutineSlot:
+    """User code running as a coroutine; interrupted by cancelling its asyncio task."""
+
+    __slots__ = ("_error", "_loop", "_task", "is_open")
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+        self._loop: Any = None
+        self._task: Any = None
+        self.is_open = False
+
+    async def run(self, frame: Frame, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``await fn(*args, **kwargs)`` as user code of ``frame``."""
+        import asyncio
+        import contextvars
+
+        context = contextvars.copy_context()
+        context.run(current_frame.set, frame)
+        self._loop = asyncio.get_running_loop()
+        outer, _local.slot = getattr(_local, "slot", None), None
+        task = context.run(lambda: self._loop.create_task(fn(*args, **kwargs), context=context))
+        self._task = task
+        self.is_open = True
+        try:
+            if self._error is not None:
+                task.cancel()
+            return await task
+        except asyncio.CancelledError:
+            if self._error is not None:
+                raise self._error from None
+            task.cancel()
+            raise
+        finally:
+            self.is_open = False
+            _local.slot = outer
+
+    def interrupt(self, error: BaseException) -> None:
+        """Cancel the coroutine; what comes out of it is ``error``. From any thread."""
+        self._error = error
+        if self._task is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+
+class engine_code:  # noqa: N801 - reads as a block: ``with engine_code():``
+    """A block of engine code called from user code: closes the thread's slot meanwhile."""
+
+    __slots__ = ("_slot",)
+
+    def __enter__(self) -> None:
+        slot = getattr(_local, "slot", None)
+        self._slot: ThreadSlot | None = slot if slot is not None and slot.is_open else None
+        if self._slot is not None:
+            self._slot.close()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._slot is not None:
+            self._slot.open()
+
+
+def current_thread_slot() -> ThreadSlot | None:
+    """The slot of the user code running in this thread."""
+    slot: ThreadSlot | None = getattr(_local, "slot", None)
+    return slot
+
+
+class TerminationHandler:
+    """SIGTERM while a root run holds the main thread: our own interruptions, and requests from outside.
+
+    Outside requests raise ``Cancelled`` carrying the signal's name, so that ``finally`` blocks run; the run decides
+    from its intent whether it was cancelled or crashed.
+    """
+
+    def __init__(self, on_outside: Callable[[], None]) -> None:
+        self._on_outside = on_outside
+        self._previous: Any = None
+        self._installed = False
+
+    def install(self) -> None:
+        """Only in the main thread; elsewhere the process keeps its own handler."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(INTERRUPT_SIGNAL, self._handle)
+            self._installed = True
+
+    def remove(self) -> None:
+        """Put back what was there."""
+        if self._installed:
+            signal.signal(INTERRUPT_SIGNAL, self._previous if self._previous is not None else signal.SIG_DFL)
+            self._installed = False
+
+    def _handle(self, number: int, _frame: object) -> None:
+        slot = current_thread_slot()
+        ours = slot.take_signalled() if slot is not None else None
+        if ours is not None:
+            raise ours
+        self._on_outside()
+        if slot is not None and slot.is_open:
+            raise Cancelled(f"the process received {signal.Signals(number).name}")
+
+
+def _can_signal() -> bool:
+    handler = signal.getsignal(INTERRUPT_SIGNAL)
+    return isinstance(getattr(handler, "__self__", None), TerminationHandler)

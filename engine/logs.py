@@ -1,0 +1,46 @@
+"""Logging inside runs: ``get_run_logger``, the standard library's loggers, both attributed to the running task."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from .context import require_frame
+
+if TYPE_CHECKING:
+    from .capture import Capture
+
+RUN_LOGGER = "flowdeck.run"
+"""The logger behind ``get_run_logger``; it keeps every level."""
+
+
+def get_run_logger() -> logging.Logger:
+    """A logger whose lines belong to the current flow or task run; raises MissingContextError outside one."""
+    require_frame("get_run_logger()")
+    logger = logging.getLogger(RUN_LOGGER)
+    if logger.level != logging.DEBUG:
+        logger.setLevel(logging.DEBUG)
+    return logger
+
+
+class RunHandler(logging.Handler):
+    """Turns log records into records of the run that made them."""
+
+    def __init__(self, capture: Capture) -> None:
+        super().__init__(logging.DEBUG)
+        self._capture = capture
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record, its traceback below it."""
+        try:
+            message = record.getMessage()
+            if record.exc_info and record.exc_info[1] is not None:
+                from .capture import user_traceback
+
+                message = f"{message}\n{user_traceback(record.exc_info[1])}"
+            if record.stack_info:
+                message = f"{message}\n{record.stack_info}"
+        except Exception:  # noqa: BLE001 - the user's arguments do not fit the message
+            self.handleError(record)
+            return
+        self._capture.record_here(record.levelno, record.name, "log", message)

@@ -1,0 +1,22 @@
+"""``metric("rows", n)``: a number of the running task, kept over time beside its logs."""
+
+from __future__ import annotations
+
+from ..store import metrics
+from ..store.rows import MetricRow
+from .clock import now_us
+from .context import require_frame
+from .errors import UsageError
+
+
+def metric(name: str, value: float) -> None:
+    """Record ``value`` under ``name`` for the current task or flow run; raises MissingContextError outside one."""
+    frame = require_frame("metric()")
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"a metric's name must be a text, not {name!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"metric {name!r}: the value must be a number, not {value!r}") from None
+    row = MetricRow(frame.run.id, frame.task.seq if frame.task is not None else None, now_us(), name, number)
+    frame.run.session.telemetry.soon(lambda conn: metrics.append(conn, [row]))

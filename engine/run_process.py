@@ -1,0 +1,279 @@
+"""The process of a root run: takes the run, runs the flow's function, records how it ended.
+
+The same path serves a person's ``python my_flow.py`` and a run the daemon's code host forked. What a process of an
+older attempt still writes is refused by the store.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import sqlite3
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..store import leases, results, runs
+from ..store.connection import connect, open_store
+from ..store.errors import StaleState, StoreError
+from ..store.location import find_store
+from ..store.rows import RunRow
+from . import codec
+from .clock import now_us
+from .effects import drive, drive_async
+from .errors import Cancelled, FlowdeckError, NotAllowed, NotFound, UsageError
+from .flow_run import PARAMETERS_SEQ, FlowRun, flow_steps
+from .parameters import preview_json, to_json
+from .session import Session
+from .states import State
+
+if TYPE_CHECKING:
+    from .flows import Flow
+
+CANCELLED_EXIT = 130
+
+
+class RunCancelled(SystemExit):
+    """The run a script started was cancelled: ends the script with exit code 130 unless it is caught."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(CANCELLED_EXIT)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def actor_name(via: str) -> str:
+    """``user@host via …``, as the audit log names people."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()} via {via}"
+
+
+def run_here(
+    flow: Flow[Any, Any], parameters: dict[str, Any], return_state: bool, folder: Path | None = None, via: str = "script"
+) -> Any:
+    """Make a run of ``flow`` and run it in this process; returns its value or raises what ended it."""
+    session, run = _open_new(flow, parameters, folder, via)
+    try:
+        state: State = drive(flow_steps(run))
+    finally:
+        session.close()
+    return _answer(session, state, return_state)
+
+
+async def run_here_async(
+    flow: Flow[Any, Any], parameters: dict[str, Any], return_state: bool, folder: Path | None = None
+) -> Any:
+    """As ``run_here``, in the running event loop."""
+    session, run = _open_new(flow, parameters, folder, "script")
+    try:
+        state: State = await drive_async(flow_steps(run))
+    finally:
+        session.close()
+    return _answer(session, state, return_state)
+
+
+def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *, echo: bool = False) -> int:
+    """Run an existing, claimed (PENDING) run in this process; returns the exit code.
+
+    0 completed · 1 failed or crashed · 130 cancelled. Raises NotFound, NotAllowed or StaleState when the run is not
+    this process's to take.
+    """
+    row = _take(folder, run_id, attempt, resumable=not echo)
+    session = Session(folder, run_id, attempt, echo=echo)
+    try:
+        session.lease = row[1]
+        parameters, problem = _stored_parameters(folder, row[0], flow)
+        run = FlowRun(session, flow, run_id, attempt, parameters, state=("PENDING", "Pending"))
+        _begin(session, run)
+        if problem is not None:
+            run.parameter_problem = problem
+        if attempt > 1:
+            run.load_journal()
+        state = drive(flow_steps(run))
+    finally:
+        session.close()
+    return exit_code(state)
+
+
+def exit_code(state: State) -> int:
+    """The exit code that says how a run ended."""
+    if state.is_completed():
+        return 0
+    return CANCELLED_EXIT if state.is_cancelled() else 1
+
+
+def _open_new(
+    flow: Flow[Any, Any], parameters: dict[str, Any], folder: Path | None, via: str
+) -> tuple[Session, FlowRun]:
+    try:
+        where = find_store() if folder is None else folder
+        open_store(where)
+        run_id = _insert(where, flow, parameters, via)
+    except FlowdeckError as error:
+        _explain_uncaught(error)
+        raise
+    session = Session(where, run_id, 1, echo=True)
+    session.lease = _lease(run_id, 1, actor_name(via), resumable=False)
+    run = FlowRun(session, flow, run_id, 1, parameters, state=("PENDING", "Pending"))
+    _begin(session, run)
+    return session, run
+
+
+def _insert(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via: str) -> int:
+    """The run's row and lease, durable before anything of it runs."""
+    at_us, actor = now_us(), actor_name(via)
+    text = to_json(parameters)
+    kept = codec.encode(parameters) if text is None else None
+    connection = connect(folder, "state")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        run_id = runs.insert(
+            connection, flow_name=flow.name, name=flow.run_name(parameters), state=("PENDING", "Pending"), actor=actor,
+            at_us=at_us, parameters=text if text is not None else preview_json(parameters), tags=_tags(flow),
+            entrypoint=entrypoint_of(flow), flow_description=flow.description,
+        )
+        leases.acquire(connection, _lease(run_id, 1, actor, resumable=False))
+        if kept is not None and kept.data is not None:
+            results.put(connection, _parameters_row(run_id, kept))
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        from ..store.connection import translate
+
+        raise translate(error, str(folder)) from error
+    finally:
+        connection.close()
+    return run_id
+
+
+def _parameters_row(run_id: int, kept: codec.Encoded) -> Any:
+    from ..store.rows import ResultRow
+
+    size = len(kept.data or b"")
+    return ResultRow(run_id, PARAMETERS_SEQ, kept.codec, kept.checksum, size, kept.data, None, kept.preview)
+
+
+def _begin(session: Session, run: FlowRun) -> None:
+    session.root = run
+    session.live_runs[run.id] = run
+    runner = run.flow.task_runner
+    session.pool.limit(getattr(runner, "max_workers", None))
+    session.start()
+
+
+def _lease(run_id: int, attempt: int, actor: str, *, resumable: bool) -> Any:
+    return leases.this_process(
+        leases.run_owner(run_id), actor=actor, at_us=now_us(), run_id=run_id, attempt=attempt,
+        info=json.dumps({"resumable": resumable}),
+    )
+
+
+def _take(folder: Path, run_id: int, attempt: int, *, resumable: bool) -> tuple[RunRow, Any]:
+    """Take the lease on a claimed run; only one process can."""
+    connection = connect(folder, "state")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            row = runs.get(connection, run_id)
+            if row is None:
+                raise NotFound(f"there is no run #{run_id} in {folder}")
+            if (row.state_type, row.attempt) != ("PENDING", attempt):
+                raise StaleState(
+                    f"run #{run_id} is {row.state_name}, attempt {row.attempt}; expected Pending, attempt {attempt}"
+                )
+            lease = _lease(run_id, attempt, actor_name("engine"), resumable=resumable)
+            leases.acquire(connection, lease)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    return row, lease
+
+
+def claim_here(folder: Path, run_id: int) -> int:
+    """Claim a SCHEDULED run for this process (``flowdeck retry --here``); returns its attempt."""
+    connection = connect(folder, "state")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            row = runs.get(connection, run_id)
+            if row is None:
+                raise NotFound(f"there is no run #{run_id} in {folder}")
+            if row.state_type != "SCHEDULED":
+                raise NotAllowed(f"run #{run_id} is {row.state_name}; only a scheduled run can be claimed")
+            runs.transition(
+                connection, run_id, attempt=row.attempt, from_type="SCHEDULED", to=("PENDING", "Pending"),
+                at_us=now_us(), actor=actor_name("cli"),
+            )
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    return row.attempt
+
+
+def _stored_parameters(folder: Path, row: RunRow, flow: Flow[Any, Any]) -> tuple[dict[str, Any], str | None]:
+    """The run's parameters as they were given, and what is wrong with them."""
+    connection = connect(folder, "state", readonly=True)
+    try:
+        kept = results.get(connection, row.id, PARAMETERS_SEQ)
+    finally:
+        connection.close()
+    try:
+        values = json.loads(row.parameters) if kept is None else codec.decode(kept.codec, kept.data or b"", kept.checksum)
+        flow.parameters.check_names(values)
+        return flow.parameters.bind((), values), None
+    except UsageError as error:
+        return {}, str(error)
+    except FlowdeckError as error:
+        return {}, f"the run's parameters cannot be read: {error}"
+
+
+def entrypoint_of(flow: Flow[Any, Any]) -> str | None:
+    """``/absolute/file.py:name``, or None for a flow that no file holds."""
+    module = sys.modules.get(flow.fn.__module__ or "")
+    path = getattr(module, "__file__", None)
+    if path is None or not os.path.isfile(path):
+        return None
+    return f"{os.path.abspath(path)}:{flow.name}"
+
+
+def _tags(flow: Flow[Any, Any]) -> str:
+    from .context import current_tags
+
+    return json.dumps(sorted(set(flow.tags) | current_tags.get()), ensure_ascii=False)
+
+
+def _answer(session: Session, state: State, return_state: bool) -> Any:
+    if session.fenced:
+        raise StaleState(f"run #{session.root_id} was taken over by a newer attempt; this process's work was dropped")
+    if return_state:
+        return state
+    if state.is_cancelled() and isinstance(state.error, (Cancelled, type(None))):
+        raise RunCancelled(f"run #{session.root_id} was cancelled: {state.message}")
+    return state.result()
+
+
+def _explain_uncaught(error: FlowdeckError) -> None:
+    """A mistake or a broken store ends a script with its one line, not with our traceback."""
+    if not isinstance(error, (StoreError, UsageError)):
+        return
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], value: BaseException, trace: Any) -> None:
+        if value is error:
+            sys.stderr.write(f"flowdeck: {value}\n")
+        else:
+            previous(kind, value, trace)
+
+    sys.excepthook = hook

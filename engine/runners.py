@@ -1,0 +1,240 @@
+"""Where submitted tasks run: a pool of threads that grows on need, and one event loop for async tasks.
+
+A task is put here only once everything it waits for has ended, so a bounded pool never deadlocks on its own queue;
+waiting for a retry or a shut gate holds no thread. ``LocalExecutor`` and ``ThreadPoolTaskRunner`` are what users
+name; they bound the pool.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Callable
+
+from .effects import Await, Call, Durable, Pass, Sleep, Steps, drive_async
+from .errors import Cancelled
+from .states import State
+
+if TYPE_CHECKING:
+    from .session import Session
+    from .task_run import TaskCall
+
+FIRST_THREADS = min(8, (os.cpu_count() or 1) + 2)
+"""Threads made at once; more follow while tasks wait and none ends."""
+MOST_THREADS = 1000
+_GROWTH = 8
+
+
+class ThreadPoolTaskRunner:
+    """Run submitted tasks on threads: as many as needed, or at most ``max_workers``."""
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        if max_workers is not None and max_workers < 1:
+            raise ValueError(f"max_workers must be at least 1, not {max_workers}")
+        self.max_workers = max_workers
+
+
+class ConcurrentTaskRunner(ThreadPoolTaskRunner):
+    """Prefect's older name of ``ThreadPoolTaskRunner``."""
+
+
+class LocalExecutor(ThreadPoolTaskRunner):
+    """Prefect 1's executor that runs tasks one after another."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=1)
+
+
+class Pool:
+    """The threads of one root run."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = self.lock = threading.Lock()
+        self._threads = 0
+        self._ended = 0
+        self._ended_at_last_tick = 0
+        self._closed = False
+        self._limit = MOST_THREADS
+        self._loop: Any = None
+        self._calls: set[TaskCall] = set()
+        self._coroutines: set[Any] = set()
+
+    def limit(self, max_workers: int | None) -> None:
+        """Bound the number of threads."""
+        self._limit = MOST_THREADS if max_workers is None else max_workers
+
+    def submit(self, call: TaskCall, steps: Steps, context: contextvars.Context) -> None:
+        """Run the steps of a ready call; its future settles with their outcome."""
+        with self._lock:
+            self._calls.add(call)
+        if call.task.is_async:
+            self._submit_async(call, steps, context)
+        else:
+            self.put(_Drive(self, call, steps, context).advance)
+
+    def expect(self, call: TaskCall) -> None:
+        """A call that waits for others: a cancellation of the run must settle it, too."""
+        with self._lock:
+            self._calls.add(call)
+
+    def put(self, work: Callable[[], None]) -> None:
+        """Have a thread do this."""
+        self._work.put(work)
+        if self._threads < min(FIRST_THREADS, self._limit):
+            self._grow(1)
+
+    def tick(self) -> None:
+        """Grow while work waits and nothing ended since the last tick: the running tasks are slow."""
+        stuck = self._ended == self._ended_at_last_tick
+        self._ended_at_last_tick = self._ended
+        if stuck and (waiting := self._work.qsize()):
+            self._grow(min(waiting, _GROWTH + self._threads // 2))
+
+    def cancel(self) -> None:
+        """Make every waiting call pass the broken gate, which ends it as Cancelled."""
+        self.tick()
+
+    def abandon(self, cause: str) -> None:
+        """Settle what still runs as Cancelled; its late results are dropped."""
+        with self._lock:
+            calls, self._calls = list(self._calls), set()
+        for call in calls:
+            if call.future is not None and call.future.outcome is None:
+                call.future.resolve(State("CANCELLED", None, cause))
+
+    def close(self) -> None:
+        """End the idle threads; busy ones end with the process."""
+        with self._lock:
+            self._closed = True
+            threads = self._threads
+        for _ in range(threads):
+            self._work.put(None)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def settle(self, call: TaskCall, state: State) -> None:
+        """The call's record is durable: let its future know."""
+        with self._lock:
+            known = call in self._calls
+            self._calls.discard(call)
+            self._ended += 1
+        if known and call.future is not None:
+            call.future.resolve(state)
+
+    def _grow(self, wanted: int) -> None:
+        with self._lock:
+            wanted = 0 if self._closed else max(0, min(wanted, self._limit - self._threads))
+            self._threads += wanted
+        for _ in range(wanted):
+            threading.Thread(target=self._serve, name="flowdeck-worker", daemon=True).start()
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+    def _submit_async(self, call: TaskCall, steps: Steps, context: contextvars.Context) -> None:
+        loop = self._event_loop()
+
+        async def run() -> None:
+            try:
+                state = await drive_async(steps)
+            except Cancelled as error:
+                state = State("CANCELLED", None, str(error), error=error)
+            except BaseException as error:  # noqa: BLE001 - settle whatever happens
+                state = State("CRASHED", None, f"{type(error).__name__}: {error}", error=error)
+            self.settle(call, state)
+
+        def start() -> None:
+            task = loop.create_task(run(), context=context)
+            self._coroutines.add(task)
+            task.add_done_callback(self._coroutines.discard)
+
+        loop.call_soon_threadsafe(start)
+
+    def _event_loop(self) -> Any:
+        import asyncio
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="flowdeck-loop", daemon=True).start()
+            return self._loop
+
+
+class _Drive:
+    """Performs the steps of one call on pool threads; between effects that wait, it holds none."""
+
+    __slots__ = ("_answer", "_call", "_context", "_error", "_pool", "_started", "_steps")
+
+    def __init__(self, pool: Pool, call: TaskCall, steps: Steps, context: contextvars.Context) -> None:
+        self._pool = pool
+        self._call = call
+        self._steps = steps
+        self._context = context
+        self._answer: Any = None
+        self._error: BaseException | None = None
+        self._started = False
+
+    def advance(self) -> None:
+        """Go on until the steps end or have to wait."""
+        try:
+            while True:
+                effect = self._context.run(self._next)
+                kind = type(effect)
+                if kind is Call:
+                    self._perform(effect)
+                elif kind is Durable:
+                    self._pool._session.writer.submit(effect.operation, self._durable)
+                    return
+                elif kind is Sleep:
+                    self._pool._session.after(effect.seconds, self._again)
+                    return
+                elif kind is Pass and self._pool._session.gate.when_open(self._again):
+                    return
+                else:
+                    assert kind is Pass or kind is Await
+                    self._perform(effect)
+        except StopIteration as end:
+            self._pool.settle(self._call, end.value)
+        except Cancelled as error:
+            self._pool.settle(self._call, State("CANCELLED", None, str(error), error=error))
+        except BaseException as error:  # noqa: BLE001 - settle whatever happens
+            self._pool.settle(self._call, State("CRASHED", None, f"{type(error).__name__}: {error}", error=error))
+
+    def _next(self) -> Any:
+        answer, error = self._answer, self._error
+        self._answer = self._error = None
+        if error is not None:
+            return self._steps.throw(error)
+        if not self._started:
+            self._started = True
+            return next(self._steps)
+        return self._steps.send(answer)
+
+    def _perform(self, effect: Any) -> None:
+        try:
+            self._answer = self._context.run(effect.perform)
+        except BaseException as error:  # noqa: BLE001 - handed to the steps, which decide
+            self._error = error
+
+    def _again(self) -> None:
+        session = self._pool._session
+        if session.gate.is_cancelled:
+            try:
+                session.gate.check()
+            except Cancelled as error:
+                self._error = error
+        self._pool.put(self.advance)
+
+    def _durable(self, value: Any, error: BaseException | None) -> None:
+        """On the writer's thread: what is left is short unless the task has hooks."""
+        self._answer, self._error = value, error
+        if self._call.task.has_hooks:
+            self._pool.put(self.advance)
+        else:
+            self.advance()
+

@@ -1,0 +1,160 @@
+"""State objects as users see them: a type, a name, a message and the value or exception behind them.
+
+Prefect's names: ``state.is_completed()``, ``state.result()``, ``Completed(...)``, ``Failed(...)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..store.states import NAMES, TERMINAL_TYPES, is_terminal
+from .errors import RunCrashed, RunFailed, UpstreamFailed
+
+_UNSET: Any = object()
+
+
+class State:
+    """One state of a flow or task run.
+
+    ``type`` is one of the nine state types, ``name`` what people read, ``message`` the cause in words. ``data`` is
+    the value of a completed run, ``error`` the exception of one that failed.
+    """
+
+    __slots__ = ("_data", "error", "message", "name", "type")
+
+    def __init__(
+        self,
+        type: str,  # noqa: A002 - Prefect's name
+        name: str | None = None,
+        message: str | None = None,
+        *,
+        data: Any = _UNSET,
+        error: BaseException | None = None,
+    ) -> None:
+        if type not in NAMES:
+            raise ValueError(f"no state type {type!r}; the types are {', '.join(NAMES)}")
+        self.type = type
+        self.name = name or NAMES[type][0]  # type: ignore[index]  # checked above
+        self.message = message
+        self._data = data
+        self.error = error
+
+    @property
+    def data(self) -> Any:
+        """The value carried, None when there is none."""
+        return None if self._data is _UNSET else self._data
+
+    def has_data(self) -> bool:
+        """Whether a value was given, be it None."""
+        return self._data is not _UNSET
+
+    def is_completed(self) -> bool:
+        """Ended as it should."""
+        return self.type == "COMPLETED"
+
+    def is_failed(self) -> bool:
+        """Ended by the user's code."""
+        return self.type == "FAILED"
+
+    def is_crashed(self) -> bool:
+        """Ended by a signal, lack of memory or a reboot."""
+        return self.type == "CRASHED"
+
+    def is_cancelled(self) -> bool:
+        """Ended because somebody asked."""
+        return self.type == "CANCELLED"
+
+    def is_cancelling(self) -> bool:
+        """Told to end; not gone yet."""
+        return self.type == "CANCELLING"
+
+    def is_running(self) -> bool:
+        """User code runs."""
+        return self.type == "RUNNING"
+
+    def is_pending(self) -> bool:
+        """Known, not begun."""
+        return self.type == "PENDING"
+
+    def is_paused(self) -> bool:
+        """Held until a person says so."""
+        return self.type == "PAUSED"
+
+    def is_scheduled(self) -> bool:
+        """Waits for its time."""
+        return self.type == "SCHEDULED"
+
+    def is_final(self) -> bool:
+        """Nothing more happens."""
+        return self.type in TERMINAL_TYPES or is_terminal(self.type, self.name)
+
+    def result(self, raise_on_failure: bool = True) -> Any:
+        """The value of a completed run; raises what ended it otherwise.
+
+        With ``raise_on_failure=False`` the exception is returned instead of raised.
+        """
+        if self.is_completed():
+            return self.data
+        error = self.error if self.error is not None else self._as_error()
+        if raise_on_failure:
+            raise error
+        return self._data if self.error is None and self._data is not _UNSET else error
+
+    def _as_error(self) -> BaseException:
+        text = self.message or f"the run is {self.name}"
+        if self.type == "CRASHED":
+            return RunCrashed(text)
+        if self.name == "NotReady":
+            return UpstreamFailed(text)
+        return RunFailed(text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, State) and (self.type, self.name) == (other.type, other.name)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.name))
+
+    def __repr__(self) -> str:
+        return f"{self.name}({self.message!r})" if self.message else f"{self.name}()"
+
+
+def Completed(*, data: Any = _UNSET, message: str | None = None, name: str | None = None) -> State:  # noqa: N802
+    """A completed state to return from a flow or task; ``name`` may be any word."""
+    return State("COMPLETED", name, message, data=data)
+
+
+def Failed(*, data: Any = _UNSET, message: str | None = None, name: str | None = None) -> State:  # noqa: N802
+    """A failed state to return from a flow or task."""
+    error = data if isinstance(data, BaseException) else None
+    return State("FAILED", name, message, data=data, error=error)
+
+
+def describe_exception(error: BaseException) -> str:
+    """``TypeName: text`` in one line of at most 300 characters, even for an exception that cannot be printed."""
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001 - the user's __str__
+        text = f"<its text cannot be made: {type(broken).__name__}>"
+    line = " ".join(text[:600].split())
+    described = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    return described if len(described) <= 300 else described[:299] + "…"
+
+
+def aggregate(states: list[State]) -> State:
+    """The state of a flow that returned states or futures: Prefect's rule and Prefect's words.
+
+    Any failed or crashed makes it Failed ("2/3 states failed."), else any cancelled Cancelled, else Completed.
+    """
+    total = len(states)
+    failed = [s for s in states if s.type in ("FAILED", "CRASHED") or s.name == "NotReady"]
+    if failed:
+        error = next((s.error for s in failed if s.error is not None), None)
+        detail = next((s.message for s in failed if s.message), None)
+        text = f"{len(failed)}/{total} states failed." + (f" First: {detail}" if detail else "")
+        return State("FAILED", "Failed", text, data=states, error=error)
+    cancelled = sum(1 for s in states if s.type == "CANCELLED" and s.name != "Skipped")
+    if cancelled:
+        return State("CANCELLED", "Cancelled", f"{cancelled}/{total} states cancelled.", data=states)
+    if any(not s.is_final() for s in states):
+        return State("RUNNING", None, "some states are not final.", data=states)
+    return State("COMPLETED", None, "All states completed.", data=states)

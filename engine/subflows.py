@@ -1,0 +1,128 @@
+"""A flow called within a run: recorded as a run of its own and as a task run of its parent, in the same process."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from ..store import edges, runs, tasks
+from ..store.states import TERMINAL_TYPES
+from .clock import now_us
+from .effects import Await, Durable, Steps, drive, drive_async
+from .fingerprint import fingerprint
+from .flow_run import FlowRun, SubflowCall, flow_steps
+from .machine import next_run_state
+from .parameters import preview_json
+from .states import State
+from .task_run import collect_dependencies, replace_futures
+
+if TYPE_CHECKING:
+    from .context import Frame
+    from .flows import Flow
+
+
+def call(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, return_state: bool, wait_for: Any) -> Any:
+    """Run a subflow in this thread."""
+    state = drive(_steps(frame, flow, args, kwargs, wait_for))
+    return state if return_state else state.result()
+
+
+async def call_async(
+    frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, return_state: bool, wait_for: Any
+) -> Any:
+    """Run an async subflow in the running event loop."""
+    with frame.run.session.gate.blocked():
+        state = await drive_async(_steps(frame, flow, args, kwargs, wait_for))
+    return state if return_state else state.result()
+
+
+def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for: Any) -> Steps:
+    parent, session = frame.run, frame.run.session
+    bound = flow.parameters.bind(args, kwargs)
+    upstream, waiting = collect_dependencies(parent, bound, wait_for)
+    for future in waiting:
+        yield Await(session, future)
+    parameters, broken = replace_futures(bound, wait_for)
+    subflow = SubflowCall(parent, flow, frame.scope_seq, upstream)
+    subflow.inputs_hash = fingerprint(parameters, parent.lineage.name_of)
+    recalled = parent.recall_subflow(subflow)
+    if recalled is not None:
+        return recalled
+    if broken:
+        return State("PENDING", "NotReady", f"upstream {broken[0]}")
+    run = yield from _begin(session, subflow, parameters)
+    session.live_runs[run.id] = run
+    try:
+        state = yield from flow_steps(run)
+    finally:
+        session.live_runs.pop(run.id, None)
+    parent.lineage.track(state.data, (parent.id, subflow.seq))
+    return state
+
+
+def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> Steps:
+    """Record the child run and its place in the parent; the child's earlier run when there was one."""
+    parent, flow, at_us = subflow.run, subflow.flow, now_us()
+    row = parent.journalled(subflow)
+    subflow.child_run_id = row.child_run_id if row is not None else None
+    name, shown = flow.run_name(parameters), preview_json(parameters)
+
+    def begin(conn: sqlite3.Connection) -> tuple[int, int]:
+        child, attempt = subflow.child_run_id, 1
+        if child is None:
+            child = runs.insert(
+                conn, flow_name=flow.name, name=name, state=("PENDING", "Pending"), actor="engine", at_us=at_us,
+                parameters=shown, tags=_tags(flow), parent_run_id=parent.id, parent_seq=subflow.seq,
+                root_id=session.root_id, flow_description=flow.description,
+            )
+        else:
+            attempt = _queue_again(conn, child, at_us)
+        subflow.child_run_id = child
+        from_ = (row.state_type, row.state_name) if row is not None else None
+        if from_ is not None:
+            tasks.begin(conn, subflow.row(("PENDING", "Pending")), at_us, "engine", from_=from_)
+            from_ = ("PENDING", "Pending")
+        tasks.begin(conn, subflow.row(("RUNNING", "Running")), at_us, "engine", from_=from_)
+        if subflow.upstream:
+            edges.add(conn, parent.id, subflow.seq, subflow.upstream)
+        return child, attempt
+
+    run_id, attempt = yield Durable(session, begin)
+    again = attempt > 1
+    run = FlowRun(
+        session, flow, run_id, attempt, parameters,
+        state=("SCHEDULED", "Scheduled") if again else ("PENDING", "Pending"), parent=subflow,
+    )
+    if again:
+        run.load_journal()
+        with run.state_lock:
+            session.writer.soon(run.transition("claim"))
+    return run
+
+
+def _queue_again(conn: sqlite3.Connection, run_id: int, at_us: int) -> int:
+    """Bring a child run's earlier record back to SCHEDULED with a new attempt; returns that attempt."""
+    found = runs.get(conn, run_id)
+    assert found is not None  # its row is referenced by the parent's
+    state_type, attempt = found.state_type, found.attempt
+    if state_type not in TERMINAL_TYPES:
+        to = next_run_state(state_type, "cancel" if state_type == "CANCELLING" else "crash")
+        runs.transition(
+            conn, run_id, attempt=attempt, from_type=state_type, to=to, at_us=at_us, actor="engine",
+            cause="its process ended before it did",
+        )
+        state_type = to.state_type
+    to = next_run_state(state_type, "retry")
+    runs.transition(
+        conn, run_id, attempt=attempt, from_type=state_type, to=to, at_us=at_us, actor="engine",
+        new_attempt=attempt + 1, message="run again by its parent", intent="none",
+    )
+    return attempt + 1
+
+
+def _tags(flow: Flow[Any, Any]) -> str:
+    import json
+
+    from .context import current_tags
+
+    return json.dumps(sorted(set(flow.tags) | current_tags.get()), ensure_ascii=False)

@@ -1,0 +1,407 @@
+"""One call of a task within a run: its identity, its inputs, and the steps of its attempts.
+
+The steps are the only path a task takes, whether called, submitted or mapped, sync or async. A task's value leaves
+here only after its record is durable.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Callable, Iterable
+
+from ..store import edges, results, tasks
+from ..store.rows import TaskRow
+from . import codec
+from .clock import now_us
+from .context import Frame, current_tags
+from .effects import Call, Durable, Pass, Sleep, Steps
+from .errors import Cancelled, RunTimedOut, UpstreamFailed
+from .fingerprint import fingerprint
+from .futures import Future, FutureList
+from .machine import next_task_state
+from .states import State, describe_exception
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from .flow_run import FlowRun
+    from .tasks import Task
+
+try:
+    from resource import RUSAGE_SELF, getrusage
+except ImportError:  # not on Windows
+    getrusage = None  # type: ignore[assignment]
+
+_SCALARS = frozenset({int, str, float, bool, bytes, type(None)})
+_MAX_DEPTH = 6
+_MAX_NESTED = 100_000
+_EMPTY_TAGS = "[]"
+
+
+class TaskCall:
+    """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity."""
+
+    __slots__ = (
+        "_deadline", "_from", "attempt", "call_index", "created_at_us", "future", "inputs_hash", "interruption", "key",
+        "kwargs_", "map_group", "map_index", "name", "parameters", "run", "scope_seq", "seq", "started_at_us",
+        "state_name", "state_type", "tags", "task", "timeout_seconds", "upstream", "wait_for", "was_written",
+    )
+
+    def __init__(
+        self,
+        run: FlowRun,
+        task: Task[Any, Any],
+        parameters: dict[str, Any],
+        scope_seq: int,
+        wait_for: Iterable[Any] | None = None,
+        map_group: int | None = None,
+        map_index: int | None = None,
+    ) -> None:
+        self.run = run
+        self.task = task
+        self.key = task.key
+        self.parameters = parameters
+        self.scope_seq = scope_seq
+        self.wait_for = wait_for
+        self.call_index = run.next_call_index(scope_seq, self.key)
+        self.map_index = map_index
+        self.map_group = self.call_index - map_index if map_index is not None else None
+        self.seq = run.seq_of(scope_seq, self.key, self.call_index)
+        self.attempt = 0
+        self.created_at_us = now_us()
+        self.started_at_us: int | None = None
+        self.upstream: list[tuple[int, int, str]] = []
+        self.inputs_hash: str | None = None
+        self.future: Future[Any] | None = None
+        self.interruption: BaseException | None = None
+        self.was_written = False
+        tags = task.tags | current_tags.get()
+        self.tags = _EMPTY_TAGS if not tags else _json_array(tags)
+        self.name = task.run_name(self)
+        self.state_type = "PENDING"
+        self.state_name = "Pending"
+        self.timeout_seconds = task.timeout_seconds
+
+    @property
+    def reference(self) -> str:
+        """``run/seq``."""
+        return f"{self.run.id}/{self.seq}"
+
+    @property
+    def display_name(self) -> str:
+        """How people name it: ``extract`` for the first call, ``extract[3]`` for later and mapped ones."""
+        return self.name
+
+    def dependencies(self) -> list[Future[Any]]:
+        """Unfinished futures among the arguments and ``wait_for``; also notes the lineage edges."""
+        self.upstream, found = collect_dependencies(self.run, self.parameters, self.wait_for)
+        return found
+
+    def resolve_inputs(self) -> tuple[dict[str, Any], State | None]:
+        """Arguments with futures replaced by values, or the state that keeps the task from starting."""
+        values, broken = replace_futures(self.parameters, self.wait_for)
+        if broken:
+            text = f"upstream {broken[0]}" + (f" and {len(broken) - 1} more" if len(broken) > 1 else "")
+            return values, State("PENDING", "NotReady", text, error=UpstreamFailed(f"{self.name} did not start: {text}"))
+        return values, None
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def row(self) -> TaskRow:
+        """The row as it stands."""
+        return TaskRow(
+            self.run.id, self.seq, self.key, self.scope_seq, self.call_index, self.map_group, self.map_index, self.name,
+            "task", None, self.state_type, self.state_name, None, max(1, self.attempt), self.run.attempt,
+            self.created_at_us, self.started_at_us, None, None, None, None, self.tags, self.inputs_hash, None,
+        )
+
+    def move(self, event: str) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Apply an event of the table; returns (from, to)."""
+        before = (self.state_type, self.state_name)
+        target = next_task_state(self.state_type, event)
+        self.state_type, self.state_name = target
+        return before, (target.state_type, target.state_name)
+
+    def write_pending(self, conn: sqlite3.Connection) -> None:
+        """Record a submitted call that has not begun; nothing when it has."""
+        if self.attempt == 0 and self.state_type == "PENDING":
+            self.was_written = True
+            tasks.begin(conn, self.row(), at_us=self.created_at_us, actor="engine", from_=None)
+
+
+def task_steps(call: TaskCall) -> Steps:
+    """The life of one call; returns its final ``State``. Raises Cancelled only for a call that left no record."""
+    run, session = call.run, call.run.session
+    values, not_ready = call.resolve_inputs()
+    if not_ready is not None:
+        yield Durable(session, _end_operation(call, "not_ready", not_ready, None, None))
+        return not_ready
+    call.inputs_hash = fingerprint(values, run.lineage.name_of)
+    recalled = run.recall(call)
+    if recalled is not None:
+        return recalled
+    begun = time.monotonic()
+    while True:
+        try:
+            if not session.gate.is_open() or session.gate.is_cancelled:
+                yield Pass(session)
+            _begin(call)
+            cpu = time.thread_time_ns()
+            started = time.perf_counter_ns()
+            call.interruption = None
+            value = yield _user_call(call, values)
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            event, state = _judge(call, error)
+        else:
+            event, state = _judge_value(value)
+        if call.attempt == 0:
+            call.attempt, started, cpu = 1, time.perf_counter_ns(), time.thread_time_ns()
+            if not call.was_written:
+                raise Cancelled(state.message or "the run was cancelled")
+        duration_us = (time.perf_counter_ns() - started) // 1000
+        delay = _retry_delay(call, event, state, time.monotonic() - begun)
+        if delay is not None:
+            _await_retry(call, state, delay)
+            try:
+                yield Sleep(session, delay)
+            except Cancelled as error:
+                event, state = "cancel", State("CANCELLED", None, str(error), error=error)
+            else:
+                continue
+        cpu_us = None if call.task.is_async else max(0, time.thread_time_ns() - cpu) // 1000
+        yield Durable(session, _end_operation(call, event, state, duration_us, cpu_us))
+        run.lineage.track(state.data, (run.id, call.seq))
+        for hook in call.task.hooks_for(state):
+            session.run_hook(hook, call.task, call, state)
+        return state
+
+
+def _begin(call: TaskCall) -> None:
+    """Count the attempt and let the store know; nobody waits for this record."""
+    call.attempt += 1
+    call.started_at_us = call.started_at_us or now_us()
+    first = call.attempt == 1
+    from_: tuple[str, str] | None
+    from_, to = call.move("start" if first else "retry_now")
+    if first and not call.was_written:
+        from_ = None
+    row, upstream, first_at_us = call.row(), call.upstream if first else (), now_us()
+
+    def begin(conn: sqlite3.Connection) -> None:
+        tasks.begin(conn, row, at_us=first_at_us, actor="engine", from_=from_)
+        if upstream:
+            edges.add(conn, row.run_id, row.seq, upstream)
+
+    call.run.session.writer.soon(begin)
+
+
+def _await_retry(call: TaskCall, state: State, delay: float) -> None:
+    from_, to = call.move("await_retry")
+    at_us = now_us()
+    wake_at_us = at_us + int(delay * 1e6)
+    run_id, seq, run_attempt, attempt = call.run.id, call.seq, call.run.attempt, call.attempt
+    cause = f"attempt {attempt} failed: {state.message}; next in {delay:g} s"
+    call.run.session.writer.soon(
+        lambda conn: tasks.transition(
+            conn, run_id, seq, run_attempt=run_attempt, from_=from_, to=to, at_us=at_us, actor="engine", cause=cause,
+            attempt=attempt, wake_at_us=wake_at_us,
+        )
+    )
+    call.run.session.task_log(call, 30, f"{call.name} {cause}")
+
+
+def _user_call(call: TaskCall, values: dict[str, Any]) -> Call:
+    args, kwargs = call.task.call_arguments(values)
+    return Call(call.task.fn, args, kwargs, Frame(call.run, call), call, call.task.is_async)
+
+
+def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
+    """Which event an exception out of the user's code is, and the state it leads to."""
+    if isinstance(error, Cancelled):
+        return "cancel", State("CANCELLED", None, str(error) or "cancelled", error=error)
+    if isinstance(error, RunTimedOut) and call.interruption is not None:
+        text = f"took longer than {call.timeout_seconds:g} s"
+        return "time_out", State("FAILED", "TimedOut", text, error=RunTimedOut(f"{call.name} {text}"))
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        call.run.session.note_exit(error)
+        if isinstance(error, KeyboardInterrupt):
+            return "cancel", State("CANCELLED", None, "interrupted from the keyboard", error=error)
+        return "crash", State("CRASHED", None, f"the task called sys.exit({error.code!r})", error=error)
+    call.run.session.task_exception(call, error)
+    return "fail", State("FAILED", None, describe_exception(error), error=error)
+
+
+def _judge_value(value: Any) -> tuple[str, State]:
+    if isinstance(value, State):
+        events = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
+        if value.type in events:
+            return events[value.type], value
+        return "fail", State("FAILED", None, f"the task returned the state {value!r}, which is not final")
+    return "complete", State("COMPLETED", data=value)
+
+
+def _retry_delay(call: TaskCall, event: str, state: State, elapsed_seconds: float) -> float | None:
+    policy = call.task.retry_policy
+    if not policy.retries or event not in ("fail", "time_out"):
+        return None
+    error = state.error if isinstance(state.error, Exception) else RuntimeError(state.message or state.name)
+    try:
+        return policy.next_delay(call.attempt, error, elapsed_seconds, (call.task, call, state))
+    except Exception as broken:  # noqa: BLE001 - the user's condition or delay function
+        call.run.session.task_log(
+            call, 40, f"{call.name} is not retried: its retry condition raised {describe_exception(broken)}"
+        )
+        return None
+
+
+def _end_operation(
+    call: TaskCall, event: str, state: State, duration_us: int | None, cpu_us: int | None
+) -> Callable[[Any], None]:
+    """The write that ends the call: row, event and journalled result in one transaction."""
+    if event == "not_ready":
+        call.attempt = max(1, call.attempt)
+        if not call.was_written:
+            row = call.row()
+            call.run.session.writer.soon(lambda conn: _write_unstarted(conn, call, row))
+    from_, to = call.move(event)
+    if state.name != to[1] and state.type == to[0]:
+        to = (to[0], state.name)
+        call.state_name = state.name
+    at_us = now_us()
+    rss = getrusage(RUSAGE_SELF).ru_maxrss * 1024 if duration_us is not None and getrusage is not None else None
+    encoded = codec.encode(state.data) if event == "complete" and call.task.persist_result else None
+    if encoded is not None and encoded.codec == "none":
+        call.run.session.task_log(
+            call, 30, f"the result of {call.name} is not journalled and runs again after a crash: {encoded.reason}"
+        )
+    stored = call.run.session.store_result(call.run.id, call.seq, encoded) if encoded is not None else None
+    run_id, seq, run_attempt, attempt, cause = call.run.id, call.seq, call.run.attempt, call.attempt, state.message
+
+    def end(conn: sqlite3.Connection) -> None:
+        tasks.finish(
+            conn, run_id, seq, run_attempt=run_attempt, from_=from_, to=to, at_us=at_us, actor="engine",
+            cause=None if to[0] == "COMPLETED" and cause is None else cause, duration_us=duration_us, cpu_us=cpu_us,
+            peak_rss_bytes=rss, attempt=attempt,
+        )
+        if stored is not None:
+            results.put(conn, stored)
+
+    return end
+
+
+def _write_unstarted(conn: sqlite3.Connection, call: TaskCall, row: TaskRow) -> None:
+    tasks.begin(conn, row, at_us=row.created_at_us, actor="engine", from_=None)
+    if call.upstream:
+        edges.add(conn, row.run_id, row.seq, call.upstream)
+
+
+def collect_dependencies(
+    run: FlowRun, parameters: dict[str, Any], wait_for: Any
+) -> tuple[list[tuple[int, int, str]], list[Future[Any]]]:
+    """Where arguments come from, (run, seq, kind) each, and which futures among them have not ended."""
+    collector = _Collector(run)
+    for value in parameters.values():
+        collector.visit(value, "data", 0)
+    if wait_for is not None:
+        collector.visit(wait_for if isinstance(wait_for, Future) else list(wait_for), "wait", 0)
+    return [(*origin, kind) for origin, kind in collector.origins.items()], collector.waiting
+
+
+class _Collector:
+    """Looks for futures and tracked results in arguments, at bounded cost."""
+
+    def __init__(self, run: FlowRun) -> None:
+        self.lineage = run.lineage
+        self.origins: dict[tuple[int, int], str] = {}
+        self.waiting: list[Future[Any]] = []
+        self._left = _MAX_NESTED
+
+    def visit(self, value: Any, edge_kind: str, depth: int) -> None:
+        kind = type(value)
+        if kind in _SCALARS and kind is not str:
+            return
+        if isinstance(value, Future):
+            if value.outcome is None:
+                self.waiting.append(value)
+            if value.call is not None:
+                self.origins.setdefault((value.call.run.id, value.call.seq), edge_kind)
+            return
+        origin = self.lineage.origin(value)
+        if origin is not None:
+            self.origins.setdefault(origin, edge_kind)
+        if kind is str or depth >= _MAX_DEPTH or self._left <= 0:
+            return
+        items = _children(value, kind)
+        if items is not None:
+            self._left -= len(items) if depth else 0
+            for item in items:
+                self.visit(item, edge_kind, depth + 1)
+
+
+def replace_futures(parameters: dict[str, Any], wait_for: Any) -> tuple[dict[str, Any], list[str]]:
+    """Arguments with ended futures replaced by their values, and which upstream outcome forbids to start."""
+    broken: list[str] = []
+
+    def settle(future: Future[Any], allow_failure: bool) -> Any:
+        state = future.outcome
+        future.handled = True
+        assert state is not None  # the call was started only once its upstream had ended
+        if state.is_completed():
+            return state.data
+        if allow_failure:
+            return state.result(raise_on_failure=False)
+        broken.append(f"{future.call.name if future.call else 'a task'} ended {state.name}")
+        return None
+
+    values = {name: _replace(value, settle, 0) for name, value in parameters.items()}
+    if wait_for is not None:
+        _replace(wait_for if isinstance(wait_for, Future) else list(wait_for), settle, 0)
+    return values, broken
+
+
+def _children(value: Any, kind: type) -> Any:
+    if kind is list or kind is tuple or kind is FutureList or kind is set or kind is frozenset:
+        return value
+    if kind is dict:
+        return list(value.values())
+    wrapped = getattr(kind, "flowdeck_wrapped", None)
+    if wrapped is not None:
+        return [value.value]
+    if hasattr(kind, "__dataclass_fields__"):
+        return [getattr(value, name, None) for name in kind.__dataclass_fields__]
+    return None
+
+
+def _replace(value: Any, settle: Callable[[Future[Any], bool], Any], depth: int, allow_failure: bool = False) -> Any:
+    """``value`` with futures replaced by what they came to; the same object when it holds none."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if isinstance(value, Future):
+        return settle(value, allow_failure)
+    if isinstance(value, State):
+        return value.result(raise_on_failure=False)
+    wrapped = getattr(kind, "flowdeck_wrapped", None)
+    if wrapped == "quote":
+        return value.value
+    if wrapped is not None:
+        return _replace(value.value, settle, depth, wrapped == "allow_failure" or allow_failure)
+    if depth >= _MAX_DEPTH:
+        return value
+    if kind is FutureList:
+        return [settle(future, allow_failure) for future in value]
+    if kind is list or kind is tuple or kind is set:
+        items = [_replace(item, settle, depth + 1, allow_failure) for item in value]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else kind(items)
+    if kind is dict:
+        mapped = {key: _replace(item, settle, depth + 1, allow_failure) for key, item in value.items()}
+        return value if all(mapped[key] is value[key] for key in value) else mapped
+    return value
+
+
+def _json_array(tags: Iterable[str]) -> str:
+    import json
+
+    return json.dumps(sorted(tags), ensure_ascii=False)

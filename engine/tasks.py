@@ -1,0 +1,397 @@
+"""``@task``: a function whose calls inside a run are recorded, retried and journalled.
+
+Option names, defaults and meanings are Prefect 3's. A call returns only after its record is durable.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from typing import TYPE_CHECKING, Any, Callable, Generic, Iterable, ParamSpec, TypeVar, overload
+
+from . import context
+from .effects import drive, drive_async
+from .errors import MappingLengthMismatch, MappingMissingIterable, UsageError
+from .futures import Future, FutureList
+from .interrupts import engine_code
+from .retries import Delay, RetryPolicy
+from .states import State
+from .task_run import TaskCall, task_steps
+
+if TYPE_CHECKING:
+    from .context import Frame
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Hook = Callable[[Any, Any, State], Any]
+_RESERVED = ("return_state", "wait_for")
+_EVENTS_OF_HOOKS = {"COMPLETED": "on_completion", "FAILED": "on_failure", "CRASHED": "on_failure"}
+
+
+class unmapped:  # noqa: N801 - Prefect's name
+    """In ``map``: pass this value to every call as it is."""
+
+    flowdeck_wrapped = "unmapped"
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class allow_failure:  # noqa: N801 - Prefect's name
+    """Start even when this upstream task failed; the parameter is then its exception."""
+
+    flowdeck_wrapped = "allow_failure"
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class quote:  # noqa: N801 - Prefect's name
+    """Pass this value without looking for futures in it."""
+
+    flowdeck_wrapped = "quote"
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Task(Generic[P, R]):
+    """A task made of a function; made by ``@task``."""
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        version: str | None = None,
+        task_run_name: str | Callable[[], str] | None = None,
+        retries: int | None = None,
+        retry_delay_seconds: Delay = None,
+        retry_jitter_factor: float | None = None,
+        retry_condition_fn: Any = None,
+        persist_result: bool = True,
+        timeout_seconds: float | None = None,
+        log_prints: bool | None = None,
+        on_completion: Iterable[Hook] = (),
+        on_failure: Iterable[Hook] = (),
+    ) -> None:
+        if not callable(fn):
+            raise UsageError(f"@task needs a function, not {fn!r}")
+        self.fn = fn
+        self.name = name or _name_of(fn)
+        self.key = self.name
+        self.description = description or inspect.getdoc(fn)
+        self.tags = frozenset(tags or ())
+        self.version = version
+        self.task_run_name = task_run_name
+        self.retry_policy = RetryPolicy(
+            retries or 0, retry_delay_seconds, retry_jitter_factor, retry_condition_fn, what=f"task {self.name!r}"
+        )
+        if timeout_seconds is not None and timeout_seconds <= 0:
+            raise UsageError(f"task {self.name!r}: timeout_seconds must be more than 0, not {timeout_seconds!r}")
+        self.persist_result = persist_result
+        self.timeout_seconds = timeout_seconds
+        self.log_prints = log_prints
+        self.hooks: dict[str, list[Hook]] = {"on_completion": list(on_completion), "on_failure": list(on_failure)}
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self.signature = inspect.signature(fn)
+        self._names = [
+            p.name for p in self.signature.parameters.values() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ]
+        self._is_plain = len(self._names) == len(self.signature.parameters)
+        self._required = {
+            p.name for p in self.signature.parameters.values() if p.default is inspect.Parameter.empty
+        }
+        for reserved in _RESERVED:
+            if reserved in self.signature.parameters:
+                raise UsageError(f"task {self.name!r}: {reserved!r} is a word of the engine; rename that parameter")
+        self.__name__ = _name_of(fn)
+        self.__doc__ = fn.__doc__
+        self.__module__ = fn.__module__
+        self.__wrapped__ = fn
+        self._options: dict[str, Any] = {
+            "name": name, "description": description, "tags": tags, "version": version, "task_run_name": task_run_name,
+            "retries": retries, "retry_delay_seconds": retry_delay_seconds, "retry_jitter_factor": retry_jitter_factor,
+            "retry_condition_fn": retry_condition_fn, "persist_result": persist_result,
+            "timeout_seconds": timeout_seconds, "log_prints": log_prints, "on_completion": on_completion,
+            "on_failure": on_failure,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """A task defined in a class is a method."""
+        if instance is None:
+            return self
+        bound = self.with_options()
+        bound.fn = self.fn.__get__(instance, owner)  # type: ignore[attr-defined]
+        bound.signature = inspect.signature(bound.fn)
+        bound._names = self._names[1:]
+        bound._required = self._required - set(self._names[:1])
+        bound.name = bound.key = self.name
+        return bound
+
+    def with_options(self, **options: Any) -> Task[P, R]:
+        """A copy with some options changed."""
+        unknown = set(options) - set(self._options)
+        if unknown:
+            raise UsageError(f"task {self.name!r} has no option {sorted(unknown)[0]!r}")
+        merged = {**self._options, **options}
+        if merged["name"] is None:
+            merged["name"] = self.name
+        return Task(self.fn, **merged)
+
+    # -- hooks ---------------------------------------------------------------------------------------------------
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether anything is called at an ending."""
+        return any(self.hooks.values())
+
+    def hooks_for(self, state: State) -> list[Hook]:
+        """What to call when a run of this task ended so."""
+        event = _EVENTS_OF_HOOKS.get(state.type)
+        return self.hooks[event] if event is not None else []
+
+    def on_completion(self, hook: Hook) -> Hook:
+        """Decorator: call ``hook(task, run, state)`` when a run of this task completes."""
+        self.hooks["on_completion"].append(hook)
+        return hook
+
+    def on_failure(self, hook: Hook) -> Hook:
+        """Decorator: call ``hook(task, run, state)`` when a run of this task has failed for good."""
+        self.hooks["on_failure"].append(hook)
+        return hook
+
+    # -- calling -------------------------------------------------------------------------------------------------
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Name → value as given (defaults are the function's own business); TypeError as Python would."""
+        if self._is_plain and len(args) <= len(self._names):
+            values = dict(zip(self._names, args, strict=False))
+            if not kwargs:
+                if len(values) == len(self._names) or self._required <= values.keys():
+                    return values
+            elif not (kwargs.keys() & values.keys()) and kwargs.keys() <= set(self._names):
+                values.update(kwargs)
+                if self._required <= values.keys():
+                    return values
+        try:
+            return dict(self.signature.bind(*args, **kwargs).arguments)
+        except TypeError as error:
+            raise TypeError(f"task {self.name!r}: {error}; its parameters are {self.signature}") from None
+
+    def call_arguments(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments for the function."""
+        if self._is_plain:
+            return (), values
+        bound = self.signature.bind_partial()
+        bound.arguments.update(values)
+        return bound.args, bound.kwargs
+
+    def run_name(self, call: TaskCall) -> str:
+        """What people read: the template's text, else ``extract`` and ``extract[3]``."""
+        template = self.task_run_name
+        if template is not None:
+            try:
+                return template() if callable(template) else template.format(**call.parameters)
+            except Exception as error:  # noqa: BLE001 - the user's template
+                raise UsageError(f"task {self.name!r}: task_run_name cannot be made: {error}") from error
+        if call.map_index is not None or call.call_index:
+            return f"{self.name}[{call.call_index}]"
+        return self.name
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def __call__(self, *args: Any, **kwargs: Any) -> R: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run now; returns the function's value once its record is durable."""
+        graph = context.current_graph.get()
+        if graph is not None:
+            return graph.add_call(self, args, kwargs)
+        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+        frame = context.current_frame.get()
+        if frame is None:
+            return self._run_alone(args, kwargs, return_state)
+        if self.is_async:
+            return self._call_async(frame, args, kwargs, return_state, wait_for)
+        with engine_code(), frame.run.session.gate.blocked():
+            call = TaskCall(frame.run, self, self.bind(args, kwargs), frame.scope_seq, wait_for)
+            for future in call.dependencies():
+                future.wait()
+            state: State = drive(task_steps(call))
+        return _answer(state, return_state)
+
+    async def _call_async(
+        self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool, wait_for: Any
+    ) -> Any:
+        from .effects import Await
+
+        session = frame.run.session
+        call = TaskCall(frame.run, self, self.bind(args, kwargs), frame.scope_seq, wait_for)
+        with session.gate.blocked():
+            for future in call.dependencies():
+                await Await(session, future).perform_async()
+            state = await drive_async(task_steps(call))
+        return _answer(state, return_state)
+
+    def _run_alone(self, args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool) -> Any:
+        """Outside a flow a task is a run of its own, named after it."""
+        from .flows import Flow
+
+        runner: Any = self
+        if self.is_async:
+
+            async def alone_async(*inner: Any, **named: Any) -> Any:
+                return await runner(*inner, **named)
+
+            alone: Any = alone_async
+        else:
+
+            def alone_sync(*inner: Any, **named: Any) -> Any:
+                return runner(*inner, **named)
+
+            alone = alone_sync
+        alone.__signature__ = self.signature
+        alone.__module__ = None
+        return Flow(alone, name=self.name, validate_parameters=False)(*args, return_state=return_state, **kwargs)
+
+    def submit(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
+        """Start as soon as everything it needs has ended; returns a future at once."""
+        graph = context.current_graph.get()
+        if graph is not None:
+            return graph.add_call(self, args, {**kwargs, **({"upstream_tasks": wait_for} if wait_for else {})})
+        frame = context.require_frame(f"{self.name}.submit()")
+        with engine_code():
+            call = TaskCall(frame.run, self, self.bind(args, kwargs), frame.scope_seq, wait_for)
+            future = _start(frame, call)
+            frame.run.session.writer.soon(call.write_pending)
+        if return_state:
+            future.wait()
+            return future.state
+        return future
+
+    def map(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
+        """One call per element of the iterable arguments, concurrently; returns a list of futures in order.
+
+        All iterables must have the same length; ``unmapped(value)``, strings and non-iterables go to every call.
+        """
+        graph = context.current_graph.get()
+        if graph is not None:
+            return graph.add_map(self, args, {**kwargs, **({"upstream_tasks": wait_for} if wait_for else {})})
+        frame = context.require_frame(f"{self.name}.map()")
+        with engine_code():
+            columns, constants = _columns(self.name, self.bind(args, kwargs), self.signature)
+            count = len(next(iter(columns.values())))
+            calls = []
+            futures: FutureList[Any] = FutureList()
+            for index in range(count):
+                parameters = {name: column[index] for name, column in columns.items()}
+                parameters.update(constants)
+                call = TaskCall(frame.run, self, parameters, frame.scope_seq, wait_for, map_index=index)
+                futures.append(_start(frame, call))
+                calls.append(call)
+                if len(calls) == 256:
+                    _record_pending(frame, calls)
+                    calls = []
+            _record_pending(frame, calls)
+        if return_state:
+            futures.wait()
+            return [future.state for future in futures]
+        return futures
+
+
+def _record_pending(frame: Frame, calls: list[TaskCall]) -> None:
+    """Let the store know of calls that wait for a thread or for what they need."""
+    if calls:
+
+        def write(conn: Any) -> None:
+            for call in calls:
+                call.write_pending(conn)
+
+        frame.run.session.writer.soon(write)
+
+
+def _start(frame: Frame, call: TaskCall) -> Future[Any]:
+    """Put the call on the pool once its upstream futures have ended."""
+    session = frame.run.session
+    future: Future[Any] = Future(call)
+    call.future = future
+    frame.run.outstanding.add(future)
+    copied = contextvars.copy_context()
+    waiting = call.dependencies()
+    if not waiting:
+        session.pool.submit(call, task_steps(call), copied)
+        return future
+    left = [len(waiting)]
+    lock = frame.run.session.pool.lock
+
+    def one_ended(_future: Future[Any]) -> None:
+        with lock:
+            left[0] -= 1
+            ready = left[0] == 0
+        if ready:
+            session.pool.submit(call, task_steps(call), copied)
+
+    session.pool.expect(call)
+    for upstream in waiting:
+        upstream.add_done_callback(one_ended)
+    return future
+
+
+def _columns(
+    name: str, values: dict[str, Any], signature: inspect.Signature
+) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    columns: dict[str, list[Any]] = {}
+    constants: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, unmapped):
+            constants[key] = value.value
+        elif isinstance(value, Future):
+            columns[key] = list(value.result())
+        elif isinstance(value, allow_failure) and isinstance(value.value, (list, tuple)):
+            columns[key] = [allow_failure(item) for item in value.value]
+        elif isinstance(value, (str, bytes, dict, allow_failure, quote)) or not hasattr(value, "__iter__"):
+            constants[key] = value
+        else:
+            columns[key] = list(value)
+    del signature
+    if not columns:
+        raise MappingMissingIterable(
+            f"{name}.map() was given nothing to map over; pass at least one list, or call {name}() instead"
+        )
+    lengths = {key: len(column) for key, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        text = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        raise MappingLengthMismatch(f"{name}.map() was given iterables of different lengths: {text}")
+    return columns, constants
+
+
+def _answer(state: State, return_state: bool) -> Any:
+    return state if return_state else state.result()
+
+
+def _name_of(fn: Any) -> str:
+    name = getattr(fn, "__name__", None)
+    return name if isinstance(name, str) else type(fn).__name__
+
+
+@overload
+def task(__fn: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(__fn: Any = None, /, **options: Any) -> Any:
+    """Make a task of a function: ``@task`` or ``@task(retries=3, …)``; see ``Task`` for the options."""
+    if __fn is not None:
+        return Task(__fn, **options)
+    return lambda fn: Task(fn, **options)
