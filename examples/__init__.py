@@ -5,7 +5,7 @@ and runs by ``python FILE``, by ``flowdeck run FILE``, or on its schedule under 
 
 - ``box_health.py``: this machine's disks, memory, load and largest processes, every 10 seconds
 - ``weather.py``: Seattle's weather 2012–2015, validated, summed up by month, stored, and told in a report
-- ``tour.py``: one of everything that can happen to a task, made up, so that a newcomer sees every state
+- ``tour.py``: made up, so that a newcomer sees what can become of a task; it ends FAILED, on purpose
 - ``etl_workflow.py``: a flow in Prefect 1's style, unchanged
 
 ``seattle-weather.csv`` holds daily observations by NOAA (public domain) as the PyPI package vega-datasets 0.9.0

@@ -1,8 +1,9 @@
-"""A tour, made up so that a newcomer meets every state in a minute: nothing here does real work.
+"""A tour, made up so that a newcomer sees what can become of a task: nothing here does real work.
 
 It holds a task that fails twice and then succeeds, one that fails for good, one that waits for the failed one and so
 never starts, a long and talkative one, a mapped group and a flow within the flow. The run ends FAILED, on purpose:
-look at it with ``flowdeck show @failed``, or press ``r`` on it in the console.
+look at it with ``flowdeck show @failed``, or press ``r`` on it in the console. Paused, frozen and cancelled are left
+to you: there are 20 seconds for it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def talks_for_a_while(seconds: float) -> int:
 def _say(logger, round_number: int, passed: float, seconds: float) -> None:  # noqa: ANN001 (a logger or an adapter)
     match round_number % 10:
         case 3:
-            logger.debug("round %d: a detail that only --level debug shows", round_number)
+            logger.debug("round %d: a detail, for who looks closely", round_number)
         case 5:
             print(f"round {round_number}: a line that was printed", flush=True)
         case 6:
@@ -92,7 +93,7 @@ def parcels(count: int = 8) -> str:
 
 @flow(name="tour", schedule=Interval(60))
 def tour(seconds: float = 20.0, count: int = 8) -> None:
-    """Show every state a run and its tasks can be in. Ends FAILED, on purpose."""
+    """Show what can become of tasks. Ends FAILED, on purpose."""
     logger = get_run_logger()
     logger.info("welcome: this run ends FAILED, on purpose")
     flaky = fails_twice_then_succeeds.submit()

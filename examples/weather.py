@@ -101,6 +101,8 @@ def validate(rows: list[dict[str, str]]) -> list[Day]:
             logger.warning("line %d left out: %s", number, what)
             continue
         days.append(Day(date=seen.day.isoformat(), **seen.model_dump(exclude={"day"})))  # type: ignore[typeddict-item]
+    if not days:
+        raise ValueError(f"none of {len(rows)} rows makes sense")
     metric("rows_valid", len(days))
     metric("rows_left_out", len(rows) - len(days))
     logger.info("%d of %d rows are valid", len(days), len(rows))
@@ -186,8 +188,8 @@ def _extremes(days: list[Day]) -> list[str]:
         f"- Hottest: {hottest['max_celsius']} °C on {hottest['date']}",
         f"- Coldest: {coldest['min_celsius']} °C on {coldest['date']}",
         f"- Windiest: {windiest['wind']} m/s on {windiest['date']}",
-        f"- Longest without a drop: {len(dry)} days from {dry[0]['date']}",
-        f"- Longest with some every day: {len(wet)} days from {wet[0]['date']}",
+        f"- Longest without a drop: {_span(dry)}",
+        f"- Longest with some every day: {_span(wet)}",
         "- Wettest days: " + ", ".join(f"{day['date']} ({day['precipitation_mm']} mm)" for day in wettest),
     ]
 
@@ -199,6 +201,10 @@ def _longest_streak(days: list[Day], holds: Callable[[Day], bool]) -> list[Day]:
         current = [*current, day] if holds(day) else []
         longest = max(longest, current, key=len)
     return longest
+
+
+def _span(days: list[Day]) -> str:
+    return f"{len(days)} days from {days[0]['date']}" if days else "never"
 
 
 def default_warehouse() -> str:
