@@ -58,7 +58,7 @@ def ask(args: argparse.Namespace, out: Output) -> int:
         if here:
             from .running import execute_queued
 
-            codes = [execute_queued(args, reader, run_id, out) for run_id in waiting]
+            codes = [execute_queued(folder_of(args), run_id, out) for run_id in waiting]
             return code or next((done for done in codes if done), 0)
         _say_who_runs_them(waiting, args.request, reader, out)
     return code

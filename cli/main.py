@@ -31,7 +31,7 @@ class Command(NamedTuple):
 
 
 GROUPS: Final[dict[str, tuple[Command, ...]]] = {
-    "run": (
+    "start": (
         Command("run", "running", "FILE[:FLOW] -p k=v", "run a flow here and now, in this process"),
         Command("submit", "submitting", "FLOW -p k=v", "queue a run for the daemon; prints its number"),
         Command("daemon", "daemon", "PATH…", "run what is due and submitted, in the foreground, headless"),

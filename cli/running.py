@@ -7,11 +7,16 @@ What the flow prints and logs appears as it happens. The exit code is the run's:
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import NotAllowed
+from ..engine.errors import NotAllowed, ParameterError
+from ..store import runs
+from ..store.connection import connect, open_store, transaction
 from ..store.reader import Reader
 from ..store.rows import RunRow
 from . import marks
@@ -38,8 +43,73 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     path, name = split_target(args.target)
     flow = find_flow(path, name)
-    parameters = flow.validate_parameters(parse_parameters(args.param, flow.parameters_schema))
-    return _execute_new(args, out, flow, parameters, path)
+    given = parse_parameters(args.param, flow.parameters_schema)
+    try:
+        flow.validate_parameters(given)
+    except ParameterError as error:
+        raise ParameterError(f"{error}. Give parameters as -p NAME=VALUE") from None
+    folder = folder_of(args)
+    open_store(folder)
+    run_id = _make_run(folder, flow, given)
+    return _execute(folder, run_id, 1, flow, out)
+
+
+def execute_queued(folder: Path, run_id: int, out: Output) -> int:
+    """Take a run that waits for its time or a daemon, and run it in this process."""
+    from ..engine.loader import find_flow
+    from ..engine.run_process import claim_here
+
+    with Reader(folder) as reader:
+        row = reader.run(run_id)
+    if row is None or row.entrypoint is None:
+        raise NotAllowed(f"run #{run_id} cannot run here: its flow is in no file; run the script that made it")
+    path, _, name = row.entrypoint.rpartition(":")
+    flow = find_flow(path, name)
+    return _execute(folder, run_id, claim_here(folder, run_id), flow, out)
+
+
+def _make_run(folder: Path, flow: Flow[..., Any], given: dict[str, Any]) -> int:
+    """The run's row, durable before anything of it runs; this process takes its lease at once."""
+    from ..engine.parameters import to_json
+    from ..engine.run_process import actor_name, entrypoint_of
+
+    complete = flow.parameters.bind((), given)
+    with closing(connect(folder, "state")) as connection, transaction(connection):
+        return runs.insert(
+            connection, flow_name=flow.name, name=flow.run_name(complete), state=("PENDING", "Pending"),
+            actor=actor_name("cli"), at_us=time.time_ns() // 1000, parameters=to_json(complete) or json.dumps(given),
+            tags=json.dumps(flow.tags), entrypoint=entrypoint_of(flow), flow_description=flow.description,
+        )
+
+
+def _execute(folder: Path, run_id: int, attempt: int, flow: Flow[..., Any], out: Output) -> int:
+    from ..engine.run_process import execute_run
+
+    if not out.as_json:
+        out.say(f"#{run_id} {one_line(flow.name)}", "dim")
+    out.flush()
+    # With --json standard output holds the run and nothing else; what it wrote is in its log.
+    code = execute_run(folder, run_id, attempt, flow, echo=not out.as_json)
+    with Reader(folder) as reader:
+        row = reader.run(run_id)
+    if row is None:
+        return code
+    if out.as_json:
+        out.json_object(run_shape(row))
+    else:
+        _tell_end(row, out)
+    return code
+
+
+def _tell_end(row: RunRow, out: Output) -> None:
+    mark = marks.glyph(row.state_type, row.state_name, unicode=out.unicode)
+    span = "" if row.duration_us is None else f" after {duration(row.duration_us)}"
+    because = f": {one_line(row.cause)}" if row.cause and row.state_type != "COMPLETED" else ""
+    out.say(f"{mark} #{row.id} {one_line(row.flow_name)} {one_line(row.state_name)}{span}{because}",
+            marks.style(row.state_type, row.state_name))
+    if row.state_type in ("FAILED", "CRASHED"):
+        out.say(f"its tasks: `flowdeck show {row.id}`; again, from what did not complete: "
+                f"`flowdeck retry --here {row.id}`", "dim")
 
 
 def split_target(target: str) -> tuple[str, str | None]:
