@@ -32,6 +32,11 @@ SELECT_DUE_UNNOTED: Final = (
     " AND intent = 'none' AND root_id IS NULL AND state_name <> 'AwaitingSlot'"
     " AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id) ORDER BY wake_at_us, id LIMIT ?"
 )
+SELECT_ANYTHING_DUE: Final = (
+    "SELECT 1 FROM flow_run WHERE ended_at_us IS NULL AND state_type = 'SCHEDULED' AND wake_at_us <= ?"
+    " AND intent = 'none' AND root_id IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id) LIMIT 1"
+)
 SELECT_REQUESTER: Final = (
     "SELECT actor, message FROM event WHERE run_id = ? AND kind = 'request' ORDER BY id DESC LIMIT 1"
 )
@@ -67,6 +72,11 @@ def without_process(connection: sqlite3.Connection) -> list[RunRow]:
 def due_unnoted(connection: sqlite3.Connection, now_us: int, limit: int) -> list[RunRow]:
     """Runs whose time has come and that do not say yet that they wait for a slot."""
     return [RunRow._make(row) for row in connection.execute(SELECT_DUE_UNNOTED, (now_us, limit))]
+
+
+def anything_due(connection: sqlite3.Connection, now_us: int) -> bool:
+    """Whether a claim would find a run: asked without the write lock."""
+    return connection.execute(SELECT_ANYTHING_DUE, (now_us,)).fetchone() is not None
 
 
 def requester(connection: sqlite3.Connection, run_id: int) -> tuple[str, str | None] | None:

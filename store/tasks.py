@@ -123,6 +123,52 @@ def finish(
     )
 
 
+def record_start(connection: sqlite3.Connection, row: TaskRow, *, at_us: int, actor: str) -> None:
+    """Write that an attempt of a task runs, unless that is written; the event says which state it came from."""
+    found = connection.execute(SELECT_STATE, (row.run_id, row.seq)).fetchone()
+    if found is None or found[:2] != (row.state_type, row.state_name):
+        begin(connection, row, at_us, actor, from_=found[:2] if found is not None else None)
+
+
+def record_end(
+    connection: sqlite3.Connection,
+    started: TaskRow,
+    ended: TaskRow,
+    *,
+    started_at_us: int,
+    ended_at_us: int,
+    actor: str,
+) -> None:
+    """End a task run whose state before may not have been written yet; both events either way.
+
+    ``started`` and ``ended`` are the row at both moments: a call that ends within milliseconds is one write.
+    """
+    found = connection.execute(SELECT_STATE, (ended.run_id, ended.seq)).fetchone()
+    middle = (started.state_type, started.state_name)
+    if found is not None and found[:2] == middle:
+        finish(
+            connection, ended.run_id, ended.seq, run_attempt=ended.run_attempt, from_=middle,
+            to=(ended.state_type, ended.state_name), at_us=ended_at_us, actor=actor, cause=ended.cause,
+            duration_us=ended.duration_us, cpu_us=ended.cpu_us, peak_rss_bytes=ended.peak_rss_bytes,
+            attempt=ended.attempt,
+        )  # fmt: skip
+        return
+    ended_before = found is not None and is_terminal(found[0], found[1])
+    if ended_before or connection.execute(BEGIN, ended).rowcount == 0:
+        raise _stale(connection, ended.run_id, ended.seq, f"{middle[0]} in attempt {ended.run_attempt} of the run")
+    run_id, seq, attempt, before = ended.run_id, ended.seq, ended.attempt, found[:2] if found is not None else _NEW
+    connection.executemany(
+        events.INSERT,
+        (
+            (started_at_us, "state", run_id, seq, attempt, *before, *middle, actor, None, None),
+            (
+                ended_at_us, "state", run_id, seq, attempt, *middle, ended.state_type, ended.state_name, actor,
+                ended.cause, None,
+            ),
+        ),
+    )  # fmt: skip
+
+
 def transition(
     connection: sqlite3.Connection,
     run_id: int,

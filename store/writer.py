@@ -30,7 +30,7 @@ from .errors import StoreError, StoreFull, StoreLocked
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
-Done = Callable[[Any, BaseException | None], None]
+Done = Callable[[Any, BaseException | None], object]
 
 CHECKPOINT_AGAIN_SECONDS: Final = 1.0
 """How long to wait after a checkpoint that could not move everything because a reader stood in the way."""
@@ -134,7 +134,7 @@ class Writer:
                 ticket.error = None  # the traceback's frame would hold the ticket that holds the error
         return cast("T", ticket.value)
 
-    def submit(self, operation: Operation[T], done: Callable[[T | None, BaseException | None], None]) -> None:
+    def submit(self, operation: Operation[T], done: Callable[[T | None, BaseException | None], object]) -> None:
         """Run an operation; ``done(value, error)`` is called on the writer's thread once it is durable, or failed."""
         self._put(_Ticket(operation, cast("Done", done), None), urgent=True)
 

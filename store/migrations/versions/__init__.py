@@ -1,1 +1,1 @@
-"""Flowdeck."""
+"""One file per version of the schema, in order."""
