@@ -103,7 +103,6 @@ class FlowRun:
         if row is None:
             return None
         if row.state_type != "COMPLETED":
-            call.was_written = True
             self._run_again(call, row)
             return None
         if row.inputs_hash != call.inputs_hash and row.inputs_hash is not None:
@@ -114,7 +113,6 @@ class FlowRun:
             state = self._stored_state(call, row)
             if state is not None:
                 return state
-        call.was_written = True
         self._run_again(call, row)
         return None
 

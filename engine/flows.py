@@ -10,7 +10,6 @@ from typing import Any, Callable, Generic, Iterable, ParamSpec, TypeVar, overloa
 
 from . import context
 from .errors import UsageError
-from .interrupts import engine_code
 from .parameters import Parameters
 from .retries import Delay, RetryPolicy
 from .states import State
@@ -178,17 +177,18 @@ class Flow(Generic[P, R]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run here and now: a run of its own, or within another run a subflow."""
-        from . import run_process, subflows
-
         if context.importing.get():
             return _nothing() if self.is_async else None
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         frame = context.current_frame.get()
         if frame is not None:
+            from . import subflows
+
             if self.is_async:
                 return subflows.call_async(frame, self, args, kwargs, return_state, wait_for)
-            with engine_code(), frame.run.session.gate.blocked():
-                return subflows.call(frame, self, args, kwargs, return_state, wait_for)
+            return subflows.call(frame, self, args, kwargs, return_state, wait_for)
+        from . import run_process
+
         bound = self.parameters.bind(args, kwargs)
         if self.is_async:
             return run_process.run_here_async(self, bound, return_state)

@@ -7,7 +7,6 @@ call; other threads at their next bytecode; coroutines at their await.
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import threading
 from typing import TYPE_CHECKING, Any, Callable
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 INTERRUPT_SIGNAL = signal.SIGTERM
 """What wakes the main thread. From outside the process the same signal asks it to end."""
 _local = threading.local()
-_set_async_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
-_set_async_exception.argtypes = (ctypes.c_ulong, ctypes.py_object)
 
 
 class ThreadSlot:
@@ -67,7 +64,7 @@ class ThreadSlot:
             self.is_open = False
             self._signalled = None
             if self._injected:
-                _set_async_exception(self._thread_id, ctypes.py_object())
+                _raise_in_thread(self._thread_id, None)
                 self._injected = False
 
     def interrupt(self, error: BaseException) -> None:
@@ -80,7 +77,7 @@ class ThreadSlot:
                 signal.pthread_kill(self._thread_id, INTERRUPT_SIGNAL)
             else:
                 self._injected = True
-                _set_async_exception(self._thread_id, ctypes.py_object(type(error)))
+                _raise_in_thread(self._thread_id, type(error))
 
     def take_signalled(self) -> BaseException | None:
         """In the signal handler: what to raise here, if the signal was ours."""
@@ -190,3 +187,11 @@ class TerminationHandler:
 def _can_signal() -> bool:
     handler = signal.getsignal(INTERRUPT_SIGNAL)
     return isinstance(getattr(handler, "__self__", None), TerminationHandler)
+
+
+def _raise_in_thread(thread_id: int, kind: type[BaseException] | None) -> None:
+    """Have CPython raise ``kind`` in a thread at its next bytecode; None takes an undelivered one back."""
+    import ctypes
+
+    target = ctypes.py_object(kind) if kind is not None else ctypes.py_object()
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), target)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from difflib import get_close_matches
 from typing import Any, Callable
 
 from .errors import ParameterError
@@ -48,13 +47,11 @@ class Parameters:
             return
         for name in given:
             if name not in self.signature.parameters:
+                from difflib import get_close_matches
+
                 near = get_close_matches(name, self.names, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ParameterError(
-                    f"flow {self.owner!r} has no parameter {name!r}{hint} Its parameters are {self.describe()}"
-                    if hint
-                    else f"flow {self.owner!r} has no parameter {name!r}; its parameters are {self.describe()}"
-                )
+                hint = f"did you mean {near[0]!r}? Its" if near else "its"
+                raise ParameterError(f"flow {self.owner!r} has no parameter {name!r}; {hint} parameters are {self.describe()}")
 
     def describe(self) -> str:
         """``day: date, source: str = 'x'`` for error texts."""

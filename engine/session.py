@@ -14,6 +14,7 @@ import sqlite3
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, TypeVar
@@ -29,6 +30,7 @@ from .gate import Gate
 from .interrupts import CoroutineSlot, TerminationHandler, ThreadSlot
 from .lineage import Lineage
 from .runners import Pool
+from .task_run import write_beginning
 
 if TYPE_CHECKING:
     from .codec import Encoded
@@ -62,6 +64,8 @@ class Session:
         self.live_runs: dict[int, FlowRun] = {}
         self.cancel_reason: str | None = None
         self.terminated_from_outside = False
+        self.unrecorded: deque[TaskCall] = deque()
+        """Calls that began since the last tick; most have ended by then and need no record of their beginning."""
         self.fenced = False
         """A newer attempt has the run; nothing this process writes is kept."""
         self.capture = Capture(folder, run_id, attempt, echo=echo)
@@ -287,6 +291,7 @@ class Session:
 
     def _tick(self) -> None:
         self._run_timers()
+        self.record_beginnings()
         self.pool.tick()
         self.capture.tick()
         if self._watch_connection is None:
@@ -298,6 +303,21 @@ class Session:
             if found is not None:
                 self._obey(*found)
         self._settle_pause()
+
+    def record_beginnings(self) -> None:
+        """Let the store know of the calls that began and have not ended."""
+        running = []
+        while self.unrecorded:
+            call = self.unrecorded.popleft()
+            if (beginning := call.beginning) is not None:
+                running.append((call, beginning))
+
+        def write(conn: sqlite3.Connection) -> None:
+            for call, beginning in running:
+                write_beginning(conn, call, beginning)
+
+        if running:
+            self.writer.soon(write)
 
     def _run_timers(self) -> None:
         due = []

@@ -11,6 +11,7 @@ from .clock import now_us
 from .effects import Await, Durable, Steps, drive, drive_async
 from .fingerprint import fingerprint
 from .flow_run import FlowRun, SubflowCall, flow_steps
+from .interrupts import engine_code
 from .machine import next_run_state
 from .parameters import preview_json
 from .states import State
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 def call(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, return_state: bool, wait_for: Any) -> Any:
     """Run a subflow in this thread."""
-    state = drive(_steps(frame, flow, args, kwargs, wait_for))
+    with engine_code(), frame.run.session.gate.blocked():
+        state = drive(_steps(frame, flow, args, kwargs, wait_for))
     return state if return_state else state.result()
 
 

@@ -6,8 +6,10 @@ here only after its record is durable.
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterable
+from resource import RUSAGE_SELF, getrusage
+from typing import TYPE_CHECKING, Any, Callable, Iterable, NamedTuple
 
 from ..store import edges, results, tasks
 from ..store.rows import TaskRow
@@ -27,24 +29,27 @@ if TYPE_CHECKING:
     from .flow_run import FlowRun
     from .tasks import Task
 
-try:
-    from resource import RUSAGE_SELF, getrusage
-except ImportError:  # not on Windows
-    getrusage = None  # type: ignore[assignment]
-
 _SCALARS = frozenset({int, str, float, bool, bytes, type(None)})
 _MAX_DEPTH = 6
 _MAX_NESTED = 100_000
 _EMPTY_TAGS = "[]"
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class Beginning(NamedTuple):
+    """An attempt that began: the row then, and when."""
+
+    row: TaskRow
+    at_us: int
 
 
 class TaskCall:
     """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity."""
 
     __slots__ = (
-        "_deadline", "_from", "attempt", "call_index", "created_at_us", "future", "inputs_hash", "interruption", "key",
-        "kwargs_", "map_group", "map_index", "name", "parameters", "run", "scope_seq", "seq", "started_at_us",
-        "state_name", "state_type", "tags", "task", "timeout_seconds", "upstream", "wait_for", "was_written",
+        "attempt", "beginning", "call_index", "created_at_us", "future", "inputs_hash", "interruption", "is_replay", "key",
+        "map_group", "map_index", "name", "parameters", "run", "scope_seq", "seq", "started_at_us",
+        "state_name", "state_type", "tags", "task", "timeout_seconds", "upstream", "wait_for",
     )
 
     def __init__(
@@ -74,7 +79,10 @@ class TaskCall:
         self.inputs_hash: str | None = None
         self.future: Future[Any] | None = None
         self.interruption: BaseException | None = None
-        self.was_written = False
+        self.beginning: Beginning | None = None
+        """The attempt under way, as the store is to hear of it; None once it has ended."""
+        self.is_replay = run.journalled(self) is not None
+        """An earlier attempt of the run recorded this call."""
         tags = task.tags | current_tags.get()
         self.tags = _EMPTY_TAGS if not tags else _json_array(tags)
         self.name = task.run_name(self)
@@ -123,10 +131,9 @@ class TaskCall:
         return before, (target.state_type, target.state_name)
 
     def write_pending(self, conn: sqlite3.Connection) -> None:
-        """Record a submitted call that has not begun; nothing when it has."""
-        if self.attempt == 0 and self.state_type == "PENDING":
-            self.was_written = True
-            tasks.begin(conn, self.row(), at_us=self.created_at_us, actor="engine", from_=None)
+        """Record a submitted call that has not begun; nothing when it has, or an earlier attempt recorded it."""
+        if self.attempt == 0 and self.state_type == "PENDING" and not self.is_replay:
+            tasks.begin(conn, self.row(), at_us=self.created_at_us, actor="engine")
 
 
 def task_steps(call: TaskCall) -> Steps:
@@ -158,7 +165,7 @@ def task_steps(call: TaskCall) -> Steps:
             event, state = _judge_value(value)
         if call.attempt == 0:
             call.attempt, started, cpu = 1, time.perf_counter_ns(), time.thread_time_ns()
-            if not call.was_written:
+            if call.future is None and not call.is_replay:
                 raise Cancelled(state.message or "the run was cancelled")
         duration_us = (time.perf_counter_ns() - started) // 1000
         delay = _retry_delay(call, event, state, time.monotonic() - begun)
@@ -179,36 +186,41 @@ def task_steps(call: TaskCall) -> Steps:
 
 
 def _begin(call: TaskCall) -> None:
-    """Count the attempt and let the store know; nobody waits for this record."""
+    """Count the attempt. The store hears of it with its ending, or at the next tick when that takes longer."""
     call.attempt += 1
-    call.started_at_us = call.started_at_us or now_us()
-    first = call.attempt == 1
-    from_: tuple[str, str] | None
-    from_, to = call.move("start" if first else "retry_now")
-    if first and not call.was_written:
-        from_ = None
-    row, upstream, first_at_us = call.row(), call.upstream if first else (), now_us()
+    at_us = now_us()
+    call.started_at_us = call.started_at_us or at_us
+    call.move("start" if call.attempt == 1 else "retry_now")
+    call.beginning = Beginning(call.row(), at_us)
+    call.run.session.unrecorded.append(call)
 
-    def begin(conn: sqlite3.Connection) -> None:
-        tasks.begin(conn, row, at_us=first_at_us, actor="engine", from_=from_)
-        if upstream:
-            edges.add(conn, row.run_id, row.seq, upstream)
 
-    call.run.session.writer.soon(begin)
+def write_beginning(conn: sqlite3.Connection, call: TaskCall, beginning: Beginning) -> None:
+    """Record that an attempt runs, unless it is known to have ended."""
+    if call.beginning is beginning:
+        tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
+        if call.upstream:
+            edges.add(conn, call.run.id, call.seq, call.upstream)
 
 
 def _await_retry(call: TaskCall, state: State, delay: float) -> None:
+    """Record that the attempt failed and when the next one begins."""
+    beginning = call.beginning
+    assert beginning is not None
     from_, to = call.move("await_retry")
-    at_us = now_us()
+    run_id, seq, run_attempt, attempt, at_us = call.run.id, call.seq, call.run.attempt, call.attempt, now_us()
     wake_at_us = at_us + int(delay * 1e6)
-    run_id, seq, run_attempt, attempt = call.run.id, call.seq, call.run.attempt, call.attempt
     cause = f"attempt {attempt} failed: {state.message}; next in {delay:g} s"
-    call.run.session.writer.soon(
-        lambda conn: tasks.transition(
+
+    def write(conn: sqlite3.Connection) -> None:
+        tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
+        tasks.transition(
             conn, run_id, seq, run_attempt=run_attempt, from_=from_, to=to, at_us=at_us, actor="engine", cause=cause,
             attempt=attempt, wake_at_us=wake_at_us,
         )
-    )
+
+    call.beginning = None
+    call.run.session.writer.soon(write)
     call.run.session.task_log(call, 30, f"{call.name} {cause}")
 
 
@@ -259,42 +271,36 @@ def _retry_delay(call: TaskCall, event: str, state: State, elapsed_seconds: floa
 def _end_operation(
     call: TaskCall, event: str, state: State, duration_us: int | None, cpu_us: int | None
 ) -> Callable[[Any], None]:
-    """The write that ends the call: row, event and journalled result in one transaction."""
-    if event == "not_ready":
-        call.attempt = max(1, call.attempt)
-        if not call.was_written:
-            row = call.row()
-            call.run.session.writer.soon(lambda conn: _write_unstarted(conn, call, row))
-    from_, to = call.move(event)
-    if state.name != to[1] and state.type == to[0]:
-        to = (to[0], state.name)
+    """The write that ends the call: rows, events, edges and the journalled result in one transaction."""
+    beginning = call.beginning or Beginning(call.row(), call.created_at_us)
+    call.attempt = max(1, call.attempt)
+    _, to = call.move(event)
+    if state.type == to[0]:
         call.state_name = state.name
-    at_us = now_us()
-    rss = getrusage(RUSAGE_SELF).ru_maxrss * 1024 if duration_us is not None and getrusage is not None else None
     encoded = codec.encode(state.data) if event == "complete" and call.task.persist_result else None
     if encoded is not None and encoded.codec == "none":
         call.run.session.task_log(
             call, 30, f"the result of {call.name} is not journalled and runs again after a crash: {encoded.reason}"
         )
     stored = call.run.session.store_result(call.run.id, call.seq, encoded) if encoded is not None else None
-    run_id, seq, run_attempt, attempt, cause = call.run.id, call.seq, call.run.attempt, call.attempt, state.message
+    at_us = now_us()
+    ended = call.row()._replace(
+        cause=state.message, ended_at_us=at_us, duration_us=duration_us, cpu_us=cpu_us,
+        peak_rss_bytes=getrusage(RUSAGE_SELF).ru_maxrss * _RSS_UNIT if duration_us is not None else None,
+    )
+    upstream = call.upstream
+    call.beginning = None
 
     def end(conn: sqlite3.Connection) -> None:
-        tasks.finish(
-            conn, run_id, seq, run_attempt=run_attempt, from_=from_, to=to, at_us=at_us, actor="engine",
-            cause=None if to[0] == "COMPLETED" and cause is None else cause, duration_us=duration_us, cpu_us=cpu_us,
-            peak_rss_bytes=rss, attempt=attempt,
+        tasks.record_end(
+            conn, beginning.row, ended, started_at_us=beginning.at_us, ended_at_us=at_us, actor="engine"
         )
+        if upstream:
+            edges.add(conn, ended.run_id, ended.seq, upstream)
         if stored is not None:
             results.put(conn, stored)
 
     return end
-
-
-def _write_unstarted(conn: sqlite3.Connection, call: TaskCall, row: TaskRow) -> None:
-    tasks.begin(conn, row, at_us=row.created_at_us, actor="engine", from_=None)
-    if call.upstream:
-        edges.add(conn, row.run_id, row.seq, call.upstream)
 
 
 def collect_dependencies(

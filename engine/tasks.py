@@ -5,21 +5,16 @@ Option names, defaults and meanings are Prefect 3's. A call returns only after i
 
 from __future__ import annotations
 
-import contextvars
 import inspect
 from typing import TYPE_CHECKING, Any, Callable, Generic, Iterable, ParamSpec, TypeVar, overload
 
 from . import context
-from .effects import drive, drive_async
-from .errors import MappingLengthMismatch, MappingMissingIterable, UsageError
-from .futures import Future, FutureList
-from .interrupts import engine_code
+from .errors import UsageError
 from .retries import Delay, RetryPolicy
 from .states import State
-from .task_run import TaskCall, task_steps
 
 if TYPE_CHECKING:
-    from .context import Frame
+    from .task_run import TaskCall
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -219,27 +214,11 @@ class Task(Generic[P, R]):
         frame = context.current_frame.get()
         if frame is None:
             return self._run_alone(args, kwargs, return_state)
+        from . import calls
+
         if self.is_async:
-            return self._call_async(frame, args, kwargs, return_state, wait_for)
-        with engine_code(), frame.run.session.gate.blocked():
-            call = TaskCall(frame.run, self, self.bind(args, kwargs), frame.scope_seq, wait_for)
-            for future in call.dependencies():
-                future.wait()
-            state: State = drive(task_steps(call))
-        return _answer(state, return_state)
-
-    async def _call_async(
-        self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool, wait_for: Any
-    ) -> Any:
-        from .effects import Await
-
-        session = frame.run.session
-        call = TaskCall(frame.run, self, self.bind(args, kwargs), frame.scope_seq, wait_for)
-        with session.gate.blocked():
-            for future in call.dependencies():
-                await Await(session, future).perform_async()
-            state = await drive_async(task_steps(call))
-        return _answer(state, return_state)
+            return calls.call_async(frame, self, args, kwargs, return_state, wait_for)
+        return calls.call(frame, self, args, kwargs, return_state, wait_for)
 
     def _run_alone(self, args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool) -> Any:
         """Outside a flow a task is a run of its own, named after it."""
@@ -268,14 +247,9 @@ class Task(Generic[P, R]):
         if graph is not None:
             return graph.add_call(self, args, {**kwargs, **({"upstream_tasks": wait_for} if wait_for else {})})
         frame = context.require_frame(f"{self.name}.submit()")
-        with engine_code():
-            call = TaskCall(frame.run, self, self.bind(args, kwargs), frame.scope_seq, wait_for)
-            future = _start(frame, call)
-            frame.run.session.writer.soon(call.write_pending)
-        if return_state:
-            future.wait()
-            return future.state
-        return future
+        from . import calls
+
+        return calls.submit(frame, self, args, kwargs, return_state, wait_for)
 
     def map(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
         """One call per element of the iterable arguments, concurrently; returns a list of futures in order.
@@ -286,95 +260,9 @@ class Task(Generic[P, R]):
         if graph is not None:
             return graph.add_map(self, args, {**kwargs, **({"upstream_tasks": wait_for} if wait_for else {})})
         frame = context.require_frame(f"{self.name}.map()")
-        with engine_code():
-            columns, constants = _columns(self.name, self.bind(args, kwargs), self.signature)
-            count = len(next(iter(columns.values())))
-            calls = []
-            futures: FutureList[Any] = FutureList()
-            for index in range(count):
-                parameters = {name: column[index] for name, column in columns.items()}
-                parameters.update(constants)
-                call = TaskCall(frame.run, self, parameters, frame.scope_seq, wait_for, map_index=index)
-                futures.append(_start(frame, call))
-                calls.append(call)
-                if len(calls) == 256:
-                    _record_pending(frame, calls)
-                    calls = []
-            _record_pending(frame, calls)
-        if return_state:
-            futures.wait()
-            return [future.state for future in futures]
-        return futures
+        from . import calls
 
-
-def _record_pending(frame: Frame, calls: list[TaskCall]) -> None:
-    """Let the store know of calls that wait for a thread or for what they need."""
-    if calls:
-
-        def write(conn: Any) -> None:
-            for call in calls:
-                call.write_pending(conn)
-
-        frame.run.session.writer.soon(write)
-
-
-def _start(frame: Frame, call: TaskCall) -> Future[Any]:
-    """Put the call on the pool once its upstream futures have ended."""
-    session = frame.run.session
-    future: Future[Any] = Future(call)
-    call.future = future
-    frame.run.outstanding.add(future)
-    copied = contextvars.copy_context()
-    waiting = call.dependencies()
-    if not waiting:
-        session.pool.submit(call, task_steps(call), copied)
-        return future
-    left = [len(waiting)]
-    lock = frame.run.session.pool.lock
-
-    def one_ended(_future: Future[Any]) -> None:
-        with lock:
-            left[0] -= 1
-            ready = left[0] == 0
-        if ready:
-            session.pool.submit(call, task_steps(call), copied)
-
-    session.pool.expect(call)
-    for upstream in waiting:
-        upstream.add_done_callback(one_ended)
-    return future
-
-
-def _columns(
-    name: str, values: dict[str, Any], signature: inspect.Signature
-) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    columns: dict[str, list[Any]] = {}
-    constants: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, unmapped):
-            constants[key] = value.value
-        elif isinstance(value, Future):
-            columns[key] = list(value.result())
-        elif isinstance(value, allow_failure) and isinstance(value.value, (list, tuple)):
-            columns[key] = [allow_failure(item) for item in value.value]
-        elif isinstance(value, (str, bytes, dict, allow_failure, quote)) or not hasattr(value, "__iter__"):
-            constants[key] = value
-        else:
-            columns[key] = list(value)
-    del signature
-    if not columns:
-        raise MappingMissingIterable(
-            f"{name}.map() was given nothing to map over; pass at least one list, or call {name}() instead"
-        )
-    lengths = {key: len(column) for key, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        text = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-        raise MappingLengthMismatch(f"{name}.map() was given iterables of different lengths: {text}")
-    return columns, constants
-
-
-def _answer(state: State, return_state: bool) -> Any:
-    return state if return_state else state.result()
+        return calls.map_over(frame, self, args, kwargs, return_state, wait_for)
 
 
 def _name_of(fn: Any) -> str:

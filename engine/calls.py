@@ -1,0 +1,149 @@
+"""Calling, submitting and mapping a task within a run. Loaded with the first run, not with ``import flowdeck``."""
+
+from __future__ import annotations
+
+import contextvars
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from .effects import Await, drive, drive_async
+from .errors import MappingLengthMismatch, MappingMissingIterable
+from .futures import Future, FutureList
+from .interrupts import engine_code
+from .states import State
+from .task_run import TaskCall, task_steps
+from .tasks import allow_failure, quote, unmapped
+
+if TYPE_CHECKING:
+    from .context import Frame
+    from .tasks import Task
+
+_PENDING_BATCH = 256
+
+
+def call(
+    frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool, wait_for: Any
+) -> Any:
+    """Run in this thread; the value once the record is durable."""
+    with engine_code(), frame.run.session.gate.blocked():
+        made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
+        for future in made.dependencies():
+            future.wait()
+        state: State = drive(task_steps(made))
+    return state if return_state else state.result()
+
+
+async def call_async(
+    frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool, wait_for: Any
+) -> Any:
+    """As ``call``, in the running event loop."""
+    session = frame.run.session
+    made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
+    with session.gate.blocked():
+        for future in made.dependencies():
+            await Await(session, future).perform_async()
+        state = await drive_async(task_steps(made))
+    return state if return_state else state.result()
+
+
+def submit(
+    frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool, wait_for: Any
+) -> Any:
+    """Start once everything it needs has ended; a future at once."""
+    with engine_code():
+        made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
+        future = _start(frame, made)
+        frame.run.session.writer.soon(made.write_pending)
+    if return_state:
+        future.wait()
+        return future.state
+    return future
+
+
+def map_over(
+    frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool, wait_for: Any
+) -> Any:
+    """One call per element; a list of futures in order."""
+    with engine_code():
+        columns, constants = _columns(task.name, task.bind(args, kwargs))
+        futures: FutureList[Any] = FutureList()
+        batch: list[TaskCall] = []
+        for index in range(len(next(iter(columns.values())))):
+            parameters = {name: column[index] for name, column in columns.items()}
+            parameters.update(constants)
+            made = TaskCall(frame.run, task, parameters, frame.scope_seq, wait_for, map_index=index)
+            futures.append(_start(frame, made))
+            batch.append(made)
+            if len(batch) == _PENDING_BATCH:
+                _record_pending(frame, batch)
+                batch = []
+        _record_pending(frame, batch)
+    if return_state:
+        futures.wait()
+        return [future.state for future in futures]
+    return futures
+
+
+def _record_pending(frame: Frame, batch: list[TaskCall]) -> None:
+    """Let the store know of calls that wait for a thread or for what they need."""
+
+    def write(conn: sqlite3.Connection) -> None:
+        for made in batch:
+            made.write_pending(conn)
+
+    if batch:
+        frame.run.session.writer.soon(write)
+
+
+def _start(frame: Frame, made: TaskCall) -> Future[Any]:
+    """Put the call on the pool once its upstream futures have ended."""
+    session = frame.run.session
+    future: Future[Any] = Future(made)
+    made.future = future
+    frame.run.outstanding.add(future)
+    copied = contextvars.copy_context()
+    waiting = made.dependencies()
+    if not waiting:
+        session.pool.submit(made, task_steps(made), copied)
+        return future
+    left = len(waiting)
+    lock = session.pool.lock
+
+    def one_ended(_future: Future[Any]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            ready = left == 0
+        if ready:
+            session.pool.submit(made, task_steps(made), copied)
+
+    session.pool.expect(made)
+    for upstream in waiting:
+        upstream.add_done_callback(one_ended)
+    return future
+
+
+def _columns(name: str, values: dict[str, Any]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """What is mapped over, and what every call gets."""
+    columns: dict[str, list[Any]] = {}
+    constants: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, unmapped):
+            constants[key] = value.value
+        elif isinstance(value, Future):
+            columns[key] = list(value.result())
+        elif isinstance(value, allow_failure) and isinstance(value.value, (list, tuple)):
+            columns[key] = [allow_failure(item) for item in value.value]
+        elif isinstance(value, (str, bytes, dict, allow_failure, quote)) or not hasattr(value, "__iter__"):
+            constants[key] = value
+        else:
+            columns[key] = list(value)
+    if not columns:
+        raise MappingMissingIterable(
+            f"{name}.map() was given nothing to map over; pass at least one list, or call {name}() instead"
+        )
+    lengths = {key: len(column) for key, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        text = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        raise MappingLengthMismatch(f"{name}.map() was given iterables of different lengths: {text}")
+    return columns, constants
