@@ -1,0 +1,423 @@
+"""The daemon: runs schedules and submitted flows, looks after every run of the store, and says what it decides.
+
+One thread, one loop: sockets of code hosts, pidfds of run processes, a wake pipe from the file watcher, timers, and a
+look at ``PRAGMA data_version`` every 25 ms. It owns nothing that a run needs: kill it and runs go on, start it again
+and it adopts them. One daemon per store, held by a lock on ``daemon.lock``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from ..store import events, leases
+from ..store.checkpoint import checkpoint, wal_size
+from ..store.connection import Database, connect, database_path, open_store, transaction
+from ..store.rows import LeaseRow, RunRow
+from . import registration
+from .clock import now_us
+from .dispatcher import Dispatcher
+from .errors import FlowdeckError, NotAllowed
+from .hosts import Host, Hosts, Served
+from .loader import find_flow_files, source_hash
+from .loop import Loop
+from .reaping import lease_info
+from .scheduler import Scheduler
+from .supervisor import Supervisor
+from .watchers import FileWatcher, folders_to_watch
+
+LONGEST_SLEEP_SECONDS: Final = 30.0
+"""Timers are never set further ahead, so that a clock that jumps is noticed."""
+ORPHAN_SECONDS: Final = 1.0
+"""Between looks for runs that claim to run without a process."""
+CHECKPOINT_SECONDS: Final = 30.0
+CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
+CLOCK_JUMP_SECONDS: Final = 2.0
+RESCAN_SECONDS: Final = 0.2
+"""Files that change together are loaded together."""
+EVENTS_AT_ONCE: Final = 2000
+LOCK_FILE: Final = "daemon.lock"
+
+
+def run_daemon(folder: Path, paths: Sequence[str | Path], *, limit: int | None = None,
+               ready: Callable[[], None] | None = None, start_method: str | None = None) -> int:
+    """Serve the store until SIGTERM or SIGINT; returns the exit code. ``ready`` is called once all files are loaded.
+
+    ``start_method="spawn"`` starts a fresh interpreter for each run; by default a warm one is forked (not on macOS).
+    """
+    if limit is not None and limit < 1:
+        raise NotAllowed(f"limit={limit}: a daemon that may run nothing is of no use; give 1 or more")
+    named = [os.path.abspath(path) for path in paths]
+    find_flow_files(named)  # a misspelt path is refused before anything is started
+    open_store(folder)
+    lock = _take_lock(str(folder))
+    try:
+        spawn = start_method == "spawn" or (start_method is None and sys.platform == "darwin")
+        daemon = Daemon(str(folder), named, limit=limit, ready=ready, spawn=spawn)
+        try:
+            daemon.serve()
+        finally:
+            daemon.close()
+    finally:
+        os.close(lock)
+    return 0
+
+
+def say(text: str) -> None:
+    """One line of the daemon's own, for people and journals."""
+    sys.stderr.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + f"Z {text}\n")
+    sys.stderr.flush()
+
+
+class Daemon:
+    """Puts the parts together and drives them."""
+
+    def __init__(self, folder: str, paths: list[str], *, limit: int | None, ready: Callable[[], None] | None,
+                 spawn: bool) -> None:
+        self._folder = folder
+        self._paths = paths
+        self._ready = ready
+        self._is_ready = False
+        self._state = connect(folder, "state")
+        self._telemetry = connect(folder, "telemetry")
+        self._loop = Loop(self._look, self._trouble)
+        self._hosts = Hosts(folder, self._loop, say, spawn=spawn)
+        self._dispatcher = Dispatcher(self._state, self._hosts, say, limit)
+        self._scheduler = Scheduler(self._state, say, self._is_served, self._dispatcher.free_slots,
+                                    self._dispatcher.dispatch)
+        self._supervisor = Supervisor(folder, self._state, self._telemetry, self._loop, say, self._crash_retries)
+        self._files = FileWatcher(lambda changed: self._loop.post(lambda: self._files_changed(changed)), say)
+        self._lease: LeaseRow | None = None
+        self._wanted: set[str] = set()
+        self._clashing: set[str] = set()
+        self._changed: set[str] = set()
+        self._rescan_due = False
+        self._data_version = -1
+        self._event_id = 0
+        self._next_pump: float | None = 0.0
+        self._clock_offset = time.time() - time.monotonic()
+        self._last_trouble = ""
+        self._connect_parts()
+
+    def _connect_parts(self) -> None:
+        self._hosts.on_loaded = self._host_loaded
+        self._hosts.on_broken = self._host_broken
+        self._hosts.on_ended = self._run_process_reaped
+        self._supervisor.on_process_ended = self._run_process_ended
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Start, run, stop."""
+        self._event_id = events.last_id(self._state)
+        self._begin()
+        self._loop.on_signal(signal.SIGTERM, lambda: self._stop("SIGTERM"))
+        self._loop.on_signal(signal.SIGINT, lambda: self._stop("SIGINT"))
+        self._supervisor.adopt()
+        for lease in self._supervisor.adopted():
+            if lease.run_id is not None and lease_info(lease).get("resumable"):
+                self._dispatcher.adopt(lease.run_id)
+        self._supervisor.obey()
+        self._scan()
+        self._every(ORPHAN_SECONDS, self._supervisor.look_for_orphans)
+        self._every(CHECKPOINT_SECONDS, self._checkpoint)
+        self._start_watchdog()
+        self._check_ready()
+        self._loop.run()
+
+    def close(self) -> None:
+        """Leave runs going, give the lease back."""
+        self._files.close()
+        self._hosts.close()
+        self._loop.close()
+        if self._lease is not None:
+            with transaction(self._state):
+                leases.release(self._state, leases.DAEMON, self._lease)
+                events.append(self._state, at_us=now_us(), kind="daemon", actor=self._lease.actor,
+                              message="the daemon stopped; runs go on")
+        self._state.close()
+        self._telemetry.close()
+
+    def _begin(self) -> None:
+        info = json.dumps({"paths": self._paths, "version": _version()})
+        lease = leases.this_process(leases.DAEMON, actor=f"{_user()} via daemon", at_us=now_us(), info=info)
+        with transaction(self._state):
+            leases.acquire(self._state, lease)
+            events.append(self._state, at_us=now_us(), kind="daemon", actor=lease.actor,
+                          message=f"the daemon started with {', '.join(self._paths) or 'no paths'}", data=info)
+        self._lease = lease
+        say(f"daemon {os.getpid()} serves {self._folder}: {', '.join(self._paths) or 'no flow files'}")
+
+    def _stop(self, why: str) -> None:
+        say(f"{why}: the daemon stops; runs go on")
+        _notify("STOPPING=1")
+        self._loop.stop()
+
+    def _check_ready(self) -> None:
+        """All files have been tried once: retire what no file holds any more, and begin to schedule."""
+        if self._is_ready or not self._hosts.settled():
+            return
+        self._is_ready = True
+        for path in registration.known_paths(self._state) - self._wanted:
+            registration.forget_file(self._state, path, f"{path} is not among the files of the daemon")
+        self._scheduler.reload()
+        say(f"ready: {len(self._wanted)} flow files")
+        _notify("READY=1")
+        if self._ready is not None:
+            self._ready()
+
+    def _every(self, seconds: float, callback: Callable[[], None]) -> None:
+        def again() -> None:
+            self._loop.after(seconds, again)
+            callback()
+
+        self._loop.after(seconds, again)
+
+    def _start_watchdog(self) -> None:
+        interval_us = int(os.environ.get("WATCHDOG_USEC", "0") or 0)
+        if interval_us > 0 and os.environ.get("NOTIFY_SOCKET"):
+            self._every(interval_us / 2e6, lambda: _notify("WATCHDOG=1"))
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """After each wake-up: what changed in the store, what is due."""
+        version = self._state.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._data_version:
+            self._data_version = version
+            self._read_events()
+        now = time.monotonic()
+        self._check_clock(now)
+        due_us = self._scheduler.next_due_us() if self._is_ready else None
+        if due_us is not None and due_us <= now_us():
+            self._scheduler.tick()
+            self._next_pump = now
+        if self._next_pump is not None and now >= self._next_pump:
+            wait_seconds = self._dispatcher.pump()
+            self._next_pump = None if wait_seconds is None else now + min(wait_seconds, LONGEST_SLEEP_SECONDS)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Wake exactly at the next due time when it comes before the next look."""
+        times = []
+        due_us = self._scheduler.next_due_us() if self._is_ready else None
+        if due_us is not None:
+            times.append((due_us - now_us()) / 1e6)
+        if self._next_pump is not None:
+            times.append(self._next_pump - time.monotonic())
+        self._loop.wake_within(min(times) if times else LONGEST_SLEEP_SECONDS)
+
+    def _read_events(self) -> None:
+        """Other processes wrote something: act on what concerns us."""
+        schedules_changed = runs_changed = asked = False
+        while True:
+            found = events.after(self._state, self._event_id, EVENTS_AT_ONCE)
+            for event in found:
+                self._event_id = event.id
+                if event.task_seq is None and event.actor != "engine":
+                    schedules_changed |= event.kind == "schedule"
+                    asked |= event.kind == "request"
+                if event.task_seq is None:
+                    runs_changed |= event.kind == "state"
+            if len(found) < EVENTS_AT_ONCE:
+                break
+        if schedules_changed and self._is_ready:
+            self._scheduler.reload()
+        if runs_changed or asked:
+            self._supervisor.look()
+            self._supervisor.obey()
+            self._scheduler.release_queued()
+            self._next_pump = 0.0
+
+    def _check_clock(self, now: float) -> None:
+        """The wall clock and the monotonic clock part when somebody sets the time, or the machine slept."""
+        offset = time.time() - now
+        jump, self._clock_offset = offset - self._clock_offset, offset
+        if abs(jump) < CLOCK_JUMP_SECONDS:
+            return
+        say(f"the clock jumped by {jump:+.0f} s")
+        if jump < 0 and self._is_ready:
+            self._scheduler.clock_was_set_back()
+        self._next_pump = 0.0
+
+    def _trouble(self, error: Exception) -> None:
+        """A step failed: say it once, look at everything again soon."""
+        text = str(error) if isinstance(error, FlowdeckError) else f"{type(error).__name__}: {error}"
+        if text != self._last_trouble:
+            say(f"trouble: {text}")
+            if not isinstance(error, (FlowdeckError, sqlite3.Error, OSError)):
+                sys.excepthook(type(error), error, error.__traceback__)
+        self._last_trouble = text
+        self._data_version = -1
+        self._next_pump = time.monotonic() + 0.5
+        time.sleep(0.05)  # a store that fails at once must not spin the loop
+
+    def _checkpoint(self) -> None:
+        """Short run processes never grow the log enough to move it themselves."""
+        databases: tuple[tuple[Database, sqlite3.Connection], ...] = (
+            ("state", self._state), ("telemetry", self._telemetry))
+        for database, connection in databases:
+            if wal_size(database_path(self._folder, database)) > CHECKPOINT_BYTES:
+                second = connect(self._folder, database)
+                try:
+                    checkpoint(connection, second)
+                finally:
+                    second.close()
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def _scan(self) -> None:
+        """Which flow files there are now: host the new and the changed, drop those that are gone."""
+        self._rescan_due = False
+        changed, self._changed = self._changed, set()
+        wanted = set(find_flow_files(path for path in self._paths if os.path.exists(path)))
+        for path in self._wanted - wanted:
+            self._drop(path)
+        self._wanted = wanted
+        for path in sorted(wanted):
+            served = self._hosts.served.get(path)
+            if served is None or served.on_demand or self._is_stale(served, changed):
+                self._hosts.serve(path)
+        self._watch_folders()
+
+    def _is_stale(self, served: Served, changed: set[str]) -> bool:
+        if served.loading is not None:
+            return served.loading.changed()
+        if served.error is not None:
+            # What would mend it need not be in the file: a module beside it may have been missing.
+            return bool(changed)
+        return served.current is None or served.current.changed()
+
+    def _files_changed(self, changed: set[str]) -> None:
+        self._changed |= changed
+        if not self._rescan_due:
+            self._rescan_due = True
+            self._loop.after(RESCAN_SECONDS, self._scan)
+
+    def _watch_folders(self) -> None:
+        imports = [path for served in self._hosts.served.values() if served.current is not None
+                   for path in served.current.hashes]
+        self._files.watch(folders_to_watch(self._paths, imports))
+
+    def _drop(self, path: str) -> None:
+        self._hosts.drop(path)
+        why = f"{path} was deleted" if not os.path.exists(path) else f"{path} is no flow file any more"
+        registration.forget_file(self._state, path, why)
+        say(f"{why}: its flows are no longer scheduled")
+        self._scheduler.reload()
+        self._load_clashing()
+
+    def _load_clashing(self) -> None:
+        """A name may have become free."""
+        clashing, self._clashing = self._clashing, set()
+        for path in clashing:
+            if path in self._hosts.served:
+                self._hosts.serve(path)
+
+    def _host_loaded(self, served: Served, host: Host, report: dict[str, Any]) -> None:
+        say(f"loaded {served.path}: {', '.join(host.flows) or 'no flows'}")
+        if not served.on_demand:
+            holders = {flow: other.path for other in self._hosts.served.values()
+                       if other is not served and not other.on_demand and other.current is not None
+                       for flow in other.current.flows}
+            if not host.flows and served.path in self._paths:
+                registration.note_broken(self._state, served.path, report["hash"],
+                                         f"{served.path}: holds no flow; decorate a function with @flow", None)
+            else:
+                clashes = registration.register(self._state, served.path, report["hash"], host.flows.values(),
+                                                holders)
+                for name in clashes:
+                    del host.flows[name]
+                if clashes:
+                    self._clashing.add(served.path)
+                    say(f"{served.path}: {', '.join(clashes)}: also in another file, which keeps the name")
+            self._watch_folders()
+        if self._is_ready:
+            self._scheduler.reload()
+        self._loop.post(self._check_ready)
+
+    def _host_broken(self, served: Served, error: str, traceback: str | None) -> None:
+        kept = "; its last good version stays in service" if served.current is not None else ""
+        say(f"cannot load {error}{kept}")
+        if not served.on_demand:
+            registration.note_broken(self._state, served.path, source_hash(served.path), error, traceback)
+        self._loop.post(self._check_ready)
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def _is_served(self, path: str) -> bool:
+        served = self._hosts.served.get(path)
+        return served is not None and served.current is not None
+
+    def _run_process_reaped(self, run_id: int, attempt: int, pid: int) -> None:
+        self._supervisor.host_says_ended(run_id, attempt, pid)
+        if not self._supervisor.is_watched(run_id):
+            self._run_process_ended(run_id)
+
+    def _run_process_ended(self, run_id: int) -> None:
+        self._dispatcher.ended(run_id)
+        self._scheduler.release_queued()
+        self._next_pump = 0.0
+
+    def _crash_retries(self, run: RunRow) -> int | None:
+        for served in self._hosts.served.values():
+            if served.current is not None and run.flow_name in served.current.flows:
+                return int(served.current.flows[run.flow_name]["crash_retries"])
+        return None
+
+
+def _take_lock(folder: str) -> int:
+    """Hold ``daemon.lock``; ``NotAllowed`` names the daemon that has it."""
+    path = os.path.join(folder, LOCK_FILE)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise NotAllowed(f"a daemon (pid {pid}) serves {folder} already; use it, end it with `kill {pid}`, "
+                         "or name another --store") from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _notify(text: str) -> None:
+    """Tell systemd, when it asked to be told."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            sock.sendto(text.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            say(f"systemd cannot be told {text!r} at {address}: {error.strerror}")
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):
+        return f"{os.getuid()}@{socket.gethostname()}"
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("flowdeck")
+    except PackageNotFoundError:
+        return "unknown"
+

@@ -1,0 +1,115 @@
+"""The daemon's one loop: readable descriptors, timers, signals and a look at the store, all in one thread.
+
+Callbacks run one after the other and must not block. ``post`` and ``stop`` may be called from other threads and from
+signal handlers; everything else belongs to the loop's thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import selectors
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+LOOK_SECONDS: Final = 0.025
+"""How often the store is looked at: a request is seen after half of this on average."""
+
+
+class Loop:
+    """Runs until ``stop``."""
+
+    def __init__(self, look: Callable[[], None], trouble: Callable[[Exception], None]) -> None:
+        self._look = look
+        self._trouble = trouble
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, list[Callable[[], None]]]] = []
+        self._numbers = itertools.count()
+        self._posted: deque[Callable[[], None]] = deque()
+        self._stopping = False
+        self._wake_at = 0.0
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.watch(self._wake_read, self._drain_wake)
+        self._signals: dict[int, Any] = {}
+
+    def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
+        """Call back whenever the descriptor is readable."""
+        self._selector.register(descriptor, selectors.EVENT_READ, ready)
+
+    def forget(self, descriptor: int) -> None:
+        """Watch it no more; call before closing it."""
+        self._selector.unregister(descriptor)
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back once, so much later; returns what takes it back."""
+        holder = [callback]
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), holder))
+        return holder.clear
+
+    def wake_within(self, seconds: float) -> None:
+        """Look again after so long at the latest; said anew at each look."""
+        self._wake_at = time.monotonic() + max(0.0, seconds)
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Call back in the loop's thread, soon."""
+        self._posted.append(callback)
+        self._wake()
+
+    def stop(self) -> None:
+        """End the loop after the callbacks at hand."""
+        self._stopping = True
+        self._wake()
+
+    def on_signal(self, number: signal.Signals, callback: Callable[[], None]) -> None:
+        """Call back in the loop when the signal comes; ``close`` puts the old handler back."""
+        self._signals[number] = signal.signal(number, lambda *_: self.post(callback))
+
+    def run(self) -> None:
+        """Until ``stop``."""
+        while not self._stopping:
+            for key, _ in self._selector.select(self._wait_seconds()):
+                self._call(key.data)
+            while self._posted:
+                self._call(self._posted.popleft())
+            self._run_timers()
+            self._call(self._look)
+
+    def close(self) -> None:
+        """Put signal handlers back and close what is the loop's own."""
+        for number, handler in self._signals.items():
+            signal.signal(number, handler)
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _wait_seconds(self) -> float:
+        first = min(self._wake_at, self._timers[0][0]) if self._timers else self._wake_at
+        return max(0.0, min(LOOK_SECONDS, first - time.monotonic()))
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            for callback in heapq.heappop(self._timers)[2]:
+                self._call(callback)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001 - one failed step must not take the daemon down; it is said and retried
+            self._trouble(error)
+
+    def _drain_wake(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            return
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"x")
+        except (BlockingIOError, OSError):
+            return  # full: it will wake anyway; closed: nobody is there to wake
