@@ -17,7 +17,7 @@ from pathlib import Path
 from flowdeck.cli.main import COMMANDS
 from flowdeck.engine.machine import RUN_TABLE, TASK_TABLE, Target
 from flowdeck.store.states import NAMES, STATE_TYPES, TERMINAL_TYPES
-from flowdeck.tui.actions import ACTIONS
+from flowdeck.tui.actions import ACTIONS, BY_ID, MOVES, key_word
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE_HEAD = """\
@@ -62,9 +62,15 @@ def command_table() -> str:
 
 
 def key_table() -> str:
-    """The console's keys as a Markdown table."""
-    rows = ((f"`{action.key}`", action.label) for action in ACTIONS)
-    return _markdown_table(("key", "does"), rows)
+    """The console's keys as a Markdown table: what can be done, then how to move."""
+    rows = [(_spelt(action.keys), ", ".join(action.places), action.help) for action in ACTIONS]
+    # Marking is an action and a move of the lists at once; once is enough.
+    rows += [(_spelt(keys), "lists", text) for name, keys, text in MOVES if name not in BY_ID]
+    return _markdown_table(("key", "where", "does"), rows)
+
+
+def _spelt(keys: str) -> str:
+    return " ".join(f"`{key_word(key)}`" for key in keys.split(","))
 
 
 def _between(text: str, marker: str, table: str) -> str:

@@ -382,3 +382,41 @@ def test_a_flow_can_run_twice(store: Path) -> None:
         result = one()
     assert [flow.run().result[result].result for _ in range(2)] == [1, 1]
     assert len(Reader(store).runs()) == 2
+
+
+def test_a_retry_runs_only_what_did_not_complete(store: Path, tmp_path: Path) -> None:
+    """A graph is journalled like any flow: after a failure, finished nodes keep their results, the rest runs."""
+    file = tmp_path / "counted.py"
+    file.write_text(
+        "from pathlib import Path\n"
+        "from flowdeck import Flow, task\n"
+        f"ran, mended = Path({str(tmp_path / 'ran')!r}), Path({str(tmp_path / 'mended')!r})\n"
+        "@task\n"
+        "def numbers():\n"
+        "    with ran.open('a') as file:\n"
+        "        file.write('numbers ')\n"
+        "    return [1, 2]\n"
+        "@task\n"
+        "def double(x):\n"
+        "    with ran.open('a') as file:\n"
+        "        file.write(f'double-{x} ')\n"
+        "    return 2 * x\n"
+        "@task\n"
+        "def total(values):\n"
+        "    if not mended.exists():\n"
+        "        raise ValueError('not yet')\n"
+        "    print('total', sum(values))\n"
+        "with Flow('counted') as flow:\n"
+        "    total(double.map(numbers()))\n"
+        "flow.run()\n"
+    )
+    flowdeck = [sys.executable, "-m", "flowdeck"]
+    first = subprocess.run([*flowdeck, "run", str(file)], capture_output=True, text=True, timeout=60, check=False)
+    assert first.returncode == 1, first.stderr
+    (tmp_path / "mended").touch()
+    again = subprocess.run([*flowdeck, "retry", "--here", "1"], capture_output=True, text=True, timeout=60, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "total 6" in again.stdout
+    assert sorted((tmp_path / "ran").read_text().split()) == ["double-1", "double-2", "numbers"]
+    (run,) = Reader(store).runs()
+    assert (run.attempt, run.state_type) == (2, "COMPLETED")
