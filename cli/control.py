@@ -44,7 +44,8 @@ def ask(args: argparse.Namespace, out: Output) -> int:
     from ..engine.control import Control, actor
 
     control = Control(folder_of(args), actor=actor(via="cli"))
-    answers = [_ask_one(control, reader, args.request, ref) for ref in args.runs]
+    answers = [_ask_one(control, reader, args.request, ref, here=here) for ref in args.runs]
+    control.close()
     for answer in answers:
         if answer.error is not None:
             out.complain(str(answer.error))
@@ -64,7 +65,7 @@ def ask(args: argparse.Namespace, out: Output) -> int:
     return code
 
 
-def _ask_one(control: Control, reader: Reader, request: str, ref: str) -> Answer:
+def _ask_one(control: Control, reader: Reader, request: str, ref: str, *, here: bool) -> Answer:
     try:
         run, task = find_run_or_task(reader, ref)
     except NotFound as error:
@@ -72,6 +73,8 @@ def _ask_one(control: Control, reader: Reader, request: str, ref: str) -> Answer
     try:
         if task is not None:
             raise NotAllowed(_not_of_a_task(request, run, task))
+        if here and run.state_type == "SCHEDULED":
+            return Answer(run.id, "was queued already", None)
         outcome = getattr(control, request)(run.id)
     except FlowdeckError as error:
         return Answer(run.id, str(error), error)

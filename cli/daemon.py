@@ -18,6 +18,7 @@ from ..store.connection import open_store
 from ..store.errors import FlowdeckError
 from ..store.reader import Reader
 from .console import has_terminal, open_console, refuse_without_terminal
+from .listings import count_argument
 from .opening import folder_of, store_exists
 from .output import Output
 
@@ -30,7 +31,7 @@ _STOP_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
 
 
-class DaemonFailed(FlowdeckError):
+class DaemonError(FlowdeckError):
     """The daemon in the background did not come up, or does not end."""
 
 
@@ -38,6 +39,7 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:
     """Define the arguments of ``daemon`` or ``up``."""
     if command == "daemon":
         parser.add_argument("--stop", action="store_true", help="end the daemon of this store; runs go on without it")
+        parser.add_argument("--limit", metavar="N", type=count_argument, help="at most so many runs at once")
         parser.set_defaults(handler=run_in_foreground)
     else:
         parser.set_defaults(handler=up)
@@ -52,7 +54,7 @@ def run_in_foreground(args: argparse.Namespace, out: Output) -> int:
         return _stop_daemon_of(folder, out)
     from ..engine.daemon import run_daemon
 
-    return run_daemon(folder, _existing(args.paths))
+    return run_daemon(folder, _existing(args.paths), limit=args.limit)
 
 
 def up(args: argparse.Namespace, out: Output) -> int:
@@ -100,7 +102,7 @@ def daemon_lease(folder: Path) -> LeaseRow | None:
 
 
 def start_daemon(folder: Path, paths: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start a daemon in a session of its own and wait until it holds its lease; ``DaemonFailed`` says why it did not."""
+    """Start a daemon in a session of its own and wait for its lease; ``DaemonError`` says why it did not come up."""
     open_store(folder)
     log_path = folder / LOG_NAME
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -118,11 +120,11 @@ def start_daemon(folder: Path, paths: Sequence[str]) -> subprocess.Popen[bytes]:
             if reader.daemon() is not None:
                 return process
             if process.poll() is not None:
-                raise DaemonFailed(f"the daemon ended at once with code {process.returncode}: {_last_line(log_path)}; "
+                raise DaemonError(f"the daemon ended at once with code {process.returncode}: {_last_line(log_path)}; "
                                    f"all it said is in {log_path}")
             time.sleep(_POLL_SECONDS)
     process.terminate()
-    raise DaemonFailed(f"the daemon did not come up within {_START_SECONDS:.0f} s; see {log_path}")
+    raise DaemonError(f"the daemon did not come up within {_START_SECONDS:.0f} s; see {log_path}")
 
 
 def _last_line(path: Path) -> str:
@@ -142,7 +144,7 @@ def stop_daemon(folder: Path) -> int | None:
         if now is None or now.pid != lease.pid:
             return lease.pid
         time.sleep(_POLL_SECONDS)
-    raise DaemonFailed(f"daemon {lease.pid} does not end; see {folder / LOG_NAME}, or kill -9 {lease.pid}")
+    raise DaemonError(f"daemon {lease.pid} does not end; see {folder / LOG_NAME}, or kill -9 {lease.pid}")
 
 
 def _stop_daemon_of(folder: Path, out: Output) -> int:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from ..engine.errors import NotAllowed, UsageError
@@ -80,12 +82,19 @@ def demo(args: argparse.Namespace, out: Output) -> int:
         raise UsageError("--seconds is for a demo without the console; add --headless")
     if args.seconds is not None and not 0 < args.seconds < float("inf"):
         raise UsageError(f"--seconds {args.seconds:g}: say how long in seconds, more than none")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     with _store(args, out) as folder, _daemon(folder, out):
         _trigger_each(folder)
         if not headless:
             args.store = str(folder)
             return open_console(args, out)
         return _run_headless(folder, args.seconds or DEFAULT_SECONDS, out)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    # An exception, so that the daemon and the store of the demo go away on this way out, too.
+    raise SystemExit(128 + number)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def events(args: argparse.Namespace, out: Output) -> int:
         return 0
     _print(past, out)
     out.flush()
-    return _follow(args, reader, run_id, last_id, out)
+    return _follow(args, run_id, last_id, out)
 
 
 def _past(reader: Reader, run_id: int | None, after_id: int, limit: int, last_id: int) -> Iterator[EventRow]:
@@ -84,7 +84,7 @@ def _pages(reader: Reader, run_id: int | None, after_id: int, last_id: int) -> I
         after_id = page[-1].id
 
 
-def _follow(args: argparse.Namespace, reader: Reader, run_id: int | None, last_id: int, out: Output) -> int:
+def _follow(args: argparse.Namespace, run_id: int | None, last_id: int, out: Output) -> int:
     from ..store.changes import ChangeFeed
 
     feed = ChangeFeed(folder_of(args), cursor=last_id)
@@ -111,7 +111,8 @@ def _print(found: Iterable[EventRow], out: Output) -> None:
 
 
 def _event_line(event: EventRow, out: Output) -> str:
-    place = "" if event.run_id is None else f"#{event.run_id}" + ("" if event.task_seq is None else f"/{event.task_seq}")
+    task = "" if event.task_seq is None else f"/{event.task_seq}"
+    place = "" if event.run_id is None else f"#{event.run_id}{task}"
     if event.to_name is not None and event.to_type is not None:
         mark = marks.glyph(event.to_type, event.to_name, unicode=out.unicode)
         came = f" {out.paint(f'from {one_line(event.from_name)}', 'dim')}" if event.from_name else ""

@@ -51,6 +51,7 @@ SCHEDULE_COLUMNS: Final = (
     Column("IF MISSED", drop_order=1),
     Column("IF STILL RUNNING", drop_order=1),
 )
+_IF_MISSED: Final = {"latest": "run the latest", "all": "run all", "none": "skip"}
 
 
 def configure(command: str, parser: argparse.ArgumentParser) -> None:
@@ -242,7 +243,7 @@ def _schedule_cells(schedule: ScheduleRow, now_us: int, out: Output) -> list[Cel
         out.cell(describe(schedule)),
         due,
         Cell("" if last_us is None else ago(last_us, now_us), "dim"),
-        out.cell({"latest": "run the latest", "all": "run all", "none": "skip"}.get(schedule.catchup, schedule.catchup)),
+        out.cell(_IF_MISSED.get(schedule.catchup, schedule.catchup)),
         out.cell(schedule.overlap.replace("_", " ")),
     ]
 

@@ -222,5 +222,6 @@ def _text(line: LogRow, selection: _Selection, out: Output) -> str:
     label = one_line(selection.label(line))
     style = next(style for floor, style in _LEVEL_STYLES if line.level >= floor)
     message = "\n  ".join(clean_lines(line.message)) if out.terminal else line.message
-    return (f"{out.paint(clock(line.at_us), 'dim')} {out.paint(f'{level_name(line.level):<8}', style)}"
-            f"{out.paint(f'{label}: ', 'cyan') if label else ''}{out.paint(message, style if line.level >= 40 else '')}")
+    place = out.paint(f"{label}: ", "cyan") if label else ""
+    return (f"{out.paint(clock(line.at_us), 'dim')} {out.paint(f'{level_name(line.level):<8}', style)}{place}"
+            f"{out.paint(message, style if line.level >= 40 else '')}")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final, NamedTuple, NoReturn
 
-from ..store.errors import FlowdeckError
+from ..engine.errors import FlowdeckError, UsageError
 from .output import Output
 
 CANCELLED: Final = 130
@@ -67,15 +67,11 @@ Exit codes: 0 done, 1 the run failed or crashed, 2 usage, 3 not found, 4 not all
 5 store unusable, 130 cancelled."""
 
 
-class UsageMistake(Exception):
-    """Words on the command line that do not parse; carries what to say."""
-
-
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line and leaves the exit to ``main``."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageMistake(f"{message}; `{self.prog} --help` shows how")
+        raise UsageError(f"{message}; `{self.prog} --help` shows how")
 
 
 class _CommandParser(_Parser):
@@ -108,7 +104,7 @@ class _TopParser(_Parser):
         lines += [
             "",
             "options, before or after the command:",
-            f"  {'--store FOLDER':<26} the store; else $FLOWDECK_STORE, the nearest .flowdeck/ upwards, your data folder",
+            f"  {'--store FOLDER':<26} else $FLOWDECK_STORE, the nearest .flowdeck/ upwards, your data folder",
             f"  {'--json':<26} data as JSON: an array, with -f one object a line",
             f"  {'--no-color':<26} plain text ($NO_COLOR too; colour never goes to a pipe)",
             f"  {'--version':<26} the version",
@@ -178,9 +174,6 @@ def _run(argv: list[str]) -> int:
             return open_console(args, out)
         out.as_json = bool(args.json)
         code: int = args.handler(args, out)
-    except UsageMistake as mistake:
-        out.complain(str(mistake))
-        return 2
     except FlowdeckError as error:
         out.complain(str(error))
         return error.exit_code
@@ -193,10 +186,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = build_parser()
     try:
         return parser.parse_args(argv)
-    except UsageMistake as mistake:
+    except UsageError:
         word = _culprit(argv)
         if word and word not in COMMANDS:
-            raise UsageMistake(_unknown_command(word)) from None
+            raise UsageError(_unknown_command(word)) from None
         raise
 
 

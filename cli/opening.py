@@ -84,7 +84,8 @@ def find_run_or_task(reader: Reader, ref: str) -> tuple[RunRow, TaskRow | None]:
                 return owner, task
         owner = reader.find(ref.split("/", 1)[0])
         if owner is not None:
-            raise NotFound(f"run #{owner.id} has no task {ref.split('/', 1)[1]!r}; `flowdeck show {owner.id}` lists its tasks")
+            named = ref.split("/", 1)[1]
+            raise NotFound(f"run #{owner.id} has no task {named!r}; `flowdeck show {owner.id}` lists its tasks")
     raise NotFound(_unknown(ref))
 
 

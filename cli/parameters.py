@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ..engine.errors import ParameterError
 
@@ -41,6 +41,30 @@ def parse_parameters(given: Sequence[str], schema: Callable[[], Mapping[str, Any
 def _is_text(parameter: Mapping[str, Any]) -> bool:
     """Whether a parameter takes text and nothing else: then ``-p zip=98101`` means the text."""
     return parameter.get("type") == "string" and "format" not in parameter
+
+
+def check_scalars(values: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    """Raise ``ParameterError`` for a number or truth value that cannot be one; the rest the flow's own hints check."""
+    for name, value in values.items():
+        wanted = schema.get("properties", {}).get(name, {}).get("type")
+        if wanted in _SCALARS and not _fits(value, wanted):
+            raise ParameterError(f"parameter {name!r}: {value!r} is no {_SCALARS[wanted]}; give -p {name}=VALUE")
+
+
+_SCALARS: Final = {"integer": "whole number", "number": "number", "boolean": "truth value (true or false)"}
+_TRUTH_WORDS: Final = frozenset({"true", "false", "1", "0", "yes", "no", "on", "off", "t", "f", "y", "n"})
+
+
+def _fits(value: Any, wanted: str) -> bool:
+    if wanted == "boolean":
+        return isinstance(value, bool) or str(value).lower() in _TRUTH_WORDS
+    if not isinstance(value, (str, int, float)):
+        return False
+    try:
+        number = float(value)
+    except ValueError:
+        return False
+    return wanted == "number" or number.is_integer()
 
 
 def _value(text: str) -> Any:

@@ -36,7 +36,7 @@ _MAX_SUBFLOW_RUNS: Final = 200
 """Runs inside the run whose tasks are read for the tree; beyond, ``show`` of the subflow has them."""
 
 
-def configure(command: str, parser: argparse.ArgumentParser) -> None:
+def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: ARG001 - the module has one command
     """Define the arguments of ``show``."""
     parser.add_argument("run", metavar="RUN", help="42, #42, 42/7, 42/extract[3], a run's name, @last or @failed")
     parser.add_argument("--all", action="store_true", help="every task, nothing folded")

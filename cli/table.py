@@ -94,13 +94,13 @@ def render(
 ) -> Iterator[str]:
     """The lines of the table, header first; ``width`` None means as wide as the data."""
     body = [list(row) for row in rows]
-    kept = list(range(len(columns)))
     natural = [
         max([display_width(column.title), *(display_width(row[i].text) for row in body)])
         for i, column in enumerate(columns)
     ]
     # A column in which nothing stands would only take room.
-    kept = [i for i in kept if natural[i] and (not body or columns[i].drop_order == 0 or any(row[i].text for row in body))]
+    kept = [i for i, column in enumerate(columns)
+            if not body or column.drop_order == 0 or any(row[i].text for row in body)]
     widths = natural if width is None else _fit(columns, natural, kept, width)
     header = [Cell(column.title, "dim") for column in columns]
     for row in [header, *body]:

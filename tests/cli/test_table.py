@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-
 from flowdeck.cli import formats, marks
 from flowdeck.cli.parameters import parse_parameters
 from flowdeck.cli.shapes import upstream_by_task
@@ -62,7 +61,8 @@ def test_an_empty_column_takes_no_room() -> None:
 
 
 @pytest.mark.parametrize(("text", "width", "cut"), [
-    ("abcdef", 6, "abcdef"), ("abcdef", 5, "abcd…"), ("数据处理", 5, "数据…"), ("数据处理", 6, "数据…"), ("abc", 1, "…"),
+    ("abcdef", 6, "abcdef"), ("abcdef", 5, "abcd…"),
+    ("数据处理", 5, "数据…"), ("数据处理", 6, "数据…"), ("abc", 1, "…"),
 ])  # fmt: skip
 def test_cut_text_ends_in_an_ellipsis(text: str, width: int, cut: str) -> None:
     """Never wider than asked, never half a wide character."""
@@ -97,7 +97,8 @@ def test_distance_in_time_is_said_both_ways() -> None:
 
 def test_levels_between_the_named_ones_keep_their_number() -> None:
     """A custom level is not rounded away."""
-    assert [formats.level_name(level) for level in (5, 10, 25, 40, 55)] == ["5", "DEBUG", "INFO+5", "ERROR", "CRITICAL+5"]
+    names = [formats.level_name(level) for level in (5, 10, 25, 40, 55)]
+    assert names == ["5", "DEBUG", "INFO+5", "ERROR", "CRITICAL+5"]
 
 
 def test_every_state_looks_as_in_the_console() -> None:
