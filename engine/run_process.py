@@ -260,7 +260,9 @@ def _answer(session: Session, state: State, return_state: bool) -> Any:
     if return_state:
         return state
     if state.is_cancelled() and isinstance(state.error, (Cancelled, type(None))):
-        raise RunCancelled(f"run #{session.root_id} was cancelled: {state.message}")
+        text = f"run #{session.root_id} was cancelled: {state.message}"
+        sys.stderr.write(f"flowdeck: {text}\n")
+        raise RunCancelled(text)
     return state.result()
 
 

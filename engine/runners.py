@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from .effects import Await, Call, Durable, Pass, Sleep, Steps, drive_async
 from .errors import Cancelled
 from .states import State
+from .task_run import abandon_operation
 
 if TYPE_CHECKING:
     from .session import Session
@@ -99,10 +100,11 @@ class Pool:
         self.tick()
 
     def abandon(self, cause: str) -> None:
-        """Settle what still runs as Cancelled; its late results are dropped."""
+        """Settle and record what still runs as Cancelled; its late results are dropped."""
         with self._lock:
             calls, self._calls = list(self._calls), set()
         for call in calls:
+            self._session.writer.soon(abandon_operation(call, cause))
             if call.future is not None and call.future.outcome is None:
                 call.future.resolve(State("CANCELLED", None, cause))
 

@@ -303,6 +303,26 @@ def _end_operation(
     return end
 
 
+def abandon_operation(call: TaskCall, cause: str) -> Callable[[Any], None]:
+    """The write that ends a call whose code did not come back; nothing when it did come back meanwhile."""
+    beginning = call.beginning or Beginning(call.row(), call.created_at_us)
+    call.beginning = None
+    at_us = now_us()
+    to = next_task_state(beginning.row.state_type, "cancel")
+    ended = beginning.row._replace(
+        state_type=to.state_type, state_name=to.state_name, cause=cause, ended_at_us=at_us, wake_at_us=None
+    )
+
+    def end(conn: sqlite3.Connection) -> None:
+        found = tasks.get(conn, ended.run_id, ended.seq)
+        if found is None or found.ended_at_us is None:
+            tasks.record_end(
+                conn, beginning.row, ended, started_at_us=beginning.at_us, ended_at_us=at_us, actor="engine"
+            )
+
+    return end
+
+
 def collect_dependencies(
     run: FlowRun, parameters: dict[str, Any], wait_for: Any
 ) -> tuple[list[tuple[int, int, str]], list[Future[Any]]]:
