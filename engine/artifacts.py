@@ -22,7 +22,9 @@ def create_markdown_artifact(markdown: str, key: str | None = None, description:
 
 
 def create_table_artifact(
-    table: list[dict[str, Any]] | dict[str, list[Any]] | list[list[Any]], key: str | None = None, description: str | None = None
+    table: list[dict[str, Any]] | dict[str, list[Any]] | list[list[Any]],
+    key: str | None = None,
+    description: str | None = None,
 ) -> int:
     """Keep a table: rows as dicts or lists, or columns by name."""
     try:
@@ -32,7 +34,9 @@ def create_table_artifact(
     return _create("table", text, key, description)
 
 
-def create_link_artifact(link: str, link_text: str | None = None, key: str | None = None, description: str | None = None) -> int:
+def create_link_artifact(
+    link: str, link_text: str | None = None, key: str | None = None, description: str | None = None
+) -> int:
     """Keep a link."""
     return _create("link", f"[{link_text or link}]({link})", key, description)
 

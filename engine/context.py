@@ -6,9 +6,10 @@ from any thread or coroutine that the engine started.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import MissingContextError
 
@@ -41,7 +42,7 @@ def require_frame(what: str) -> Frame:
     """The current frame; raises ``MissingContextError`` naming what was asked for outside a run."""
     frame = current_frame.get()
     if frame is None:
-        raise MissingContextError(f"{what} needs a flow or task run around it; call it inside a @flow or @task function")
+        raise MissingContextError(f"{what} needs a run around it; call it inside a @flow or @task function")
     return frame
 
 

@@ -10,8 +10,9 @@ import json
 import os
 import signal
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..store import deployments, events, leases, runs, schedules
 from ..store.connection import connect, open_store, translate
@@ -187,7 +188,8 @@ class Control:
             word = "resumed" if active else "paused"
             events.append(
                 conn, at_us=now_us(), kind="schedule", actor=self._actor,
-                message=f"schedule {row.slug} of {row.deployment} {word}", data={"schedule_id": schedule_id, "active": active},
+                message=f"schedule {row.slug} of {row.deployment} {word}",
+                data={"schedule_id": schedule_id, "active": active},
             )
 
         self._transact(change)
@@ -204,7 +206,9 @@ class Control:
 
     # -- how -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, request: Request, run_id: int, act: Callable[[sqlite3.Connection, RunRow, LeaseRow | None], str]) -> Outcome:
+    def _ask(
+        self, request: Request, run_id: int, act: Callable[[sqlite3.Connection, RunRow, LeaseRow | None], str]
+    ) -> Outcome:
         self._check_writable(request)
 
         def ask(conn: sqlite3.Connection) -> str:
@@ -213,7 +217,8 @@ class Control:
                 raise NotFound(f"there is no run #{run_id} in {self._folder}")
             if run.root_id is not None:
                 raise NotAllowed(
-                    f"run #{run_id} is part of run #{run.root_id} and lives in its process; {request} #{run.root_id} instead"
+                    f"run #{run_id} is part of run #{run.root_id} and lives in its process; "
+                    f"{request} #{run.root_id} instead"
                 )
             if not allowed(request, run.state_type, run.state_name):
                 raise NotAllowed(f"run #{run_id} is {run.state_name}: it cannot be asked to {request}")

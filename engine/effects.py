@@ -8,7 +8,8 @@ that holds no thread while nothing runs. The rules live in the steps alone.
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any, Callable, Generator
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
 
 from .interrupts import CoroutineSlot, ThreadSlot
 
@@ -26,7 +27,13 @@ class Call:
     __slots__ = ("args", "fn", "frame", "is_async", "kwargs", "owner")
 
     def __init__(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], frame: Frame, owner: Any, is_async: bool
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        frame: Frame,
+        owner: Any,
+        is_async: bool,
     ) -> None:
         self.fn = fn
         self.args = args
@@ -37,15 +44,15 @@ class Call:
 
     def perform(self) -> Any:
         """In this thread; a coroutine function gets an event loop of its own."""
+        if self.is_async:
+            import asyncio
+
+            return asyncio.run(self.perform_async())
         slot = ThreadSlot()
         with self.frame.run.session.interruptible(self.frame, self.owner, slot):
-            if self.is_async:
-                import asyncio
-
-                return asyncio.run(self.perform_async(nested=True))
             return slot.call(self.frame, self.fn, self.args, self.kwargs)
 
-    async def perform_async(self, nested: bool = False) -> Any:
+    async def perform_async(self) -> Any:
         """In the running event loop; a plain function is called in place, as Prefect does."""
         if not self.is_async:
             return self.perform()

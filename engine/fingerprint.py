@@ -8,7 +8,8 @@ lengths count.
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 BUDGET = 2_000
 """Parts (scalars and containers) hashed by value before only sizes count."""

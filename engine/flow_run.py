@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..store import leases, results, runs, tasks
 from ..store.rows import TaskRow
@@ -262,7 +263,9 @@ class Outstanding:
 class SubflowCall:
     """A flow called within a run: a task run of kind ``subflow`` in the parent, and a run of its own."""
 
-    def __init__(self, parent: FlowRun, flow: Flow[Any, Any], scope_seq: int, upstream: list[tuple[int, int, str]]) -> None:
+    def __init__(
+        self, parent: FlowRun, flow: Flow[Any, Any], scope_seq: int, upstream: list[tuple[int, int, str]]
+    ) -> None:
         self.run = parent
         self.flow = flow
         self.key = self.name = flow.name

@@ -6,7 +6,8 @@ Option names, defaults and meanings are Prefect 3's. ``Flow("name")`` with a tex
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Generic, Iterable, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from . import context
 from .errors import UsageError
@@ -27,7 +28,7 @@ CRASH_RETRIES = 3
 class Flow(Generic[P, R]):
     """A flow made of a function; made by ``@flow``."""
 
-    def __new__(cls, fn: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, fn: Any = None, *_args: Any, **_options: Any) -> Any:
         """``Flow("name")`` opens a Prefect 1 style flow."""
         if cls is Flow and isinstance(fn, str):
             from .classic import GraphFlow
@@ -108,7 +109,7 @@ class Flow(Generic[P, R]):
         """A flow defined in a class is a method."""
         if instance is None:
             return self
-        return Flow(self.fn.__get__(instance, owner), **{**self._options, "name": self.name})  # type: ignore[attr-defined]
+        return Flow(self.fn.__get__(instance, owner), **{**self._options, "name": self.name})
 
     def with_options(self, **options: Any) -> Flow[P, R]:
         """A copy with some options changed."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Generic, Iterable, Iterator, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from .context import current_frame
 from .errors import Cancelled
@@ -25,7 +26,7 @@ _PENDING = State("PENDING")
 class Future(Generic[T]):
     """The outcome to come of one task run."""
 
-    __slots__ = ("_callbacks", "_state", "_waiter", "call", "handled", "__weakref__")
+    __slots__ = ("__weakref__", "_callbacks", "_state", "_waiter", "call", "handled")
 
     def __init__(self, call: TaskCall) -> None:
         self.call: TaskCall | None = call
@@ -66,14 +67,9 @@ class Future(Generic[T]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until the outcome is there or ``timeout`` seconds passed; raises Cancelled with the run."""
-        if self._state is not None:
+        waiter = self._make_waiter()
+        if waiter is None:
             return
-        with _lock:
-            if self._state is not None:
-                return
-            if self._waiter is None:
-                self._waiter = threading.Event()
-            waiter = self._waiter
         frame = current_frame.get()
         with engine_code():
             if frame is None:
@@ -84,6 +80,13 @@ class Future(Generic[T]):
                 waiter.wait(timeout)
             if self._state is None:
                 gate.check()
+
+    def _make_waiter(self) -> threading.Event | None:
+        """What ``resolve`` sets; None when the outcome is there."""
+        with _lock:
+            if self._state is None and self._waiter is None:
+                self._waiter = threading.Event()
+            return None if self._state is not None else self._waiter
 
     def add_done_callback(self, callback: Callable[[Future[T]], None]) -> None:
         """Call ``callback(future)`` at the outcome, at once when it is there; from the thread that settles it."""

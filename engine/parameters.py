@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from .errors import ParameterError
 
@@ -51,7 +52,9 @@ class Parameters:
 
                 near = get_close_matches(name, self.names, n=1)
                 hint = f"did you mean {near[0]!r}? Its" if near else "its"
-                raise ParameterError(f"flow {self.owner!r} has no parameter {name!r}; {hint} parameters are {self.describe()}")
+                raise ParameterError(
+                    f"flow {self.owner!r} has no parameter {name!r}; {hint} parameters are {self.describe()}"
+                )
 
     def describe(self) -> str:
         """``day: date, source: str = 'x'`` for error texts."""

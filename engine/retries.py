@@ -8,7 +8,8 @@ at the first failure of something that has retries.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from .errors import UsageError
 
@@ -55,7 +56,9 @@ class RetryPolicy:
         else:
             self._delays = _as_delays(delay, retries, what)
 
-    def next_delay(self, attempt: int, error: BaseException, elapsed_seconds: float, context: tuple[Any, Any, Any]) -> float | None:
+    def next_delay(
+        self, attempt: int, error: BaseException, elapsed_seconds: float, context: tuple[Any, Any, Any]
+    ) -> float | None:
         """Seconds until the next attempt after the ``attempt``-th (from 1) failed; None when there is none.
 
         ``context`` is (flow or task, run, state), what a ``retry_condition_fn`` is given.
@@ -66,7 +69,7 @@ class RetryPolicy:
 
         call = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]  # only its outcome is read
         call.attempt_number = attempt
-        call.set_exception((type(error), error, error.__traceback__))  # type: ignore[arg-type]
+        call.set_exception((type(error), error, error.__traceback__))
         call.start_time = call.outcome_timestamp - elapsed_seconds  # type: ignore[operator]
         if tenacity.stop_after_attempt(self.retries + 1)(call) or not self._wanted(call, context):
             return None

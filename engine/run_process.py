@@ -56,7 +56,11 @@ def actor_name(via: str) -> str:
 
 
 def run_here(
-    flow: Flow[Any, Any], parameters: dict[str, Any], return_state: bool, folder: Path | None = None, via: str = "script"
+    flow: Flow[Any, Any],
+    parameters: dict[str, Any],
+    return_state: bool,
+    folder: Path | None = None,
+    via: str = "script",
 ) -> Any:
     """Make a run of ``flow`` and run it in this process; returns its value or raises what ended it."""
     session, run = _open_new(flow, parameters, folder, via)
@@ -230,7 +234,10 @@ def _stored_parameters(folder: Path, row: RunRow, flow: Flow[Any, Any]) -> tuple
     finally:
         connection.close()
     try:
-        values = json.loads(row.parameters) if kept is None else codec.decode(kept.codec, kept.data or b"", kept.checksum)
+        if kept is None:
+            values = json.loads(row.parameters)
+        else:
+            values = codec.decode(kept.codec, kept.data or b"", kept.checksum)
         flow.parameters.check_names(values)
         return flow.parameters.bind((), values), None
     except UsageError as error:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 from .effects import Await, Call, Durable, Pass, Sleep, Steps, drive_async
 from .errors import Cancelled

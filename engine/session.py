@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..store import runs
 from ..store.connection import connect
@@ -131,9 +132,8 @@ class Session:
         if data is not None and len(data) > INLINE_BYTES:
             path = self._write_result_file(run_id, seq, data)
         size = len(data) if data is not None else 0
-        return ResultRow(
-            run_id, seq, encoded.codec, encoded.checksum, size, None if path is not None else data, path, encoded.preview
-        )
+        inline = data if path is None else None
+        return ResultRow(run_id, seq, encoded.codec, encoded.checksum, size, inline, path, encoded.preview)
 
     def _write_result_file(self, run_id: int, seq: int, data: bytes) -> str:
         relative = os.path.join("results", str(run_id), f"{seq}.{os.urandom(4).hex()}.bin")

@@ -34,7 +34,7 @@ class State:
         if type not in NAMES:
             raise ValueError(f"no state type {type!r}; the types are {', '.join(NAMES)}")
         self.type = type
-        self.name = name or NAMES[type][0]  # type: ignore[index]  # checked above
+        self.name = name or NAMES[type][0]
         self.message = message
         self._data = data
         self.error = error

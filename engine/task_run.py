@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterable
 from resource import RUSAGE_SELF, getrusage
-from typing import TYPE_CHECKING, Any, Callable, Iterable, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..store import edges, results, tasks
 from ..store.rows import TaskRow
@@ -47,8 +48,8 @@ class TaskCall:
     """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity."""
 
     __slots__ = (
-        "attempt", "beginning", "call_index", "created_at_us", "future", "inputs_hash", "interruption", "is_replay", "key",
-        "map_group", "map_index", "name", "parameters", "run", "scope_seq", "seq", "started_at_us",
+        "attempt", "beginning", "call_index", "created_at_us", "future", "inputs_hash", "interruption", "is_replay",
+        "key", "map_group", "map_index", "name", "parameters", "run", "scope_seq", "seq", "started_at_us",
         "state_name", "state_type", "tags", "task", "timeout_seconds", "upstream", "wait_for",
     )
 
@@ -59,7 +60,6 @@ class TaskCall:
         parameters: dict[str, Any],
         scope_seq: int,
         wait_for: Iterable[Any] | None = None,
-        map_group: int | None = None,
         map_index: int | None = None,
     ) -> None:
         self.run = run
@@ -110,7 +110,8 @@ class TaskCall:
         values, broken = replace_futures(self.parameters, self.wait_for)
         if broken:
             text = f"upstream {broken[0]}" + (f" and {len(broken) - 1} more" if len(broken) > 1 else "")
-            return values, State("PENDING", "NotReady", text, error=UpstreamFailed(f"{self.name} did not start: {text}"))
+            error = UpstreamFailed(f"{self.name} did not start: {text}")
+            return values, State("PENDING", "NotReady", text, error=error)
         return values, None
 
     # -- records -------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ Option names, defaults and meanings are Prefect 3's. A call returns only after i
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Callable, Generic, Iterable, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from . import context
 from .errors import UsageError
@@ -122,7 +123,7 @@ class Task(Generic[P, R]):
         if instance is None:
             return self
         bound = self.with_options()
-        bound.fn = self.fn.__get__(instance, owner)  # type: ignore[attr-defined]
+        bound.fn = self.fn.__get__(instance, owner)
         bound.signature = inspect.signature(bound.fn)
         bound._names = self._names[1:]
         bound._required = self._required - set(self._names[:1])
@@ -193,7 +194,7 @@ class Task(Generic[P, R]):
         if template is not None:
             try:
                 return template() if callable(template) else template.format(**call.parameters)
-            except Exception as error:  # noqa: BLE001 - the user's template
+            except Exception as error:
                 raise UsageError(f"task {self.name!r}: task_run_name cannot be made: {error}") from error
         if call.map_index is not None or call.call_index:
             return f"{self.name}[{call.call_index}]"
