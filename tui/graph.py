@@ -298,6 +298,21 @@ def _draw(canvas: Canvas, parts: Iterable[_Part]) -> list[str]:
     return lines
 
 
+def strokes(segments: Iterable[Segment], *, ascii_only: bool = False) -> dict[tuple[int, int], str]:
+    """What some lines look like with no others in the way: the glyph of every cell they run through."""
+    bits: dict[tuple[int, int], int] = defaultdict(int)
+    for row, column, last_row, last_column in segments:
+        low, high = sorted((row, last_row))
+        for x in range(column, last_column):
+            bits[row, x] |= _RIGHT
+            bits[row, x + 1] |= _LEFT
+        for y in range(low, high):
+            bits[y, column] |= _DOWN
+            bits[y + 1, column] |= _UP
+    glyphs = _ASCII if ascii_only else _BOX
+    return {cell: glyphs[_JOIN | mask] for cell, mask in bits.items()}
+
+
 def _rule(rows: list[bytearray], segment: Segment) -> None:
     row, column, last_row, last_column = segment
     for x in range(column, last_column):

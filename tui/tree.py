@@ -100,7 +100,8 @@ _KIND_OF_TYPE: Final[dict[str, int]] = {
 _COMPLETED, _FAILED, _CANCELLED, _RUNNING, _WAITING = range(5)
 
 
-def _kind_of(task: TaskRow) -> int:
+def kind_of(task: TaskRow) -> int:
+    """Which of ``Counts``' fields counts this task."""
     return _CANCELLED if task.state_name == "NotReady" else _KIND_OF_TYPE[task.state_type]
 
 
@@ -226,8 +227,8 @@ class TreeModel:
         group = self._group_of(task)
         for counted in (branch, *((group.branch,) if group else ())):
             if old is not None:
-                counted.counts[_kind_of(old)] -= 1
-            counted.counts[_kind_of(task)] += 1
+                counted.counts[kind_of(old)] -= 1
+            counted.counts[kind_of(task)] += 1
             if counted.owner is not None:
                 self._changed.add(counted.owner)
         if group:
@@ -388,6 +389,11 @@ class TreeModel:
     def __len__(self) -> int:
         return self._top.size
 
+    def totals(self) -> Counts:
+        """All tasks by kind of state, nested ones and those of subflows included."""
+        branches = (*self._of_run.values(), *self._of_scope.values())
+        return Counts(*map(sum, zip(*(branch.counts for branch in branches), strict=True)))
+
     def keys(self, first: int = 0, count: int | None = None) -> list[TreeKey]:
         """The rows in sight from row ``first`` on."""
         if first >= self._top.size:
@@ -527,7 +533,7 @@ def _group_key(task: TaskRow) -> GroupKey | None:
 
 def _note(group: _Group, old: TaskRow | None, task: TaskRow) -> None:
     """Keeps what the group's row shows of its elements."""
-    if _kind_of(task) == _FAILED:
+    if kind_of(task) == _FAILED:
         group.failed.add(task.seq)
     else:
         group.failed.discard(task.seq)

@@ -202,6 +202,7 @@ def test_a_subflow_shows_its_tasks_and_the_state_of_its_run():
     assert TaskKey(ROOT, 2) in applied.keys
     line = model.rows()[0]
     assert (line.kind, line.state_type, line.attempt, line.counts) == ("subflow", "PAUSED", 2, Counts(1, running=1))
+    assert model.totals() == Counts(2, running=2)
 
 
 def test_a_subflow_that_is_made_anew_shows_its_new_run():
