@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ..engine.errors import NotFound
 from ..store.connection import open_store
 from ..store.errors import FlowdeckError
+from ..store.leases import is_alive
 from ..store.reader import Reader
 from .console import has_terminal, open_console, refuse_without_terminal
 from .listings import count_argument
@@ -140,8 +141,7 @@ def stop_daemon(folder: Path) -> int | None:
     os.kill(lease.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
     while time.monotonic() < deadline:
-        now = daemon_lease(folder)
-        if now is None or now.pid != lease.pid:
+        if not is_alive(lease):
             return lease.pid
         time.sleep(_POLL_SECONDS)
     raise DaemonError(f"daemon {lease.pid} does not end; see {folder / LOG_NAME}, or kill -9 {lease.pid}")

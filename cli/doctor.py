@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Final
 
-from ..store.errors import StoreError
 from .opening import daemon_of, folder_of, store_exists
 from .output import Output, one_line
 
 if TYPE_CHECKING:
     from ..store.doctor import Finding
-    from ..store.reader import Reader
 
 _MARKS: Final = {"ok": ("✓", "C", "green"), "warn": ("!", "!", "yellow"), "bad": ("✗", "F", "red")}
 
@@ -31,7 +29,9 @@ def examine_store(args: argparse.Namespace, out: Output) -> int:
         return 0
     from ..store.doctor import examine
 
-    findings = [*examine(folder), *_about_the_daemon(args)]
+    findings = list(examine(folder))
+    if not any(finding.level == "bad" for finding in findings):
+        findings += _about_the_service(args)
     if out.as_json:
         out.json_array(map(_finding_shape, findings))
     else:
@@ -41,40 +41,23 @@ def examine_store(args: argparse.Namespace, out: Output) -> int:
     return 1 if any(finding.level == "bad" for finding in findings) else 0
 
 
-def _about_the_daemon(args: argparse.Namespace) -> list[Finding]:
-    """What only the reader knows: the daemon and the flow files it could not read."""
+def _about_the_service(args: argparse.Namespace) -> list[Finding]:
+    """What keeps scheduled work from happening: a stopped or missing daemon, flow files it could not read."""
     from ..store.doctor import Finding
     from ..store.reader import Reader
 
-    try:
-        reader = Reader(folder_of(args))
-    except StoreError as error:
-        return [Finding("bad", "reading", str(error), "mend what is named above, then look again")]
-    with reader:
-        found = [_daemon_finding(reader)]
-        found += [
+    with Reader(folder_of(args)) as reader:
+        daemon = daemon_of(reader)
+        found = [
             Finding("warn", "flow file", f"{problem.path}: {problem.error}", "mend the file; the daemon reads it anew")
             for problem in reader.problems()
         ]
+        if daemon.state == "frozen":
+            found.append(Finding("bad", "daemon", f"process {daemon.pid} is stopped: nothing starts",
+                                 f"let it go on: kill -CONT {daemon.pid}"))
+        elif daemon.state != "alive" and any(schedule.active for schedule in reader.schedules()):
+            found.append(Finding("warn", "schedules", "active, but no daemon is running", "`flowdeck daemon PATH…`"))
     return found
-
-
-def _daemon_finding(reader: Reader) -> Finding:
-    from ..store.doctor import Finding
-
-    daemon = daemon_of(reader)
-    match daemon.state:
-        case "alive":
-            return Finding("ok", "daemon", f"process {daemon.pid} on {daemon.host}", "")
-        case "frozen":
-            return Finding("bad", "daemon", f"process {daemon.pid} is stopped; nothing starts",
-                           f"let it go on: kill -CONT {daemon.pid}")
-        case "dead":
-            return Finding("warn", "daemon", f"process {daemon.pid} died; nothing starts", "`flowdeck daemon PATH…`")
-        case _:
-            waiting = any(schedule.active for schedule in reader.schedules())
-            return Finding("warn" if waiting else "ok", "daemon", "none is running",
-                           "`flowdeck daemon PATH…` starts what is scheduled" if waiting else "")
 
 
 def _finding_shape(finding: Finding) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def _follow(args: argparse.Namespace, run_id: int | None, last_id: int, out: Out
         if fresh:
             _print(fresh, out)
             out.flush()
+        out.check_reader()
         time.sleep(POLL_SECONDS)
 
 

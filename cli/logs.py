@@ -202,6 +202,7 @@ def _follow(lines: _Lines, out: Output) -> None:
             if ended:
                 return
             while not feed.poll():
+                out.check_reader()
                 time.sleep(POLL_SECONDS)
                 if time.monotonic() - looked > _LOOK_FOR_DEATH_SECONDS:
                     looked = time.monotonic()

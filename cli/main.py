@@ -86,7 +86,10 @@ class _CommandParser(_Parser):
             self.command = None
             add_global_options(self, inherit=True)
             import_module(f".{command.module}", __package__).configure(command.name, self)
-        return super().parse_known_args(args, namespace)
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # said here, the way to this command's own help can be said, too
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
 
 
 class _TopParser(_Parser):

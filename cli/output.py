@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
@@ -30,6 +31,7 @@ class Output:
         self._talk_colour = wanted and _is_terminal(sys.stderr)
         self.unicode = _speaks_unicode(sys.stdout)
         self.width = max(_columns(sys.stdout), _NARROWEST) if self.terminal else None
+        self._poll: select.poll | None = None
         for stream in (sys.stdout, sys.stderr):
             # A character the terminal's encoding lacks must not end a listing half-way.
             reconfigure = getattr(stream, "reconfigure", None)
@@ -92,6 +94,14 @@ class Output:
     def flush(self) -> None:
         """Sends what is buffered; a tail must not keep lines back."""
         sys.stdout.flush()
+
+    def check_reader(self) -> None:
+        """Raises ``BrokenPipeError`` when whoever read our output is gone; a tail with nothing to write asks this."""
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(sys.stdout.fileno(), 0)
+        if any(flags & select.POLLERR for _, flags in self._poll.poll(0)):
+            raise BrokenPipeError
 
 
 def encode(item: Mapping[str, Any]) -> str:
