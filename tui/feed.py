@@ -196,8 +196,8 @@ class Feed(threading.Thread):
             self._hand_over(News(trouble="none"))
 
     def _connect(self) -> None:
-        from ..store.changes import ChangeFeed  # noqa: PLC0415 - off the console's way to its first paint
-        from ..store.reader import Reader  # noqa: PLC0415
+        from ..store.changes import ChangeFeed
+        from ..store.reader import Reader
 
         self._reader = Reader(self.folder)
         self._changes = ChangeFeed(self.folder)
@@ -388,7 +388,7 @@ class Feed(threading.Thread):
             self._hand_over(News(daemon=daemon))
 
     def _daemon_now(self) -> Daemon:
-        from ..store import leases  # noqa: PLC0415 - off the console's way to its first paint
+        from ..store import leases
 
         lease = next((each for each in self._read.leases() if each.owner == leases.DAEMON), None)
         if lease is None:

@@ -37,6 +37,8 @@ Spans = tuple[Span, ...]
 _EMPTY: Spans = ()
 GAP = 2
 """Cells between columns."""
+LATE = 4
+"""Columns of this priority and above are shown only when every other has what it wishes for."""
 MARGIN = 2
 """Cells before the first column: the cursor bar and the mark."""
 
@@ -53,6 +55,8 @@ class Column(Generic[R]):
     flex: int = 0
     """Share of the room that is left."""
     max_width: int = 10_000
+    wish: int = 0
+    """The width it should have before columns of priority ``LATE`` and above get any room."""
     priority: int = 0
     """When there is no room, columns of the highest number vanish first; 0 stays for ever."""
     right: bool = False
@@ -198,9 +202,14 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
         cursor at its place in the list."""
         if records is not None:
             self.records = dict(records)
-        if list(order) == list(self.order) and records is None:
+        if records is None and len(order) == len(self.order) and list(order) == list(self.order):
             return
         self.order = order
+        self.reordered()
+
+    def reordered(self) -> None:
+        """The order says something else now: keep cursor and marks with their keys, and draw anew."""
+        order = self.order
         self._index = None
         if self.marks:
             gone = {key for key in self.marks if self.index_of(key) is None}
@@ -246,6 +255,10 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
             self._index = {each: row for row, each in enumerate(self.order)}
         return self._index.get(key)
 
+    def record_of(self, key: K) -> R | None:
+        """What this row shows; None while it is not loaded."""
+        return self.records.get(key)
+
     def key_at(self, row: int) -> K | None:
         """The key of this row."""
         return self.order[row] if 0 <= row < len(self.order) else None
@@ -258,7 +271,7 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
     @property
     def cursor_record(self) -> R | None:
         """The record the cursor stands on."""
-        return self.records.get(self._cursor_key) if self._cursor_key is not None else None
+        return self.record_of(self._cursor_key) if self._cursor_key is not None else None
 
     def chosen_keys(self) -> list[K]:
         """What a verb acts on: the marks in list order, else the cursor's row."""
@@ -353,7 +366,7 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
         """One row as a strip."""
         palette = theme.palette()
         base = palette.base
-        record = self.records.get(key)
+        record = self.record_of(key)
         marked = key in self.marks
         at_cursor = row == self.cursor
         if record is not None and self.row_style is not None and (style := self.row_style(record)):
@@ -401,10 +414,10 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
             return
         shown = list(self.columns)
         while len(shown) > 1:
-            if MARGIN + sum(column.width for column in shown) + GAP * (len(shown) - 1) <= width - 1:
-                break
             worst = max(shown, key=lambda column: column.priority)
-            if worst.priority == 0:
+            late = worst.priority >= LATE
+            wanted = sum(max(column.width, column.wish) if late else column.width for column in shown)
+            if worst.priority == 0 or MARGIN + wanted + GAP * (len(shown) - 1) <= width - 1:
                 break
             shown.remove(worst)
         room = width - 1 - MARGIN - sum(column.width for column in shown) - GAP * (len(shown) - 1)

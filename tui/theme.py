@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from textual.theme import Theme
 
-Depth = Literal["colour", "ansi", "mono"]
+Depth = Literal["colour", "256", "ansi", "mono"]
 
 
 class Look(NamedTuple):
@@ -48,6 +48,9 @@ class Palette:
     """Header and footer lines."""
     bar_key: Style
     bar_text: Style
+    bar_faint: Style
+    """A key that does nothing here."""
+    brand: Style
     head: Style
     """Column titles."""
     cursor: Style
@@ -58,6 +61,8 @@ class Palette:
     states: Mapping[str, Style] = field(repr=False)
     base: Style
     """The widget background."""
+    raised: Style
+    """The background of dialogs."""
 
     def look(self, state_type: str, state_name: str = "") -> Look:
         """Glyph, letter and style of a state; a name that has its own look wins over its type."""
@@ -142,6 +147,8 @@ def colour_palette(*, ascii_only: bool = False) -> Palette:
         bar=Style(color="#a9b5c6", bgcolor=SURFACE),
         bar_key=Style(color="#eef2f8", bgcolor=SURFACE, bold=True),
         bar_text=Style(color="#8592a6", bgcolor=SURFACE),
+        bar_faint=Style(color="#465165", bgcolor=SURFACE),
+        brand=Style(color="#7fb4ff", bgcolor=SURFACE, bold=True),
         head=Style(color="#6c7a90", bgcolor=BACKGROUND),
         cursor=Style(bgcolor="#22324a"),
         cursor_blurred=Style(bgcolor="#1a2230"),
@@ -149,6 +156,7 @@ def colour_palette(*, ascii_only: bool = False) -> Palette:
         hit=Style(color="#10141b", bgcolor="#e3b768"),
         states={name: Style(color=colour) for name, colour in _COLOURS.items()},
         base=Style(color="#c5cedb", bgcolor=BACKGROUND),
+        raised=Style(color="#c5cedb", bgcolor=SURFACE),
     )
 
 
@@ -167,7 +175,9 @@ def ansi_palette(*, ascii_only: bool = False) -> Palette:
         bad=Style(color="red"),
         bar=Style(color="default", bgcolor="default"),
         bar_key=Style(color="default", bgcolor="default", bold=True),
-        bar_text=Style(color="bright_black", bgcolor="default"),
+        bar_text=Style(color="default", bgcolor="default"),
+        bar_faint=Style(color="bright_black", bgcolor="default"),
+        brand=Style(color="bright_blue", bgcolor="default", bold=True),
         head=Style(color="bright_black", bgcolor="default", underline=True),
         cursor=Style(reverse=True),
         cursor_blurred=Style(bold=True),
@@ -175,6 +185,7 @@ def ansi_palette(*, ascii_only: bool = False) -> Palette:
         hit=Style(color="black", bgcolor="yellow"),
         states={name: Style(color=colour) for name, colour in _ANSI.items()},
         base=Style(color="default", bgcolor="default"),
+        raised=Style(color="default", bgcolor="default"),
     )
 
 
@@ -194,7 +205,9 @@ def mono_palette(*, ascii_only: bool = False) -> Palette:
         bad=Style(bold=True),
         bar=plain,
         bar_key=Style(bold=True),
-        bar_text=Style(dim=True),
+        bar_text=plain,
+        bar_faint=Style(dim=True),
+        brand=Style(bold=True),
         head=Style(underline=True),
         cursor=Style(reverse=True),
         cursor_blurred=Style(bold=True),
@@ -202,6 +215,7 @@ def mono_palette(*, ascii_only: bool = False) -> Palette:
         hit=Style(reverse=True, bold=True),
         states={name: Style(bold=True) if name in _MONO_BOLD else plain for name in _COLOURS},
         base=plain,
+        raised=plain,
     )
 
 

@@ -19,7 +19,7 @@ from rich.style import Style
 from textual.app import App
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
     from textual.screen import Screen
     from textual.strip import Strip
 

@@ -312,7 +312,8 @@ def fill(folder: Path, *, history: int = 30) -> dict[str, int]:
     s.task(ids["parent"], 14, "enrich", ("RUNNING", "Running"), kind="subflow", child_run_id=ids["child"],
            age_seconds=21)
     s.mapped_tasks(ids["child"], 12, 7)
-    s.lease(ids["parent"], f"run/{ids['parent']}")
+    for name in ("mapped", "frozen", "paused", "parent"):
+        s.lease(ids[name], f"run/{ids[name]}")
     s.log(ids["parent"], 400, hostile=True)
     s.artifact(ids["parent"])
     s.measure(ids["parent"])
@@ -324,7 +325,22 @@ def fill(folder: Path, *, history: int = 30) -> dict[str, int]:
     return ids
 
 
+def live(folder: Path, *, rate: float = 5.0, seconds: float = 1e9) -> None:
+    """Keep a run going: tasks begin and end and lines are logged, so many times a second."""
+    s = Seeder(folder)
+    run = s.run("crawl", ("RUNNING", "Running"), age_seconds=0)
+    s.lease(run, f"run/{run}")
+    end = time.monotonic() + seconds
+    seq = 0
+    while time.monotonic() < end:
+        seq += 1
+        s.task(run, seq, "fetch_page", ("COMPLETED", "Completed"), map_index=seq, call_index=seq, age_seconds=0)
+        s.log(run, 1)
+        time.sleep(1 / rate)
+
+
 if __name__ == "__main__":
     import sys
 
-    print(fill(Path(sys.argv[1])))
+    print(fill(Path(sys.argv[1])), flush=True)
+    live(Path(sys.argv[1]), rate=float(sys.argv[2]) if len(sys.argv) > 2 else 5.0)

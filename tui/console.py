@@ -1,0 +1,499 @@
+"""The console's app: places, what is said on top and at the bottom. ``app.run_console`` is its door.
+
+Threads read, messages carry, handlers mutate: the feed and the asker post ``Arrived`` and ``Answered``, and everything
+on the screen changes in their handlers. Quitting never stops the daemon or a run, and says so. SIGTERM and SIGHUP
+leave the terminal as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+
+from . import actions, theme, waiting
+from .actions import ACTIONS, Action, Place, Verb
+from .asks import Answer, Asker
+from .bars import Bar
+from .cells import safe
+from .feed import Feed, now_us
+from .palette import Command, read
+from .rows import Spans, spans_width
+from .screens.page import Page
+from .screens.runs import RunsPage
+from .waiting import Daemon
+from .wire import ThinApp
+
+if TYPE_CHECKING:
+    from textual import events
+
+    from ..store.rows import RunRow
+    from .dialogs import Order
+    from .screens.flows import FlowsPage
+    from .screens.run import RunPage
+
+LEAST_WIDTH, LEAST_HEIGHT = 60, 15
+NOTICE_SECONDS = 5.0
+REAP_SECONDS = 2.0
+_LIVE_WITH_PROCESS = frozenset({"RUNNING", "PENDING", "CANCELLING", "PAUSED"})
+
+
+class Arrived(Message):
+    """The feed has news."""
+
+
+class Answered(Message):
+    """A request was answered."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class Console(ThinApp):
+    """Everything on the screen."""
+
+    ENABLE_COMMAND_PALETTE = False
+    TITLE = "Flowdeck"
+    CSS = """
+    Screen { layers: base over; layout: vertical; }
+    #pages { height: 1fr; width: 1fr; }
+    #banner { display: none; }
+    #banner.open { display: block; }
+    #too-small { display: none; height: 1fr; }
+    .small #pages, .small #header, .small #footer, .small #banner { display: none; }
+    .small #too-small { display: block; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(action.keys, f"act('{action.id}')", action.label, id=action.id, show=False)
+            for action in ACTIONS
+            if action.id != "list.mark"
+        ),
+        Binding("ctrl+c", "leave_twice", "leave", show=False, priority=True),
+    ]
+
+    def __init__(
+        self, feed: Feed, asker: Asker, *, read_only: bool = False, keymap: dict[str, str] | None = None,
+        start: str | None = None,
+    ) -> None:  # fmt: skip
+        self.palette = theme.palette()
+        super().__init__(ansi_color=self.palette.depth != "colour" or None)
+        self.feed = feed
+        self.asker = asker
+        self.read_only = read_only
+        self.keymap = keymap or {}
+        self.daemon = Daemon("unknown")
+        self.header = Bar(id="header", raised=True)
+        self.banner = Bar(id="banner")
+        self.footer = Bar(id="footer", raised=True)
+        self.pages = Vertical(id="pages")
+        self.too_small = Bar(id="too-small")
+        self._start = read(start) if start else Command("runs")
+        first = self._start.text if isinstance(self._start, Command) and self._start.kind == "runs" else ""
+        self.runs_page = RunsPage(first)
+        self.page: Page = self.runs_page
+        self._run_page: RunPage | None = None
+        self._flows_page: FlowsPage | None = None
+        self._notice: tuple[str, bool] | None = None
+        self._notice_until = 0.0
+        self._reaped_at = 0.0
+        self._leave_until = 0.0
+
+    # ---- boot -------------------------------------------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        """Header, banner, the place, footer."""
+        yield self.header
+        yield self.banner
+        with self.pages:
+            yield self.runs_page
+        yield self.footer
+        yield self.too_small
+
+    def on_mount(self) -> None:
+        """Theme, keys, signals; then listen to the feed."""
+        self.register_theme(theme.textual_theme(self.palette))
+        self.theme = "flowdeck"
+        self.animation_level = "none"
+        if self.keymap:
+            self.set_keymap(self.keymap)
+        if not self.is_headless:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, self.exit, 0)
+        self.asker.tell = lambda answer: self.post_message(Answered(answer)) and None
+        self.feed.tell = lambda: self.post_message(Arrived()) and None
+        self.app_resume_signal.subscribe(self, lambda _: self.repaint())
+        self.set_interval(1.0, self._tick)
+        self._say_header()
+        self.say_footer()
+        self.on_arrived()
+        if isinstance(self._start, str):
+            self.notice(self._start, good=False)
+        elif self._start.kind != "runs":
+            self.obey(self._start)
+
+    # ---- news -------------------------------------------------------------------------------------------------
+
+    def on_arrived(self) -> None:
+        """Take what the feed has and pass it on."""
+        news = self.feed.take()
+        if news is None:
+            return
+        if news.daemon is not None:
+            self.daemon = news.daemon
+            self._say_header()
+        if news.trouble is not None:
+            self._say_trouble(None if news.trouble == "none" else news.trouble.text)
+        self.runs_page.receive(news)
+        if self.page is not self.runs_page:
+            self.page.receive(news)
+        self.say_footer()
+
+    def on_answered(self, event: Answered) -> None:
+        """Say what became of a request."""
+        answer = event.answer
+        prefix = f"#{answer.run_id} " if answer.run_id is not None and not answer.text.startswith("#") else ""
+        self.notice(prefix + answer.text if answer.ok else answer.text, good=answer.ok)
+
+    def _tick(self) -> None:
+        """A second went by."""
+        moment = now_us()
+        if not self.screen.is_modal:
+            self.page.tick(moment)
+        if self._notice is not None and time.monotonic() > self._notice_until:
+            self._notice = None
+            self.say_footer()
+        if self.daemon.state in ("none", "dead") and time.monotonic() - self._reaped_at > REAP_SECONDS:
+            lines = self.runs_page.view.records.values()
+            if any(line.run.state_type in _LIVE_WITH_PROCESS for line in lines):
+                self._reaped_at = time.monotonic()
+                self.asker.reap()
+
+    # ---- what it says -----------------------------------------------------------------------------------------
+
+    def say_all(self) -> None:
+        """Header and footer."""
+        self._say_header()
+        self.say_footer()
+
+    def _say_header(self) -> None:
+        palette = self.palette
+        left: list[tuple[str, theme.Style | None]] = [
+            (" flowdeck ", palette.brand), ("  ", None), *self.page.trail(),
+        ]  # fmt: skip
+        right: list[tuple[str, theme.Style | None]] = []
+        if self.read_only:
+            right.append(("read-only   ", palette.warn))
+        daemon = self.daemon
+        room = self.size.width - spans_width(tuple(left)) - 6
+        match daemon.state:
+            case "alive":
+                right += [(palette.glyph("● ", "* "), palette.good), (waiting.daemon_words(daemon), palette.bar_text)]
+            case "frozen":
+                right += [(palette.look("RUNNING", "Frozen").glyph + " ", palette.warn),
+                          (f"{waiting.daemon_words(daemon)}: kill -CONT {daemon.pid}", palette.bar_text)]  # fmt: skip
+            case "unknown":
+                pass
+            case _:
+                right += [(palette.glyph("○ ", "o "), palette.warn), (waiting.daemon_words(daemon), palette.bar)]
+                command = ": start one with flowdeck daemon FLOWS.PY"
+                if spans_width(tuple(right)) + len(command) < room:
+                    right.append((command, palette.bar_text))
+        right.append((" ", None))
+        self.header.say(tuple(left), tuple(right))
+
+    def _say_trouble(self, text: str | None) -> None:
+        palette = self.palette
+        if text:
+            self.banner.say(((f"  {palette.glyph('▲', '!')} ", palette.warn), (safe(text), palette.text)))
+        self.banner.set_class(text is not None, "open")
+
+    def notice(self, text: str, *, good: bool = True) -> None:
+        """Say this in the footer for some seconds."""
+        self._notice = (text, good)
+        self._notice_until = time.monotonic() + NOTICE_SECONDS
+        self.say_footer()
+
+    def say_footer(self) -> None:
+        """The keys that work here, faint where the run's state does not allow them; or a notice."""
+        palette = self.palette
+        if self._notice is not None:
+            text, good = self._notice
+            glyph = palette.look("COMPLETED" if good else "FAILED").glyph
+            self.footer.say(((f" {glyph} ", palette.good if good else palette.bad), (safe(text), palette.bar_key)))
+            return
+        spans: list[tuple[str, theme.Style | None]] = [(" ", None)]
+        targets = self.page.targets()
+        states = [(run.state_type, run.state_name) for run in targets]
+        for action in actions.at_place(self.page.place, footer_only=True):
+            fits, label = self._label_of(action, states)
+            spans.append((actions.shown_keys(action, self.keymap)[0], palette.bar_key if fits else palette.bar_faint))
+            spans.append((f" {label}   ", palette.bar_text if fits else palette.bar_faint))
+        self.footer.say(self._squeezed(tuple(spans)))
+
+    def _squeezed(self, spans: Spans) -> Spans:
+        """With less room between the keys when there is not enough."""
+        for gap in ("   ", "  ", " "):
+            fitted = tuple((text.rstrip(" ") + gap if text.endswith("   ") else text, style) for text, style in spans)
+            if spans_width(fitted) <= self.size.width:
+                return fitted
+        return fitted
+
+    def _label_of(self, action: Action, states: list[tuple[str, str]]) -> tuple[bool, str]:
+        """Whether it can be done now, and what it is called now."""
+        if action.asks and self.read_only:
+            return False, action.label
+        if not action.verbs:
+            return True, action.label
+        verb = actions.fitting_verb(action, states)
+        return verb is not None, verb or action.label
+
+    # ---- places -----------------------------------------------------------------------------------------------
+
+    def _show(self, page: Page) -> None:
+        if page is self.page:
+            return
+        self.page.hidden()
+        self.page.display = False
+        self.page = page
+        page.display = True
+        page.shown()
+        page.take_focus()
+        self._say_header()
+        self.say_footer()
+
+    def go_runs(self, filter_text: str | None = None) -> None:
+        """The list of runs, with a filter when one is given."""
+        self._show(self.runs_page)
+        if filter_text is not None:
+            self.runs_page.set_filter(filter_text)
+
+    def go_run(self, run_id: int, tab: str | None = None) -> None:
+        """One run."""
+        from .screens.run import RunPage
+
+        if self._run_page is None:
+            self._run_page = RunPage()
+            self._run_page.display = False
+            self.pages.mount(self._run_page)
+        page = self._run_page
+        if self.page is page and page.run_id is not None and page.run_id != run_id:
+            page.came_from(page.run_id)
+        self._show(page)
+        page.open(run_id, tab)
+        self._say_header()
+        self.say_footer()
+
+    def go_flows(self) -> None:
+        """Flows and schedules."""
+        from .screens.flows import FlowsPage
+
+        if self._flows_page is None:
+            self._flows_page = FlowsPage()
+            self._flows_page.display = False
+            self.pages.mount(self._flows_page)
+        self._show(self._flows_page)
+
+    # ---- doing ------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key does something only in the places its action belongs to."""
+        if action == "act" and parameters:
+            places = actions.BY_ID[str(parameters[0])].places
+            return self.page.place in places or "anywhere" in places
+        return super().check_action(action, parameters)
+
+    def action_act(self, action_id: str) -> None:
+        """Do something from the registry."""
+        action = actions.BY_ID[action_id]
+        if action.asks and self.read_only:
+            self.notice("read-only: nothing is asked of any run; start the console without --read-only", good=False)
+        elif action.verbs:
+            self._ask_verbs(action)
+        elif not self.page.perform(action_id):
+            self._perform(action_id)
+
+    def _perform(self, action_id: str) -> None:
+        match action_id:
+            case "app.quit":
+                self.exit(0)
+            case "app.back":
+                self.back()
+            case "app.help":
+                self._help()
+            case "app.palette":
+                self._open_palette()
+            case "app.repaint":
+                self.feed.reload()
+                self.repaint()
+            case "app.suspend":
+                self.action_suspend_process()
+            case "go.runs":
+                self.go_runs()
+            case "go.flows":
+                self.go_flows()
+            case "run.logs":
+                targets = self.page.targets()
+                if targets:
+                    self.go_run(targets[0].id, "logs")
+            case "flow.trigger":
+                self._trigger()
+            case "app.filter":
+                self.notice("nothing to filter here", good=False)
+            case _:
+                self.go_runs()
+                self.page.perform(action_id)
+
+    def back(self) -> None:
+        """One step back: marks, filter, then the place."""
+        if self.page.back() or self.page is self.runs_page:
+            return
+        self.go_runs()
+
+    def _ask_verbs(self, action: Action, targets: list[RunRow] | None = None, verb: Verb | None = None) -> None:
+        runs = self.page.targets() if targets is None else targets
+        if not runs:
+            self.notice("no run here", good=False)
+            return
+        if verb is None:
+            verb = actions.fitting_verb(action, [(run.state_type, run.state_name) for run in runs])
+        fitting = [run for run in runs if verb is not None and actions.allowed(verb, run.state_type, run.state_name)]
+        if verb is None or not fitting:
+            what = f"#{runs[0].id} is {safe(runs[0].state_name)}" if len(runs) == 1 else "none of them is in a state"
+            asked = verb or action.verbs[0]
+            self.notice(f"{what}: it cannot be asked to {asked}" if len(runs) == 1 else f"{what} to {asked}",
+                        good=False)  # fmt: skip
+            return
+        if not action.confirm:
+            self._send(verb, fitting)
+            return
+        from .dialogs import Confirm
+
+        noun = f"run #{fitting[0].id}" if len(fitting) == 1 else f"these {len(fitting)} runs"
+        things = [f"#{run.id}  {run.flow_name}  {run.name}  ({run.state_name})" for run in fitting]
+        sent: Verb = verb
+        self.push_screen(
+            Confirm(f"{verb.capitalize()} {noun}?", things, _CONFIRM_NOTES.get(verb, "")),
+            lambda yes: self._send(sent, fitting) if yes else None,
+        )
+
+    def _send(self, verb: Verb, runs: list[RunRow]) -> None:
+        self.asker.ask(verb, [run.id for run in runs])
+        self.runs_page.view.action_clear_marks()
+
+    def _trigger(self, name: str | None = None) -> None:
+        from .dialogs import Trigger
+
+        if name is None:
+            name = self._flow_at_cursor()
+        known = sorted({line.run.deployment or line.run.flow_name for line in self.runs_page.view.records.values()})
+        self.push_screen(Trigger(name, "", known), self._triggered)
+
+    def _flow_at_cursor(self) -> str:
+        from .screens.flows import FlowsPage
+
+        if isinstance(self.page, FlowsPage):
+            line = self.page.line
+            return "" if line is None else line.deployment.name if line.deployment else line.flow_name
+        targets = self.page.targets()
+        return (targets[0].deployment or targets[0].flow_name) if targets else ""
+
+    def _triggered(self, order: Order | None) -> None:
+        if order is not None:
+            self.asker.trigger(order.name, order.parameters)
+
+    def _help(self) -> None:
+        from .dialogs import Help
+
+        place: Place = self.page.place
+        self.push_screen(Help(place, actions.at_place(place), self.keymap))
+
+    def _open_palette(self) -> None:
+        from .palette import Palette
+
+        def obey(command: Command | None) -> None:
+            if command is not None:
+                self.obey(command)
+
+        self.push_screen(Palette(actions.at_place(self.page.place), self.keymap), obey)
+
+    def obey(self, command: Command) -> None:
+        """Do what was typed."""
+        match command.kind:
+            case "runs":
+                self.go_runs(command.text)
+            case "flows":
+                self.go_flows()
+            case "run" if command.run_id is not None:
+                self.go_run(command.run_id, command.text)
+            case "verb":
+                self._obey_verb(command)
+            case "trigger":
+                self._trigger(command.text)
+            case "action":
+                self.action_act(command.text)
+
+    def _obey_verb(self, command: Command) -> None:
+        action = next(each for each in ACTIONS if command.text in each.verbs)
+        verb = next(each for each in action.verbs if each == command.text)
+        if self.read_only:
+            self.action_act(action.id)
+            return
+        targets = None
+        if command.run_id is not None:
+            line = self.runs_page.view.records.get(command.run_id)
+            if line is None:
+                self.asker.ask(verb, [command.run_id]) if not action.confirm else self.notice(
+                    f"#{command.run_id} is not in the list: open it first (run {command.run_id})", good=False
+                )
+                return
+            targets = [line.run]
+        self._ask_verbs(action, targets, verb)
+
+    def action_leave_twice(self) -> None:
+        """Ctrl+C: the second within two seconds closes the console."""
+        if time.monotonic() < self._leave_until:
+            self.exit(0)
+            return
+        self._leave_until = time.monotonic() + 2.0
+        self.notice("once more, or q, closes the console; the daemon and all runs go on")
+
+    # ---- the terminal -----------------------------------------------------------------------------------------
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Too small for anything: say so."""
+        width, height = event.size
+        small = width < LEAST_WIDTH or height < LEAST_HEIGHT
+        if small:
+            text = f" {LEAST_WIDTH}x{LEAST_HEIGHT} needed, this is {width}x{height}"
+            self.too_small.say(((text, self.palette.warn),))
+        self.screen.set_class(small, "small")
+        self.call_after_refresh(self._resized)
+
+    def _resized(self) -> None:
+        self._say_header()
+        self.say_footer()
+        self.page.shown()
+
+_CONFIRM_NOTES = {
+    "cancel": "Its code sees Cancelled; what does not end in 10 s is killed. What finished stays recorded.",
+    "retry": "Finished tasks keep their results; failed ones and what follows run again.",
+}
+
+
+def start(
+    feed: Feed, asker: Asker, *, read_only: bool, wire: str, mouse: bool, keymap: dict[str, str], start: str | None
+) -> tuple[int, Daemon]:
+    """Run the app to its end: its exit code, and the daemon as it was last known."""
+    app = Console(feed, asker, read_only=read_only, keymap=keymap, start=start)
+    app.wire = wire
+    app.run(mouse=mouse)
+    return app.return_code or 0, app.daemon

@@ -1,0 +1,451 @@
+"""One run: its state and why, and five tabs: tree, graph, logs, events, details."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widget import Widget
+
+from ...store.rows import EdgeRow, EventRow, LogRow, RunRow, TaskRow
+from .. import cells, details, theme, times, waiting
+from ..actions import TABS
+from ..bars import Bar
+from ..feed import now_us
+from ..log_source import SEARCH_LINES, StoreLog
+from ..news import Details, Opened, TaskRef
+from ..rows import Column, RowView, Spans
+from ..text_view import TextView
+from ..tree import TaskKey, TreeKey
+from ..tree_view import TreeView
+from .page import Page
+
+if TYPE_CHECKING:
+    from ..log_view import LogView
+    from ..news import News
+
+_TITLES = {"tree": "Tree", "graph": "Graph", "logs": "Logs", "events": "Events", "details": "Details"}
+
+
+class EventsView(RowView[int, EventRow]):
+    """The events of a run."""
+
+
+class RunPage(Page):
+    """One run and everything below it."""
+
+    place = "run"
+    DEFAULT_CSS = """
+    RunPage #tab-body { height: 1fr; width: 1fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="run-page")
+        self.run_id: int | None = None
+        self.tab = "tree"
+        self.missing = False
+        self.loaded = False
+        self.runs: dict[int, RunRow] = {}
+        self.tasks: dict[TaskRef, TaskRow] = {}
+        self.edges: tuple[EdgeRow, ...] = ()
+        self.events: list[EventRow] = []
+        self.details: Details | None = None
+        self.head = Bar(id="run-head")
+        self.why = Bar(id="run-why")
+        self.tabs = Bar(id="run-tabs")
+        self.body = Vertical(id="tab-body")
+        self._views: dict[str, Widget] = {}
+        self._total = self._done = self._failed = 0
+        self._before: list[int] = []
+        """Runs that led to this one (a parent to its subflow)."""
+        self._log: StoreLog | None = None
+        self._log_task: TaskRef | None = None
+
+    def compose(self) -> ComposeResult:
+        """Two lines about the run, the tabs, the tab's body."""
+        yield self.head
+        yield self.why
+        yield self.tabs
+        yield self.body
+
+    # ---- opening ----------------------------------------------------------------------------------------------
+
+    def open(self, run_id: int, tab: str | None = None) -> None:
+        """Show this run."""
+        if run_id != self.run_id:
+            self.run_id = run_id
+            self.loaded = self.missing = False
+            self.runs, self.tasks, self.edges, self.events, self.details = {}, {}, (), [], None
+            self.console_app.feed.open_run(run_id)
+            self._total = self._done = self._failed = 0
+            self._close_log()
+            self._empty_views()
+        self.tab = tab or self.tab
+        if self.is_mounted:
+            self.show_tab(self.tab)
+            self._say()
+
+    def on_mount(self) -> None:
+        """Show what was opened before there was anything to show it in."""
+        if self.run_id is not None:
+            self.show_tab(self.tab)
+            self._say()
+
+    def _empty_views(self) -> None:
+        """Another run: nothing of the last one is to be seen."""
+        for view in self._views.values():
+            if isinstance(view, TreeView) and self.run_id is not None:
+                view.load(self.run_id, ())
+            elif isinstance(view, EventsView):
+                view.set_rows((), {})
+            elif isinstance(view, TextView):
+                view.show_lines(())
+                view.action_edge(-1)
+
+    def came_from(self, run_id: int) -> None:
+        """Esc leads back to this run."""
+        self._before.append(run_id)
+
+    def back(self) -> bool:
+        """To the run that led here, if one did."""
+        if not self._before:
+            return False
+        run_id = self._before.pop()
+        self.open(run_id)
+        self.console_app.say_all()
+        return True
+
+    def hidden(self) -> None:
+        """Nobody looks: the feed need not read it any more."""
+        if self.run_id is not None:
+            self.console_app.feed.open_run(None)
+            self.run_id = None
+            self._before.clear()
+            self._close_log()
+
+    def _close_log(self) -> None:
+        self._log_task = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def show_tab(self, tab: str) -> None:
+        """Show this tab; made when it is first wanted."""
+        self.tab = tab
+        view = self._views.get(tab)
+        if view is None:
+            view = self._views[tab] = self._make(tab)
+            self.body.mount(view)
+        for name, each in self._views.items():
+            each.display = name == tab
+        self.console_app.feed.show_tab(tab)
+        self._fill(tab)
+        self._say_tabs()
+        self.call_after_refresh(view.focus)
+
+    def _make(self, tab: str) -> Widget:
+        match tab:
+            case "tree":
+                assert self.run_id is not None
+                return TreeView(self.run_id, now_us, id="tree")
+            case "graph":
+                from ..graph_view import GraphView
+
+                return GraphView(id="graph")
+            case "logs":
+                from ..log_view import LogView
+
+                return LogView(id="logs", task_label=self._task_label)
+            case "events":
+                return EventsView(_event_columns(), id="events")
+            case _:
+                return TextView(id="details")
+
+    # ---- news -------------------------------------------------------------------------------------------------
+
+    def receive(self, news: News) -> None:
+        """Mutate what is shown."""
+        if news.daemon is not None:
+            self._say()
+        opened = news.opened
+        if opened is None or opened.run_id != self.run_id:
+            return
+        if opened.fresh:
+            self.runs, self.tasks, self.events = dict(opened.runs), {}, []
+            self._total = self._done = self._failed = 0
+            self.missing = opened.missing
+            self.loaded = True
+            self.details = None
+        else:
+            self.runs.update(opened.runs)
+        for key, row in opened.tasks.items():
+            self._tally(key, row)
+            self.tasks[key] = row
+        self.events.extend(opened.events)
+        if opened.edges is not None:
+            self.edges = opened.edges
+        if opened.details is not None:
+            self.details = opened.details
+        self._pass_on(opened)
+        self._say()
+
+    def _pass_on(self, opened: Opened) -> None:
+        """Tell the tabs that are made."""
+        tree = self._views.get("tree")
+        if isinstance(tree, TreeView):
+            rows: list[RunRow | TaskRow] = [*opened.runs.values(), *opened.tasks.values()]
+            if opened.fresh:
+                tree.load(opened.run_id, rows)
+            else:
+                tree.apply(rows)
+        if opened.fresh or opened.edges is not None or (self.tab == "graph" and opened.tasks):
+            self._fill("graph")
+        if opened.fresh or opened.events:
+            self._fill("events")
+        if self.tab == "details":
+            self._fill("details")
+        if opened.log_changed:
+            self._fill("logs")
+
+    def _fill(self, tab: str) -> None:
+        """Give a made tab what there is to show."""
+        view = self._views.get(tab)
+        if view is None or not self.loaded or self.run_id is None:
+            return
+        fill: dict[str, Callable[[Widget], None]] = {
+            "tree": self._fill_tree,
+            "graph": self._fill_graph,
+            "logs": self._fill_logs,
+            "events": self._fill_events,
+            "details": self._fill_details,
+        }
+        fill[tab](view)
+
+    def _fill_tree(self, view: Widget) -> None:
+        assert isinstance(view, TreeView)
+        assert self.run_id is not None
+        if not len(view.model):
+            view.load(self.run_id, [*self.runs.values(), *self.tasks.values()])
+        palette = theme.palette()
+        words = f"Run #{self.run_id} does not exist." if self.missing else "No tasks yet."
+        view.empty_lines = ((), ((f"   {words}", palette.dim),))
+
+    def _fill_graph(self, view: Widget) -> None:
+        from ..graph_view import GraphView, Node
+
+        assert isinstance(view, GraphView)
+        nodes = [
+            Node(f"{row.run_id}/{row.seq}", cells.safe(row.name), row.state_type, row.state_name)
+            for row in self.tasks.values()
+        ]
+        edges = [
+            (f"{edge.from_run_id}/{edge.from_seq}", f"{edge.run_id}/{edge.to_seq}")
+            for edge in self.edges
+            if (edge.from_run_id, edge.from_seq) in self.tasks and (edge.run_id, edge.to_seq) in self.tasks
+        ]
+        view.show(nodes, edges)
+
+    def _fill_logs(self, view: Widget) -> None:
+        from ..log_view import LogView
+
+        assert isinstance(view, LogView)
+        run = self.run
+        if run is None:
+            return
+        root = run.root_id or run.id
+        if self._log is None or self._log.root_id != root:
+            if self._log is not None:
+                self._log.close()
+            self._log = StoreLog(self.console_app.feed.folder, root)
+            view.show(self._log, task=self._log_task)
+        elif view.source is not self._log:
+            view.show(self._log, task=self._log_task)
+        view.grew()
+
+    def _task_label(self, row: LogRow) -> str:
+        task = self.tasks.get((row.run_id, row.task_seq)) if row.task_seq is not None else None
+        return cells.safe(task.name) if task is not None else ""
+
+    def on_log_view_search_wanted(self, event: LogView.SearchWanted) -> None:
+        """Search on another thread, and hand over what was found."""
+        view, query, source = event.view, event.query, self._log
+        if source is None:
+            return
+
+        def work() -> None:
+            lines, next_from = source.search(
+                query.pattern, query.min_level, query.task, event.from_line, SEARCH_LINES
+            )
+            self.app.call_from_thread(view.take_found, query, lines, next_from)
+
+        self.run_worker(work, thread=True, group="search", exit_on_error=False)
+
+    def _fill_events(self, view: Widget) -> None:
+        assert isinstance(view, EventsView)
+        at_end = view.cursor >= len(view.order) - 1
+        for event in self.events[len(view.order) :]:
+            view.records[event.id] = event
+        view.set_rows(tuple(event.id for event in self.events))
+        if at_end:
+            view.action_edge(1)
+
+    def _fill_details(self, view: Widget) -> None:
+        assert isinstance(view, TextView)
+        run = self.run
+        if run is not None:
+            view.show_lines(details.lines_of(run, self.details, self.console_app.daemon, now_us()))
+
+    # ---- what it says -----------------------------------------------------------------------------------------
+
+    @property
+    def run(self) -> RunRow | None:
+        """The run that is shown."""
+        return self.runs.get(self.run_id) if self.run_id is not None else None
+
+    def _say(self) -> None:
+        run = self.run
+        palette = theme.palette()
+        if run is None:
+            self.head.say((("  ", None), (f"#{self.run_id}", palette.strong)))
+            self.why.say(())
+            return
+        moment = now_us()
+        look = palette.look(run.state_type, run.state_name)
+        left: list[tuple[str, theme.Style | None]] = [
+            (f"  {look.glyph} {cells.safe(run.state_name)}", look.style + palette.strong if look.style else None),
+            (f"   {cells.safe(run.flow_name)}", palette.strong),
+            (f"  {cells.safe(run.name)}", palette.dim),
+        ]
+        if run.attempt > 1:
+            left.append((f"  attempt {run.attempt}", palette.warn))
+        right: list[tuple[str, theme.Style | None]] = list(cells.took(run, moment))
+        if self._total:
+            right.append(("   ", None))
+            right += cells.bar(self._done, self._total, self._failed, 12, live=run.ended_at_us is None)
+            right.append((f" {self._done}/{self._total}", palette.dim))
+        right.append(("  ", None))
+        self.head.say(tuple(left), tuple(right))
+        words = cells.safe(waiting.why(run, moment, self.console_app.daemon))
+        started = f"started {times.clock(run.started_at_us, moment)}" if run.started_at_us else "not started"
+        self.why.say(
+            (("    ", None), (words or started, palette.text if run.state_type in ("FAILED", "CRASHED") else palette.dim)),
+            ((f"{started} by {cells.safe(run.actor)}  ", palette.faint),) if words else
+            ((f"by {cells.safe(run.actor)}  ", palette.faint),),
+        )  # fmt: skip
+
+    def _tally(self, key: TaskRef, row: TaskRow) -> None:
+        """Keep count of the run's own tasks, one change at a time."""
+        if row.run_id != self.run_id:
+            return
+        old = self.tasks.get(key)
+        for each, step in ((old, -1), (row, 1)):
+            if each is not None:
+                self._total += step
+                self._done += step * (each.ended_at_us is not None)
+                self._failed += step * (each.state_type in ("FAILED", "CRASHED"))
+
+    def _say_tabs(self) -> None:
+        palette = theme.palette()
+        spans: list[tuple[str, theme.Style | None]] = [("  ", None)]
+        for number, tab in enumerate(TABS, 1):
+            here = tab == self.tab
+            spans.append((f"{number} ", palette.accent if here else palette.faint))
+            style = palette.strong + theme.Style(underline=True) if here else palette.dim
+            spans.append((_TITLES[tab], style))
+            spans.append(("   ", None))
+        self.tabs.say(tuple(spans))
+
+    def trail(self) -> Spans:
+        """The run."""
+        palette = theme.palette()
+        return (("runs › " if not palette.ascii else "runs > ", palette.bar_text), (f"#{self.run_id}", palette.bar_key))
+
+    # ---- doing ------------------------------------------------------------------------------------------------
+
+    def tick(self, now_us: int) -> None:
+        """Elapsed times."""
+        del now_us
+        run = self.run
+        if run is None or run.ended_at_us is not None:
+            return
+        self._say()
+        view = self._views.get(self.tab)
+        if isinstance(view, TreeView):
+            view.redraw(view.live_keys(), ("took",))
+
+    def targets(self) -> list[RunRow]:
+        """This run."""
+        return [self.run] if self.run is not None else []
+
+    def perform(self, action_id: str) -> bool:
+        """Tabs and neighbours."""
+        kind, _, name = action_id.partition(".")
+        if kind == "tab":
+            step = {"next": 1, "previous": -1}.get(name)
+            self.show_tab(name if step is None else TABS[(TABS.index(self.tab) + step) % len(TABS)])
+            return True
+        if action_id in ("run.next", "run.previous") and self.run_id is not None:
+            other = self.console_app.runs_page.neighbour(self.run_id, 1 if name == "next" else -1)
+            if other is not None:
+                self.console_app.go_run(other, self.tab)
+            return True
+        return False
+
+    @on(RowView.Highlighted)
+    def _highlighted(self) -> None:
+        self.console_app.say_footer()
+
+    @on(RowView.Chosen)
+    def _chosen(self, event: RowView.Chosen) -> None:
+        key: TreeKey | int = event.key
+        if isinstance(key, TaskKey):
+            child = self.tasks[key].child_run_id
+            if child is not None:
+                self.console_app.go_run(child)
+            else:
+                self.show_task_log(key)
+
+    def show_task_log(self, key: TaskKey) -> None:
+        """The log, of this task only."""
+        from ..log_view import LogView
+
+        self._log_task = (key.run_id, key.seq)
+        self.show_tab("logs")
+        view = self._views["logs"]
+        if isinstance(view, LogView):
+            view.set_task(self._log_task)
+
+    def take_focus(self) -> None:
+        """The tab's body."""
+        view = self._views.get(self.tab)
+        if view is not None:
+            view.focus()
+
+
+def _event_columns() -> list[Column[EventRow]]:
+    def change(event: EventRow) -> Spans:
+        palette = theme.palette()
+        if event.to_type is None or event.to_name is None:
+            return ((f"{event.kind}", palette.accent),)
+        look = palette.look(event.to_type, event.to_name)
+        return ((f"{look.glyph} {cells.safe(event.to_name)}", look.style),)
+
+    def what(event: EventRow) -> Spans:
+        return ((f"#{event.run_id}" if event.task_seq is None else f"{event.run_id}/{event.task_seq}",
+                 theme.palette().dim),)  # fmt: skip
+
+    return [
+        Column("at", "AT", lambda event: ((times.stamp(event.at_us)[11:], theme.palette().dim),), 12),
+        Column("what", "WHAT", what, 9),
+        Column("change", "BECAME", change, 16),
+        Column(
+            "from", "FROM", lambda event: ((cells.safe(event.from_name or ""), theme.palette().faint),), 12, priority=3
+        ),
+        Column("actor", "BY", lambda event: cells.actor(event.actor), 12, flex=1, max_width=30, priority=2),
+        Column(
+            "message", "WHY", lambda event: ((cells.safe(event.message or ""), theme.palette().text),), 16, flex=3
+        ),
+    ]

@@ -1,0 +1,293 @@
+"""The runs list: what runs, what waits and for what, what ended and why. The console opens here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.app import ComposeResult
+from textual.widgets import Input
+
+from ...store.rows import RunRow
+from .. import cells, theme, times, waiting
+from .. import filter as filters
+from ..bars import Bar
+from ..cells import RunLine
+from ..feed import now_us
+from ..rows import Column, RowView, Spans, spans_width
+from .page import Page
+
+if TYPE_CHECKING:
+    from ..news import News
+
+_SHOWN_TYPES = (
+    ("RUNNING", "running"), ("PENDING", "pending"), ("PAUSED", "paused"), ("CANCELLING", "cancelling"),
+    ("SCHEDULED", "waiting"), ("FAILED", "failed"), ("CRASHED", "crashed"), ("CANCELLED", "cancelled"),
+    ("COMPLETED", "completed"),
+)  # fmt: skip
+_PROBLEMS = "state:problem"
+_NEAR_END = 60
+"""Rows before the end of what is loaded when more are asked for."""
+_FILTER_DELAY_SECONDS = 0.12
+
+
+class RunsView(RowView[int, RunLine]):
+    """The list itself."""
+
+
+class RunsPage(Page):
+    """Counts by state, the list, the filter."""
+
+    place = "runs"
+    DEFAULT_CSS = """
+    RunsPage #filter-line { height: 1; border: none; padding: 0 1; width: 1fr; display: none; }
+    RunsPage #filter-line.open { display: block; }
+    """
+
+    def __init__(self, filter_text: str = "") -> None:
+        super().__init__(id="runs-page")
+        self.filter_text = filter_text
+        self._filter_before = filter_text
+        self._counts: dict[str, int] = {}
+        self._known = False
+        self._searching = True
+        self._asked_at = -1
+        self.counts_bar = Bar(id="counts")
+        self.view = RunsView(_columns(self), id="runs")
+        self.filter_input = Input(
+            value=filter_text, placeholder="state:failed flow:etl age:<1h !word, or a regular expression",
+            id="filter-line", compact=True,
+        )  # fmt: skip
+        self.filter_input.cursor_blink = False
+
+    def compose(self) -> ComposeResult:
+        """Counts on top, the filter's line beneath the list."""
+        yield self.counts_bar
+        yield self.view
+        yield self.filter_input
+
+    def on_mount(self) -> None:
+        """Ask for the list, unless it is the one that was asked for at the start."""
+        self.view.focus()
+        self._say_counts()
+
+    # ---- news -------------------------------------------------------------------------------------------------
+
+    def receive(self, news: News) -> None:
+        """Mutate the list."""
+        if news.searching is not None and news.searching != self._searching:
+            self._searching = news.searching
+        if news.counts is not None:
+            self._counts = dict(news.counts)
+        records = self.view.records
+        for run_id, row in news.rows.items():
+            old = records.get(run_id)
+            progress = news.progress.get(run_id, old.progress if old else None)
+            self.view.set(run_id, RunLine(row, progress))
+        for run_id, progress in news.progress.items():
+            line = records.get(run_id)
+            if line is not None and line.progress != progress:
+                self.view.set(run_id, line._replace(progress=progress))
+        if news.order is not None:
+            self._known = True
+            self.view.set_rows(news.order)
+            for gone in records.keys() - set(news.order):
+                del records[gone]
+            self._look_at()
+        if news.daemon is not None:
+            self.view.refresh()
+        self._say_empty()
+        self._say_counts()
+
+    def _say_counts(self) -> None:
+        palette = theme.palette()
+        right = self._list_words()
+        room = self.app.size.width - spans_width(right) - 3
+        for wordy in (True, False):
+            spans: list[tuple[str, theme.Style | None]] = [("  ", None)]
+            for kind, word in _SHOWN_TYPES:
+                number = self._counts.get(kind, 0)
+                if number:
+                    look = palette.look(kind)
+                    spans.append((f"{look.glyph} ", look.style))
+                    spans.append((times.number(number), palette.text))
+                    spans.append((f" {word}   " if wordy else "  ", palette.dim))
+            if spans_width(tuple(spans)) <= room:
+                break
+        self.counts_bar.say(tuple(spans), right)
+
+    def _list_words(self) -> Spans:
+        palette = theme.palette()
+        pieces: list[tuple[str, theme.Style | None]] = []
+        if self.view.marks:
+            pieces.append((f"{len(self.view.marks)} marked  ", palette.warn))
+        if self.filter_text:
+            parsed = filters.parse(self.filter_text)
+            number = times.number(len(self.view.order))
+            found = f"{number} found so far" if self._searching else f"{number} found"
+            pieces.append((f"/{cells.safe(self.filter_text)}  ", palette.accent))
+            pieces.append((cells.safe(parsed.problem) + "  " if parsed.problem else f"{found}  ", palette.dim))
+        return tuple(pieces)
+
+    def _say_empty(self) -> None:
+        if self.view.order or not self._known:
+            return
+        palette = theme.palette()
+        lines: list[Spans]
+        if self.filter_text:
+            words = "looking through older runs …" if self._searching else "No run passes this filter."
+            lines = [(), ((f"   {words}", palette.dim),), (("   esc clears it.", palette.faint),)]
+        else:
+            lines = [
+                (),
+                (("   No runs yet.", palette.strong),),
+                (),
+                (("   flowdeck demo", palette.accent), ("         runs the examples, so that there is something to see",
+                                                       palette.dim)),
+                (("   flowdeck up FLOWS.PY", palette.accent), ("  schedules the flows of your files and runs them",
+                                                              palette.dim)),
+                (),
+                (("   Or run a file of yours: ", palette.faint), ("python my_flow.py", palette.dim)),
+            ]  # fmt: skip
+        if self.view.empty_lines != tuple(lines):
+            self.view.empty_lines = tuple(lines)
+            self.view.refresh()
+
+    # ---- the list ---------------------------------------------------------------------------------------------
+
+    @on(RowView.Wanted)
+    def _wanted(self, event: RowView.Wanted) -> None:
+        self._look_at()
+        total = len(self.view.order)
+        if event.last >= total - _NEAR_END and self._asked_at != total:
+            self._asked_at = total
+            self.console_app.feed.list_more()
+
+    def _look_at(self) -> None:
+        self.console_app.feed.look_at(self.view.visible_keys())
+
+    @on(RowView.Highlighted)
+    @on(RowView.Marked)
+    def _selection_changed(self) -> None:
+        self._say_counts()
+        self.console_app.say_footer()
+
+    @on(RowView.Chosen)
+    def _chosen(self, event: RowView.Chosen) -> None:
+        self.console_app.go_run(event.key)
+
+    def tick(self, now_us: int) -> None:
+        """Elapsed times of what runs, and how long the waiting ones still wait."""
+        del now_us
+        live = [
+            key
+            for key in self.view.visible_keys()
+            if (line := self.view.record_of(key)) is not None and line.run.ended_at_us is None
+        ]
+        self.view.redraw(live, ("took", "why"))
+
+    def targets(self) -> list[RunRow]:
+        """The marked runs, else the one under the cursor."""
+        lines = (self.view.record_of(key) for key in self.view.chosen_keys())
+        return [line.run for line in lines if line is not None]
+
+    def trail(self) -> Spans:
+        """The runs."""
+        return (("runs", theme.palette().bar_key),)
+
+    def shown(self) -> None:
+        """Progress of what is in sight is wanted again."""
+        self._look_at()
+        self._say_counts()
+
+    def take_focus(self) -> None:
+        """The list."""
+        self.view.focus()
+
+    # ---- the filter -------------------------------------------------------------------------------------------
+
+    def perform(self, action_id: str) -> bool:
+        """Filter and problems."""
+        match action_id:
+            case "app.filter":
+                self._filter_before = self.filter_text
+                self.filter_input.value = self.filter_text
+                self.filter_input.add_class("open")
+                self.filter_input.focus()
+            case "app.problems":
+                self.set_filter("" if self.filter_text == _PROBLEMS else _PROBLEMS)
+            case _:
+                return False
+        return True
+
+    def set_filter(self, text: str) -> None:
+        """Show only what passes."""
+        text = text.strip()
+        if text == self.filter_text:
+            return
+        self.filter_text = text
+        self._searching = True
+        self._asked_at = -1
+        self.console_app.feed.list_runs(text)
+        self._say_counts()
+
+    @on(Input.Changed, "#filter-line")
+    def _filter_typed(self, event: Input.Changed) -> None:
+        text = event.value
+        if self.filter_input.has_class("open"):
+            self.set_timer(
+                _FILTER_DELAY_SECONDS, lambda: self.set_filter(text) if self.filter_input.value == text else None
+            )
+
+    @on(Input.Submitted, "#filter-line")
+    def _filter_done(self, event: Input.Submitted) -> None:
+        self._close_filter()
+        self.set_filter(event.value)
+
+    def _close_filter(self) -> None:
+        self.filter_input.remove_class("open")
+        self.view.focus()
+
+    def back(self) -> bool:
+        """Leave the filter's line, else clear marks, else clear the filter."""
+        if self.filter_input.has_class("open"):
+            self._close_filter()
+            self.set_filter(self._filter_before)
+        elif self.view.marks:
+            self.view.action_clear_marks()
+        elif self.filter_text:
+            self.filter_input.value = ""
+            self.set_filter("")
+        else:
+            return False
+        return True
+
+    def neighbour(self, run_id: int, step: int) -> int | None:
+        """The run before or after this one in the list."""
+        row = self.view.index_of(run_id)
+        return None if row is None else self.view.key_at(row + step)
+
+
+def _columns(page: RunsPage) -> Sequence[Column[RunLine]]:
+    def why(line: RunLine) -> Spans:
+        palette = theme.palette()
+        words = cells.safe(waiting.why(line.run, now_us(), page.console_app.daemon))
+        if line.run.state_type in ("FAILED", "CRASHED"):
+            return ((words, palette.text),)
+        return ((words, palette.dim),)
+
+    return (
+        Column("id", "RUN", lambda line: cells.run_id(line.run), 6, right=True),
+        Column("state", "STATE", lambda line: cells.state(line.run.state_type, line.run.state_name), 13, wish=15, max_width=15,
+               flex=1),
+        Column("flow", "FLOW", lambda line: cells.flow_name(line.run), 12, flex=2, wish=14, max_width=24),
+        Column("name", "NAME", lambda line: ((cells.safe(line.run.name), theme.palette().dim),), 14, flex=2,
+               max_width=28, priority=5),
+        Column("started", "STARTED", lambda line: cells.started(line.run, now_us()), 12, priority=4),
+        Column("took", "TIME", lambda line: cells.took(line.run, now_us()), 8, right=True),
+        Column("attempt", "TRY", lambda line: cells.attempt(line.run.attempt), 3, priority=6),
+        Column("tasks", "TASKS", lambda line: cells.tasks_done(line.progress), 7, right=True, priority=2),
+        Column("bar", "", lambda line: cells.progress_bar(line, 8), 8, priority=3),
+        Column("why", "WHY", why, 16, flex=6, wish=36),
+    )  # fmt: skip
