@@ -18,7 +18,7 @@ from ..store.connection import open_store
 from ..store.errors import FlowdeckError
 from ..store.leases import is_alive
 from ..store.reader import Reader
-from .console import has_terminal, open_console, refuse_without_terminal
+from .console import has_terminal, open_plain_console, refuse_without_terminal
 from .listings import count_argument
 from .opening import folder_of, store_exists
 from .output import Output
@@ -69,10 +69,9 @@ def up(args: argparse.Namespace, out: Output) -> int:
         out.say(f"daemon {started.pid} started; it writes {folder / LOG_NAME}", "dim")
     else:
         _note_other_paths(running, paths, out)
-    code = open_console(args, out)
-    lease = daemon_lease(folder)
-    if lease is not None:
-        out.say(f"daemon {lease.pid} goes on; `flowdeck daemon --stop` ends it", "dim")
+    code = open_plain_console(folder, out)
+    if daemon_lease(folder) is not None:
+        out.say("`flowdeck daemon --stop` ends the daemon", "dim")
     return code
 
 

@@ -25,7 +25,7 @@ from ..store.reader import Reader
 from ..store.rows import RunRow
 from ..store.states import is_terminal
 from . import marks
-from .console import has_terminal, open_console
+from .console import has_terminal, open_plain_console
 from .daemon import start_daemon, stop_daemon
 from .formats import duration, plural
 from .listings import state_cell
@@ -87,8 +87,7 @@ def demo(args: argparse.Namespace, out: Output) -> int:
     with _store(args, out) as folder, _daemon(folder, out):
         _trigger_each(folder)
         if not headless:
-            args.store = str(folder)
-            return open_console(args, out)
+            return open_plain_console(folder, out)
         return _run_headless(folder, args.seconds or DEFAULT_SECONDS, out)
 
 

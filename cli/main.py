@@ -165,16 +165,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     out = Output(colour=False if "--no-color" in argv or "--no-colour" in argv else None)
     try:
-        args = _parse(argv)
+        args = parse(argv)
         if args.version:
             from importlib.metadata import version
 
             out.line(f"flowdeck {version('flowdeck')}")
             return 0
         if args.command is None:
-            from .console import open_console
-
-            return open_console(args, out)
+            args = parse([*argv, "tui"])
         out.as_json = bool(args.json)
         code: int = args.handler(args, out)
     except FlowdeckError as error:
@@ -185,7 +183,8 @@ def _run(argv: list[str]) -> int:
     return code
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The words as a namespace whose ``handler`` is the command; raises ``UsageError`` in words for people."""
     parser = build_parser()
     try:
         return parser.parse_args(argv)
