@@ -129,7 +129,7 @@ class Daemon:
                 self._dispatcher.adopt(lease.run_id)
         self._supervisor.obey()
         self._scan()
-        self._every(ORPHAN_SECONDS, self._supervisor.look_for_orphans)
+        self._every(ORPHAN_SECONDS, self._look_for_orphans)
         self._every(CHECKPOINT_SECONDS, self._checkpoint)
         self._start_watchdog()
         self._check_ready()
@@ -206,6 +206,10 @@ class Daemon:
             wait_seconds = self._dispatcher.pump()
             self._next_pump = None if wait_seconds is None else now + min(wait_seconds, LONGEST_SLEEP_SECONDS)
         self._arm()
+
+    def _look_for_orphans(self) -> None:
+        self._supervisor.look_for_orphans()
+        self._next_pump = 0.0
 
     def _arm(self) -> None:
         """Wake exactly at the next due time when it comes before the next look."""

@@ -155,7 +155,7 @@ def _suspend(connection: sqlite3.Connection, run: RunRow, fate: Fate, at_us: int
     target = next_run_state(run.state_type, "suspend")
     cause = f"{fate.cause} while paused; resume it to go on by replay"
     runs.transition(connection, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name), to=target,
-                    at_us=at_us, actor=ACTOR, cause=cause, intent="none")
+                    at_us=at_us, actor=ACTOR, cause=cause, intent="none", new_attempt=run.attempt + 1)
     return Settled(run.id, target.state_name, cause, None)
 
 
