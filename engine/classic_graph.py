@@ -100,7 +100,7 @@ class TaskNode(Node):
         self.kwargs = kwargs
         self.mapped = mapped
         self.waits_for: list[Node] = []
-        parameters = inspect.signature(task.fn).parameters.values()
+        parameters = task.signature.parameters.values()
         self._names = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_POSITIONAL]
 
     def arguments(self) -> Iterator[tuple[str, Any]]:
@@ -155,10 +155,7 @@ class Graph:
         upstream = kwargs.pop("upstream_tasks", None) or []
         options = dict(kwargs.pop("task_args", None) or {})
         kwargs.pop("flow", None)
-        try:
-            inspect.signature(task.fn).bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"task {task.name!r} cannot be called like this: {error}") from None
+        task.bind(args, kwargs)  # a TypeError belongs to the line that draws the call
         base = str(options.pop("name", None) or task.name)
         self._uses[base] = self._uses.get(base, 0) + 1
         # A name of its own for each call: what a retry remembers must not depend on the order calls get ready in.
