@@ -329,7 +329,6 @@ class Daemon:
                 self._hosts.serve(path)
 
     def _host_loaded(self, served: Served, host: Host, report: dict[str, Any]) -> None:
-        say(f"loaded {served.path}: {', '.join(host.flows) or 'no flows'}")
         if not served.on_demand:
             holders = {flow: other.path for other in self._hosts.served.values()
                        if other is not served and not other.on_demand and other.current is not None
@@ -346,6 +345,7 @@ class Daemon:
                     self._clashing.add(served.path)
                     say(f"{served.path}: {', '.join(clashes)}: also in another file, which keeps the name")
             self._watch_folders()
+        say(f"loaded {served.path}: {', '.join(host.flows) or 'no flows'}")
         if self._is_ready:
             self._scheduler.reload()
         self._loop.post(self._check_ready)

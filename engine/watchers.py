@@ -49,17 +49,16 @@ class FileWatcher:
         self._folders = frozenset()
 
     def _run(self, folders: list[str], stop: threading.Event) -> None:
-        from watchfiles import watch
+        from watchfiles._rust_notify import RustNotify  # documented; tells when it watches, which watch() does not
 
         try:
-            for changes in watch(
-                *folders, recursive=False, watch_filter=None, step=STEP_MS, debounce=DEBOUNCE_MS, stop_event=stop,
-                raise_interrupt=False, force_polling=self._polling, poll_delay_ms=POLL_DELAY_MS,
-                ignore_permission_denied=True,
-            ):
-                paths = {path for _, path in changes if path.endswith(".py") or os.path.isdir(path)}
-                if paths:
-                    self._changed(paths)
+            with RustNotify(folders, False, self._polling, POLL_DELAY_MS, False, True) as notify:
+                # What changed before the watch stood was not seen: look once.
+                self._changed(set())
+                while not stop.is_set():
+                    found = notify.watch(DEBOUNCE_MS, STEP_MS, 0, stop)
+                    if isinstance(found, set):
+                        self._hand_on({path for _, path in found})
         except (OSError, RuntimeError) as error:
             if stop.is_set():
                 return
@@ -69,6 +68,13 @@ class FileWatcher:
             self._say(f"the kernel cannot watch these folders ({error}); looking at them every second instead")
             self._polling = True
             self._run(folders, stop)
+
+    def _hand_on(self, paths: set[str]) -> None:
+        """Python files, and what is or may have been a folder."""
+        wanted = {path for path in paths
+                  if path.endswith(".py") or "." not in os.path.basename(path) or os.path.isdir(path)}
+        if wanted:
+            self._changed(wanted)
 
 
 def folders_to_watch(paths: Iterable[str], files: Iterable[str]) -> set[str]:

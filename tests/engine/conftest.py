@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -65,12 +66,12 @@ class Box:
         self.reader = Reader(self.folder)
         self.control = Control(self.folder, actor="tester@here via test")
 
-    def write(self, name, text):
+    def write(self, name, text, prelude=True):
         """A flow file in the served folder; replaced in one step, as editors do."""
-        path = self.flows / name
+        path = Path(os.path.normpath(self.flows / name))
         path.parent.mkdir(exist_ok=True, parents=True)
         building = self.root / "building"
-        building.write_text(PRELUDE.format(here=str(self.root)) + dedent(text))
+        building.write_text((PRELUDE.format(here=str(self.root)) if prelude else "") + dedent(text))
         os.replace(building, path)
         return str(path)
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 from flowdeck.store import leases, runs, schedules
@@ -25,7 +26,7 @@ def test_a_schedule_fires_on_time_and_each_tick_once(box):
     box.wait(lambda: len([run for run in box.reader.runs() if run.state_name == "Completed"]) >= 4)
     found = box.reader.runs()[::-1]
     due = [run.due_at_us for run in found]
-    assert [later - earlier for earlier, later in zip(due, due[1:], strict=False)] == [500_000] * (len(due) - 1)
+    assert [later - earlier for earlier, later in pairwise(due)] == [500_000] * (len(due) - 1)
     assert all(us % 500_000 == 0 for us in due)
     first = found[0]
     assert first.started_at_us - first.due_at_us < 1_000_000
@@ -81,8 +82,8 @@ def test_a_second_daemon_is_refused(box):
     first = box.daemon()
     found = subprocess.run(
         [sys.executable, "-P", "-c", "import sys; from flowdeck.engine.daemon import run_daemon\n"
-         "from flowdeck.engine.errors import NotAllowed\n"
-         "try: run_daemon(sys.argv[1], [])\nexcept NotAllowed as error: print(error, error.exit_code)", str(box.folder)],
+         "from flowdeck.engine.errors import NotAllowed\ntry: run_daemon(sys.argv[1], [])\n"
+         "except NotAllowed as error: print(error, error.exit_code)", str(box.folder)],
         capture_output=True, text=True, check=True)
     for word in (f"pid {first.pid}", f"kill {first.pid}", "--store", " 4"):
         assert word in found.stdout
