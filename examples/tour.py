@@ -9,6 +9,7 @@ to you: there are 20 seconds for it.
 from __future__ import annotations
 
 import itertools
+import logging
 import subprocess
 import sys
 import time
@@ -53,7 +54,7 @@ def talks_for_a_while(seconds: float) -> int:
     return lines
 
 
-def _say(logger, round_number: int, passed: float, seconds: float) -> None:  # noqa: ANN001 (a logger or an adapter)
+def _say(logger: logging.Logger, round_number: int, passed: float, seconds: float) -> None:
     match round_number % 10:
         case 3:
             logger.debug("round %d: a detail, for who looks closely", round_number)

@@ -223,7 +223,8 @@ def weather(source: str = str(HERE / "seattle-weather.csv"), warehouse: str | No
     months = sum_up.map(split_by_month(days))
     loaded = load.submit(warehouse or default_warehouse(), days, months)
     report(days, months)
-    return loaded.result()
+    stored: int = loaded.result()
+    return stored
 
 
 if __name__ == "__main__":
