@@ -23,7 +23,7 @@ def iso(at_us: int | None) -> str | None:
     """The instant as ``2026-01-31T06:00:00.000000Z``: UTC, always with microseconds; None stays None."""
     if at_us is None:
         return None
-    return (_EPOCH + timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return (_EPOCH + timedelta(microseconds=at_us)).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def seconds(duration_us: int | None) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -148,39 +149,64 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code and raises nothing that a person could have caused."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # started with it closed, as in `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the whole life
+    words = list(sys.argv[1:] if argv is None else argv)
+    out = Output(colour=False if "--no-color" in words or "--no-colour" in words else None)
     try:
-        code = _run(list(sys.argv[1:] if argv is None else argv))
+        code = _run(words, out)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Standard output goes nowhere now, so that the interpreter's own
-        # flush at exit does not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # whoever read it has seen enough
         return 0
+    except OSError as error:
+        _discard_output()
+        out.complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return 1
     except KeyboardInterrupt:
-        sys.stderr.write("\n")
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")
         return CANCELLED
     return code
 
 
-def _run(argv: list[str]) -> int:
-    out = Output(colour=False if "--no-color" in argv or "--no-colour" in argv else None)
+def _discard_output() -> None:
+    """What standard output still holds goes nowhere, so that the interpreter's own flush at exit does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(words: list[str], out: Output) -> int:
+    args = None
     try:
-        args = parse(argv)
+        args = parse(words)
         if args.version:
             from importlib.metadata import version
 
             out.line(f"flowdeck {version('flowdeck')}")
             return 0
         if args.command is None:
-            args = parse([*argv, "tui"])
+            args = parse([*words, "tui"])
         out.as_json = bool(args.json)
         code: int = args.handler(args, out)
     except FlowdeckError as error:
         out.complain(str(error))
         return error.exit_code
-    except SystemExit as done:  # argparse after --help
+    except sqlite3.Error as error:
+        return _explain_store_trouble(error, args, out)
+    except SystemExit as done:  # argparse after --help, a signal in a demo
         return done.code if isinstance(done.code, int) else 2
     return code
+
+
+def _explain_store_trouble(error: sqlite3.Error, args: argparse.Namespace | None, out: Output) -> int:
+    """A damaged page is met in the middle of a read, where only the driver knows of it."""
+    from ..store.connection import translate
+    from .opening import folder_of
+
+    trouble = translate(error, "the store" if args is None else folder_of(args) / "state.db")
+    out.complain(str(trouble))
+    return trouble.exit_code
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..engine.errors import NotFound
-from ..store.errors import StoreReadOnly
+from ..store.errors import StoreError
 from ..store.location import find_store
 from ..store.rows import RunRow, TaskRow
 from ..tui.waiting import Daemon
-from .output import Output
+from .output import Output, one_line
 
 if TYPE_CHECKING:
     from ..store.reader import Reader
@@ -116,5 +116,5 @@ def record_dead_runs(folder: Path, reader: Reader, out: Output) -> None:
 
     try:
         reap_dead_runs(folder)
-    except StoreReadOnly:
-        out.say("this user may only read the store: runs whose process has died may still show as running", "yellow")
+    except StoreError as error:  # to be looked at it need not be writable
+        out.say(f"runs whose process has died may still show as running: {one_line(str(error))}", "yellow")
