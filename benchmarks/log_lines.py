@@ -1,0 +1,116 @@
+"""Log lines a run writes until they are stored, none lost, through its logger and through file descriptor 1."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+from .measure import PYTHON, REPORT, Bench, Measure, bench, median, spread
+
+LOGGED = REPORT + """
+import logging, sys, time
+from flowdeck import flow, get_run_logger, task
+
+@task
+def talk(count):
+    logger = get_run_logger()
+    begun = time.time()
+    for number in range(count):
+        logger.info("line %d of many, as long as such lines are", number)
+    return begun, time.time()
+
+@flow
+def talking(count: int):
+    file_logger = logging.getLogger("floor")
+    file_logger.propagate = False
+    handler = logging.FileHandler(os.path.join(os.environ["FLOWDECK_BENCH"], "floor.log"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    file_logger.addHandler(handler)
+    floor_begun = time.perf_counter()
+    for number in range(count):
+        file_logger.info("line %d of many, as long as such lines are", number)
+    floor = count / (time.perf_counter() - floor_begun)
+    begun, ended = talk(count)
+    report(begun=begun, ended=ended, floor=floor)
+
+talking(int(sys.argv[1]))
+"""
+PIPED = REPORT + """
+import subprocess, sys, time
+from flowdeck import flow, task
+
+def command(count):
+    return ["seq", "-f", "line %.0f of many, as long as such lines are", str(count)]
+
+@task
+def child(count):
+    begun = time.time()
+    subprocess.run(command(count), check=True)
+    return begun, time.time()
+
+@flow
+def piping(count: int):
+    floor_begun = time.perf_counter()
+    with open(os.path.join(os.environ["FLOWDECK_BENCH"], "floor.log"), "w") as file:
+        subprocess.run(command(count), check=True, stdout=file)
+    floor = count / (time.perf_counter() - floor_begun)
+    begun, ended = child(count)
+    report(begun=begun, ended=ended, floor=floor)
+
+piping(int(sys.argv[1]))
+"""
+
+
+def stored(here: Bench, stream: str) -> tuple[int, bool]:
+    """How many lines of a stream are in the store, and whether they stand in the order they were written."""
+    with closing(sqlite3.connect(f"file:{here.store}/telemetry.db?mode=ro", uri=True)) as connection:
+        rows = connection.execute(
+            "SELECT message FROM log WHERE stream = ? AND message LIKE 'line %' ORDER BY line", (stream,)
+        )
+        numbers = [int(message.split()[1]) for (message,) in rows]
+    return len(numbers), numbers == sorted(numbers)
+
+
+def one(script: str, stream: str, count: int) -> tuple[float, float, float]:
+    """Lines a second: the floor's, those until the loop ended, and those until all were stored."""
+    with bench() as here:
+        path = here.script("talking.py", script)
+        process = here.start([*PYTHON, str(path), str(count)])
+        last = f"SELECT max(line) FROM log WHERE stream = '{stream}'"
+        database = here.store / "telemetry.db"
+        here.wait(database.exists)
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+
+            def all_there() -> float | None:
+                found = connection.execute(last).fetchone()[0]
+                if (found or 0) >= count - 1:
+                    return time.time()
+                if process.poll() not in (None, 0):
+                    raise RuntimeError(here.output()[-2000:])
+                return None
+
+            at = here.wait(all_there, seconds=120, step_seconds=0.01)
+        process.wait()
+        found = here.figures()
+        number, ordered = stored(here, stream)
+        if (number, ordered) != (count, True):
+            raise RuntimeError(f"{number:,} of {count:,} lines were stored, in order: {ordered}")
+    return found["floor"], count / (found["ended"] - found["begun"]), count / (at - found["begun"])
+
+
+def run(*, quick: bool) -> Iterator[Measure]:
+    for what, script, stream, count, budget, floor_what in (
+        ("log lines through the run's logger, stored", LOGGED, "log", 50_000, 50_000, "logging.FileHandler"),
+        ("lines through descriptor 1, stored", PIPED, "stdout", 500_000, 100_000, "the same into a file"),
+    ):
+        rounds = [one(script, stream, count) for _ in range(1 if quick else 5)]
+        rates = [stored_rate for _, _, stored_rate in rounds]
+        rate = median(rates)
+        loop = median([loop_rate for _, loop_rate, _ in rounds])
+        yield Measure(
+            "log_lines", what, rate, "/s", median([floor for floor, _, _ in rounds]), floor_what,
+            median([floor / ours for floor, _, ours in rounds]), f"≥ {budget:,} /s", rate >= budget,
+            f"{count:,} lines, none lost, in order; written at {loop:,.0f} /s; {spread(rates)}",
+        )  # fmt: skip

@@ -1,0 +1,48 @@
+"""Memory a mapped task costs its process, while the user holds every future, and whether that stays flat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from .measure import REPORT, Measure, bench
+
+SCRIPT = REPORT + """
+import sys, time
+from flowdeck import flow, task
+
+@task
+def step(number):
+    return number
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+@flow
+def mapping(count: int):
+    step.map(range(2000)).wait()
+    sizes, begun = [resident()], time.perf_counter()
+    held = []
+    for _ in range(4):
+        futures = step.map(range(count // 4))
+        futures.wait()
+        held.append(futures)
+        sizes.append(resident())
+    report(sizes=sizes, rate=count / (time.perf_counter() - begun))
+
+mapping(int(sys.argv[1]))
+"""
+
+
+def run(*, quick: bool) -> Iterator[Measure]:
+    count = 20_000 if quick else 100_000
+    with bench() as here:
+        found = here.run(here.script("mapping.py", SCRIPT), str(count))
+    sizes = found["sizes"]
+    steps = [(after - before) / (count // 4) for before, after in pairwise(sizes)]
+    each = (sizes[-1] - sizes[0]) / count
+    yield Measure(
+        "memory", f"memory of a mapped task, {count:,} in one run", each, "bytes", None, "", None, "≤ 2,048 bytes",
+        each <= 2048, f"by quarters {', '.join(f'{step:,.0f}' for step in steps)}; {found['rate']:,.0f} tasks/s",
+    )  # fmt: skip
