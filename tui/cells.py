@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -121,6 +122,15 @@ def ticks(recent: tuple[RunRow, ...], count: int) -> Spans:
         look = palette.look(run.state_type, run.state_name)
         pieces.append((look.glyph, look.style))
     return tuple(pieces)
+
+
+def tags(text: str) -> list[str]:
+    """The tags of a run, from their JSON array."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return [safe(text)]
+    return [safe(str(value)) for value in values] if isinstance(values, list) else [safe(text)]
 
 
 def actor(text: str) -> Spans:

@@ -381,7 +381,7 @@ class Console(ThinApp):
         things = [f"#{run.id}  {run.flow_name}  {run.name}  ({run.state_name})" for run in fitting]
         sent: Verb = verb
         self.push_screen(
-            Confirm(f"{verb.capitalize()} {noun}?", things, _CONFIRM_NOTES.get(verb, "")),
+            Confirm(f"{verb.capitalize()} {noun}?", things, _CONFIRM_NOTES.get(verb, ())),
             lambda yes: self._send(sent, fitting) if yes else None,
         )
 
@@ -484,8 +484,8 @@ class Console(ThinApp):
         self.page.shown()
 
 _CONFIRM_NOTES = {
-    "cancel": "Its code sees Cancelled; what does not end in 10 s is killed. What finished stays recorded.",
-    "retry": "Finished tasks keep their results; failed ones and what follows run again.",
+    "cancel": ("Its code sees Cancelled; what does not end within 10 s is killed.", "What finished stays recorded."),
+    "retry": ("Finished tasks keep their results.", "Failed ones and what follows them run again."),
 }
 
 

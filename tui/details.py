@@ -48,7 +48,7 @@ def _about(run: RunRow, daemon: Daemon, now_us: int) -> list[Spans]:
         _field("Ran for", times.duration(run.duration_us) if run.duration_us is not None else None),
         _field("Subflow of", f"#{run.parent_run_id}" if run.parent_run_id else None),
         _field("Retry of", f"#{run.retry_of}" if run.retry_of else None),
-        _field("Tags", ", ".join(_strings(run.tags)) or None),
+        _field("Tags", ", ".join(cells.tags(run.tags)) or None),
         _field("File", run.entrypoint),
     ]
     return [line for line in lines if line]
@@ -157,10 +157,3 @@ def _markdown(text: str) -> list[Spans]:
             lines.append(((shown, palette.text),))
     return lines
 
-
-def _strings(text: str) -> list[str]:
-    try:
-        values = json.loads(text)
-    except ValueError:
-        return [text]
-    return [str(value) for value in values] if isinstance(values, list) else [text]

@@ -25,7 +25,8 @@ from .text_view import TextView
 MANY = 5
 """More objects than this want their number typed."""
 _CSS = """
-ModalScreen { align: center middle; background: $background 60%; }
+Confirm, Trigger, Help { align: center middle; }
+ModalScreen { background: $background 60%; }
 ModalScreen:ansi { background: ansi_default; }
 .dialog { width: 70; max-width: 96%; height: auto; max-height: 90%; padding: 1 2; background: $surface;
           border: round $primary 60%; }
@@ -81,11 +82,11 @@ class Confirm(ModalScreen[bool]):
         Binding("enter", "take", "take", show=False),
     ]
 
-    def __init__(self, question: str, things: Sequence[str], note: str = "") -> None:
+    def __init__(self, question: str, things: Sequence[str], notes: Sequence[str] = ()) -> None:
         super().__init__()
         self._question = question
         self._things = list(things)
-        self._note = note
+        self._notes = tuple(notes)
         self._yes = False
         self._words = Words()
         self._number: Input | None = Input(placeholder="", compact=True) if len(things) > MANY else None
@@ -110,8 +111,9 @@ class Confirm(ModalScreen[bool]):
         lines += [((f"  {safe(thing)}", palette.text),) for thing in self._things[:MANY]]
         if len(self._things) > MANY:
             lines.append(((f"  and {len(self._things) - MANY} more", palette.dim),))
-        if self._note:
-            lines += [(), ((safe(self._note), palette.dim),)]
+        if self._notes:
+            lines.append(())
+            lines += [((safe(note), palette.dim),) for note in self._notes]
         lines.append(())
         if self._number is not None:
             lines.append(((f"Type {len(self._things)} and enter to go on, esc to leave it.", palette.warn),))

@@ -103,7 +103,9 @@ class Feed(threading.Thread):
         self._tab = ""
         self._event_cursor = 0
         self._events_behind = False
-        self._opened_stale = False
+        self._known_tasks: set[TaskRef] = set()
+        self._edges_stale = False
+        self._edges_due = 0.0
         self._flows_open = False
         self._flows_due = 0.0
         self._flows_stale = True
@@ -246,6 +248,7 @@ class Feed(threading.Thread):
             self._scan()
         if self._events_behind:
             self._more_events()
+        self._tell_edges()
         self._watch_daemon()
         self._count()
         self._measure_progress()
@@ -410,6 +413,7 @@ class Feed(threading.Thread):
             self._hand_over(News(opened=Opened(run_id, fresh=True, missing=True)))
             return
         tasks = self._adopt(run)
+        self._known_tasks = set(tasks)
         self._hand_over(
             News(opened=Opened(run_id, fresh=True, runs=dict(self._family), tasks=tasks, log_changed=True))
         )
@@ -448,8 +452,8 @@ class Feed(threading.Thread):
             self._event_cursor = events[-1].id
         if runs or changed or events:
             self._hand_over(News(opened=Opened(self._open_id, runs=runs, tasks=changed, events=events)))
-            if self._tab == "graph" and changed:
-                self._tell_edges()
+            self._edges_stale = self._edges_stale or not changed.keys() <= self._known_tasks
+            self._known_tasks |= changed.keys()
             if self._tab == "details" and runs:
                 self._tell_details()
 
@@ -458,6 +462,7 @@ class Feed(threading.Thread):
         if self._open_id is None or not self._family:
             return
         if tab == "graph":
+            self._edges_stale, self._edges_due = True, 0.0
             self._tell_edges()
         elif tab == "details":
             self._tell_details()
@@ -466,8 +471,12 @@ class Feed(threading.Thread):
             self._more_events()
 
     def _tell_edges(self) -> None:
-        assert self._open_id is not None
+        started = time.monotonic()
+        if self._open_id is None or self._tab != "graph" or not self._edges_stale or started < self._edges_due:
+            return
+        self._edges_stale = False
         edges = tuple(edge for run_id in self._family for edge in self._read.edges(run_id))
+        self._edges_due = time.monotonic() + max(0.2, (time.monotonic() - started) * 20)
         self._hand_over(News(opened=Opened(self._open_id, edges=edges)))
 
     def _tell_details(self) -> None:
@@ -520,7 +529,7 @@ class Feed(threading.Thread):
                 key = f"{deployment.name}/{schedule.id if schedule else ''}"
                 lines.append(FlowLine(key, deployment.flow_name, deployment, schedule, runs))
         for flow in flows:
-            if flow.name not in deployed:
+            if flow.name not in deployed and recent[flow.name]:  # else it ran as a subflow only
                 lines.append(FlowLine(f"flow/{flow.name}", flow.name, None, None, recent[flow.name]))
         self._flows_due = moment + max(0.5, (time.monotonic() - moment) * 20)
         self._hand_over(News(flows=Flows(tuple(lines), tuple(read.problems()), flows)))

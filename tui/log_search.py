@@ -100,8 +100,10 @@ class Searches:
             return False
         scan.asked = False
         scan.lines.extend(lines)
-        scan.next_from = max(scan.next_from, next_from)
-        self._go_on(query)
+        if next_from > scan.next_from:
+            scan.next_from = next_from
+            self._go_on(query)
+        # Else the source could not look (a store in trouble): it is asked again when the log is said to have grown.
         return True
 
     def keep(self, queries: Iterable[Query]) -> None:

@@ -156,9 +156,9 @@ class LogView(Widget, can_focus=True):
     def grew(self) -> None:
         """There may be more lines: shows them when they are in sight, searches on in them."""
         count = self.source.count() if self.source is not None else 0
-        if count != self._searches.count:
-            before = self.shown
-            self._searches.grew(count)
+        before, grown = self.shown, count != self._searches.count
+        self._searches.grew(count)
+        if grown:
             self._shown_grew(before)
 
     def take_found(self, query: Query, lines: Sequence[int], next_from: int) -> None:

@@ -154,8 +154,8 @@ class Palette(ModalScreen[Command | None]):
             here = palette.cursor if at == self._at else None
             lines.append(
                 ((f" {each.typed:<20}", (palette.accent + here) if here else palette.accent),
-                 (f"{each.help:<44}"[:44] + " ", (palette.text + here) if here else palette.dim),
-                 (f"{each.keys:>5} ", (palette.faint + here) if here else palette.faint)),
+                 (f"{each.help:<41}"[:41] + " ", (palette.text + here) if here else palette.dim),
+                 (f"{each.keys:>5}", (palette.faint + here) if here else palette.faint)),
             )  # fmt: skip
         lines += [()] * (_MOST_LINES - len(lines))
         lines.append(((safe(self._problem), palette.bad),) if self._problem else

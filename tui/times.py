@@ -45,16 +45,17 @@ def span_words(us: int) -> str:
 
 
 def clock(at_us: int | None, now_us: int) -> str:
-    """The time today; with the day when it is another one. Eight or twelve cells, local time."""
+    """The time today, else the day, with the time when it is not long ago. At most nine cells, local time."""
     if at_us is None:
         return "–"
     at = local(at_us)
     now = local(now_us)
     if at.date() == now.date():
         return at.strftime("%H:%M:%S")
-    if abs((at.date() - now.date()).days) < 300:
-        return at.strftime("%d %b %H:%M")
-    return at.strftime("%Y-%m-%d")
+    days = abs((at.date() - now.date()).days)
+    if days < 7:
+        return at.strftime("%a %H:%M")
+    return at.strftime("%d %b") if days < 300 else at.strftime("%b %Y")
 
 
 def stamp(at_us: int | None) -> str:

@@ -185,11 +185,11 @@ def _columns(view: TreeView) -> Sequence[Column[TreeLine]]:
         return ((cells.safe(line.state_name), look.style),)
 
     def number(line: TreeLine) -> Spans:
-        return ((f"/{line.task.seq}" if line.task else "", theme.palette().faint),)
+        return ((str(line.task.seq) if line.task else "", theme.palette().faint),)
 
     return (
+        Column("number", "NO", number, 4, priority=5, right=True),
         Column("task", "TASK", _label, 24, flex=3, max_width=52),
-        Column("number", "NO", number, 5, priority=5, right=True),
         Column("state", "STATE", state, 11, max_width=14, flex=1),
         Column("took", "TIME", lambda line: _took(line, view.now_us()), 8, right=True),
         Column("attempt", "TRY", lambda line: cells.attempt(line.attempt), 3, priority=3),

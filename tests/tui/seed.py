@@ -214,7 +214,8 @@ class Seeder:
     def artifact(self, run_id: int) -> None:
         text = "# Load report\n\n- orders: **12 480**\n- rejected: 3\n\n| source | rows |\n|---|---|\n| eu | 8 001 |\n"
         with transaction(self.state) as c:
-            artifacts.insert(c, ArtifactRow(0, run_id, 12, "load-report", "markdown", "What was loaded", text, now_us()))
+            row = ArtifactRow(0, run_id, 12, "load-report", "markdown", "What was loaded", text, now_us())
+            artifacts.insert(c, row)
 
     def deployment(self, name: str, flow: str, *, cron: str | None = None, seconds: float | None = None) -> int:
         with transaction(self.state) as c:

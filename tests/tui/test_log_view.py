@@ -456,7 +456,7 @@ def test_a_typed_text_is_a_pattern_if_it_is_one():
 
 
 def test_a_search_asks_for_one_piece_at_a_time():
-    """Until the answer came nothing more is asked; an answer without progress is asked again."""
+    """Until the answer came nothing more is asked; a source that could not look is left alone until there is news."""
     asked: list[int] = []
     searches = Searches(lambda _, line: asked.append(line))
     query = Query(None, 40, None)
@@ -472,3 +472,8 @@ def test_a_search_asks_for_one_piece_at_a_time():
     assert searches.find(query, 10, 1) == (60, True)
     assert not searches.take(query, [61], 200)
     assert asked == [0, 50]
+    searches.grew(300)
+    assert searches.take(query, [], 200)
+    assert asked == [0, 50, 200]
+    searches.grew(300)
+    assert asked == [0, 50, 200, 200]

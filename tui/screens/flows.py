@@ -175,7 +175,7 @@ def _schedule(line: FlowLine) -> Spans:
 
 
 def _rate(line: FlowLine) -> Spans:
-    ended = [run for run in line.recent if run.ended_at_us is not None]
+    ended = [run for run in line.recent if run.ended_at_us is not None and run.state_type != "CANCELLED"]
     if not ended:
         return ()
     good = sum(1 for run in ended if run.state_type == "COMPLETED")
@@ -207,5 +207,5 @@ def _columns() -> list[Column[FlowLine]]:
         Column("recent", "LAST RUNS", lambda line: cells.ticks(line.recent, _TICKS), _TICKS, right=True),
         Column("rate", "GOOD", _rate, 4, right=True, priority=3),
         Column("median", "MEDIAN", _median, 7, right=True, priority=4),
-        Column("policy", "WHEN LATE OR BUSY", policy, 20, flex=1, priority=5),
+        Column("policy", "WHEN LATE OR BUSY", policy, 20, flex=1, wish=34, priority=5),
     ]  # fmt: skip

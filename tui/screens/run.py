@@ -24,6 +24,7 @@ from ..tree_view import TreeView
 from .page import Page
 
 if TYPE_CHECKING:
+    from ..graph_view import GraphView
     from ..log_view import LogView
     from ..news import News
 
@@ -50,7 +51,7 @@ class RunPage(Page):
         self.loaded = False
         self.runs: dict[int, RunRow] = {}
         self.tasks: dict[TaskRef, TaskRow] = {}
-        self.edges: tuple[EdgeRow, ...] = ()
+        self.edges: tuple[EdgeRow, ...] | None = None
         self.events: list[EventRow] = []
         self.details: Details | None = None
         self.head = Bar(id="run-head")
@@ -78,7 +79,7 @@ class RunPage(Page):
         if run_id != self.run_id:
             self.run_id = run_id
             self.loaded = self.missing = False
-            self.runs, self.tasks, self.edges, self.events, self.details = {}, {}, (), [], None
+            self.runs, self.tasks, self.edges, self.events, self.details = {}, {}, None, [], None
             self.console_app.feed.open_run(run_id)
             self._total = self._done = self._failed = 0
             self._close_log()
@@ -160,7 +161,7 @@ class RunPage(Page):
 
                 return LogView(id="logs", task_label=self._task_label)
             case "events":
-                return EventsView(_event_columns(), id="events")
+                return EventsView(_event_columns(self), id="events")
             case _:
                 return TextView(id="details")
 
@@ -201,14 +202,23 @@ class RunPage(Page):
                 tree.load(opened.run_id, rows)
             else:
                 tree.apply(rows)
-        if opened.fresh or opened.edges is not None or (self.tab == "graph" and opened.tasks):
+        if opened.edges is not None:
             self._fill("graph")
+        elif opened.tasks and self.tab == "graph":
+            self._recolour_graph(opened)
         if opened.fresh or opened.events:
             self._fill("events")
         if self.tab == "details":
             self._fill("details")
         if opened.log_changed:
             self._fill("logs")
+
+    def _recolour_graph(self, opened: Opened) -> None:
+        from ..graph_view import GraphView
+
+        view = self._views.get("graph")
+        if isinstance(view, GraphView):
+            view.apply(opened.tasks.values())
 
     def _fill(self, tab: str) -> None:
         """Give a made tab what there is to show."""
@@ -234,19 +244,11 @@ class RunPage(Page):
         view.empty_lines = ((), ((f"   {words}", palette.dim),))
 
     def _fill_graph(self, view: Widget) -> None:
-        from ..graph_view import GraphView, Node
+        from ..graph_view import GraphView
 
         assert isinstance(view, GraphView)
-        nodes = [
-            Node(f"{row.run_id}/{row.seq}", cells.safe(row.name), row.state_type, row.state_name)
-            for row in self.tasks.values()
-        ]
-        edges = [
-            (f"{edge.from_run_id}/{edge.from_seq}", f"{edge.run_id}/{edge.to_seq}")
-            for edge in self.edges
-            if (edge.from_run_id, edge.from_seq) in self.tasks and (edge.run_id, edge.to_seq) in self.tasks
-        ]
-        view.show(nodes, edges)
+        if self.edges is not None:
+            view.show(self.tasks.values(), self.edges)
 
     def _fill_logs(self, view: Widget) -> None:
         from ..log_view import LogView
@@ -315,7 +317,7 @@ class RunPage(Page):
         moment = now_us()
         look = palette.look(run.state_type, run.state_name)
         left: list[tuple[str, theme.Style | None]] = [
-            (f"  {look.glyph} {cells.safe(run.state_name)}", look.style + palette.strong if look.style else None),
+            (f"  {look.glyph} {cells.safe(run.state_name)}", look.style + theme.Style(bold=True)),
             (f"   {cells.safe(run.flow_name)}", palette.strong),
             (f"  {cells.safe(run.name)}", palette.dim),
         ]
@@ -330,8 +332,9 @@ class RunPage(Page):
         self.head.say(tuple(left), tuple(right))
         words = cells.safe(waiting.why(run, moment, self.console_app.daemon))
         started = f"started {times.clock(run.started_at_us, moment)}" if run.started_at_us else "not started"
+        tone = palette.text if run.state_type in ("FAILED", "CRASHED") else palette.dim
         self.why.say(
-            (("    ", None), (words or started, palette.text if run.state_type in ("FAILED", "CRASHED") else palette.dim)),
+            (("    ", None), (words or started, tone)),
             ((f"{started} by {cells.safe(run.actor)}  ", palette.faint),) if words else
             ((f"by {cells.safe(run.actor)}  ", palette.faint),),
         )  # fmt: skip
@@ -394,6 +397,10 @@ class RunPage(Page):
             return True
         return False
 
+    def on_graph_view_chosen(self, event: GraphView.Chosen) -> None:
+        """Enter on a node: its log, or the subflow it stands for."""
+        self._open_task(event.key)
+
     @on(RowView.Highlighted)
     def _highlighted(self) -> None:
         self.console_app.say_footer()
@@ -402,11 +409,14 @@ class RunPage(Page):
     def _chosen(self, event: RowView.Chosen) -> None:
         key: TreeKey | int = event.key
         if isinstance(key, TaskKey):
-            child = self.tasks[key].child_run_id
-            if child is not None:
-                self.console_app.go_run(child)
-            else:
-                self.show_task_log(key)
+            self._open_task(key)
+
+    def _open_task(self, key: TaskKey) -> None:
+        child = self.tasks[key].child_run_id
+        if child is not None:
+            self.console_app.go_run(child)
+        else:
+            self.show_task_log(key)
 
     def show_task_log(self, key: TaskKey) -> None:
         """The log, of this task only."""
@@ -425,7 +435,7 @@ class RunPage(Page):
             view.focus()
 
 
-def _event_columns() -> list[Column[EventRow]]:
+def _event_columns(page: RunPage) -> list[Column[EventRow]]:
     def change(event: EventRow) -> Spans:
         palette = theme.palette()
         if event.to_type is None or event.to_name is None:
@@ -434,12 +444,17 @@ def _event_columns() -> list[Column[EventRow]]:
         return ((f"{look.glyph} {cells.safe(event.to_name)}", look.style),)
 
     def what(event: EventRow) -> Spans:
-        return ((f"#{event.run_id}" if event.task_seq is None else f"{event.run_id}/{event.task_seq}",
-                 theme.palette().dim),)  # fmt: skip
+        palette = theme.palette()
+        if event.task_seq is None:
+            return ((f"#{event.run_id}", palette.dim),)
+        task = page.tasks.get((event.run_id or 0, event.task_seq))
+        name = cells.safe(task.name) if task is not None else ""
+        number = f"{event.task_seq}" if event.run_id == page.run_id else f"{event.run_id}/{event.task_seq}"
+        return ((f"{number:>4} ", palette.faint), (name, palette.text))
 
     return [
         Column("at", "AT", lambda event: ((times.stamp(event.at_us)[11:], theme.palette().dim),), 12),
-        Column("what", "WHAT", what, 9),
+        Column("what", "WHAT", what, 18, flex=1, max_width=32),
         Column("change", "BECAME", change, 16),
         Column(
             "from", "FROM", lambda event: ((cells.safe(event.from_name or ""), theme.palette().faint),), 12, priority=3

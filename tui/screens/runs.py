@@ -55,6 +55,7 @@ class RunsPage(Page):
         self._asked_at = -1
         self.counts_bar = Bar(id="counts")
         self.view = RunsView(_columns(self), id="runs")
+        self.cursor_bar = Bar(id="cursor-line")
         self.filter_input = Input(
             value=filter_text, placeholder="state:failed flow:etl age:<1h !word, or a regular expression",
             id="filter-line", compact=True,
@@ -65,6 +66,7 @@ class RunsPage(Page):
         """Counts on top, the filter's line beneath the list."""
         yield self.counts_bar
         yield self.view
+        yield self.cursor_bar
         yield self.filter_input
 
     def on_mount(self) -> None:
@@ -99,6 +101,22 @@ class RunsPage(Page):
             self.view.refresh()
         self._say_empty()
         self._say_counts()
+        self._say_cursor()
+
+    def _say_cursor(self) -> None:
+        """The run under the cursor in full: its name, and why it is where it is."""
+        line = self.view.cursor_record
+        if line is None:
+            self.cursor_bar.say(())
+            return
+        palette = theme.palette()
+        run = line.run
+        words = cells.safe(waiting.why(run, now_us(), self.console_app.daemon))
+        tags = " ".join(cells.tags(run.tags))
+        self.cursor_bar.say(
+            (("  ", None), (cells.safe(run.name), palette.text), ("  ", None), (words, palette.dim)),
+            ((f"{tags}  ", palette.faint), (f"by {cells.safe(run.actor)}  ", palette.faint)),
+        )
 
     def _say_counts(self) -> None:
         palette = theme.palette()
@@ -171,6 +189,7 @@ class RunsPage(Page):
     @on(RowView.Marked)
     def _selection_changed(self) -> None:
         self._say_counts()
+        self._say_cursor()
         self.console_app.say_footer()
 
     @on(RowView.Chosen)
@@ -186,6 +205,7 @@ class RunsPage(Page):
             if (line := self.view.record_of(key)) is not None and line.run.ended_at_us is None
         ]
         self.view.redraw(live, ("took", "why"))
+        self._say_cursor()
 
     def targets(self) -> list[RunRow]:
         """The marked runs, else the one under the cursor."""
@@ -279,15 +299,15 @@ def _columns(page: RunsPage) -> Sequence[Column[RunLine]]:
 
     return (
         Column("id", "RUN", lambda line: cells.run_id(line.run), 6, right=True),
-        Column("state", "STATE", lambda line: cells.state(line.run.state_type, line.run.state_name), 13, wish=15, max_width=15,
-               flex=1),
+        Column("state", "STATE", lambda line: cells.state(line.run.state_type, line.run.state_name), 13,
+               wish=15, max_width=15, flex=1),
         Column("flow", "FLOW", lambda line: cells.flow_name(line.run), 12, flex=2, wish=14, max_width=24),
         Column("name", "NAME", lambda line: ((cells.safe(line.run.name), theme.palette().dim),), 14, flex=2,
                max_width=28, priority=5),
-        Column("started", "STARTED", lambda line: cells.started(line.run, now_us()), 12, priority=4),
+        Column("started", "STARTED", lambda line: cells.started(line.run, now_us()), 9, priority=4),
         Column("took", "TIME", lambda line: cells.took(line.run, now_us()), 8, right=True),
         Column("attempt", "TRY", lambda line: cells.attempt(line.run.attempt), 3, priority=6),
         Column("tasks", "TASKS", lambda line: cells.tasks_done(line.progress), 7, right=True, priority=2),
         Column("bar", "", lambda line: cells.progress_bar(line, 8), 8, priority=3),
-        Column("why", "WHY", why, 16, flex=6, wish=36),
+        Column("why", "WHY", why, 16, flex=6, wish=28),
     )  # fmt: skip
