@@ -202,13 +202,16 @@ def _run_headless(folder: Path, seconds: float, out: Output) -> int:
 
 def _tell_endings(reader: Reader, last_id: int, out: Output) -> int:
     """A line for each run that ended since, so that nobody watches a silent terminal."""
+    from ..examples import EXPECTED
+
     for event in reader.events(after_id=last_id):
         last_id = event.id
         ended = event.task_seq is None and event.to_type is not None and is_terminal(event.to_type)
         run = reader.run(event.run_id) if ended and event.run_id is not None else None
         if run is not None and run.root_id is None:
             mark = marks.glyph(event.to_type or "", event.to_name or "", unicode=out.unicode)
-            out.say(f"{mark} #{run.id} {run.flow_name} {event.to_name}", marks.style(event.to_type or "", ""))
+            meant = ", as it should" if EXPECTED.get(run.flow_name) == event.to_type != "COMPLETED" else ""
+            out.say(f"{mark} #{run.id} {run.flow_name} {event.to_name}{meant}", marks.style(event.to_type or "", ""))
     return last_id
 
 

@@ -19,8 +19,8 @@ from ..store.states import is_terminal
 from ..tui.sanitize import clean_lines
 from .events import POLL_SECONDS
 from .formats import LEVELS, clock, level_name
-from .listings import count_argument
-from .opening import find_run_or_task, folder_of, record_dead_runs, require_reader
+from .listings import count_argument, reason
+from .opening import daemon_of, find_run_or_task, folder_of, record_dead_runs, require_reader
 from .output import Output, one_line
 from .shapes import log_shape, task_index
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _PAGE: Final = 1000
 _LOOK_FOR_DEATH_SECONDS: Final = 0.5
 """While following without a daemon: how often to see whether the run's process still lives."""
+_LAST_LINES_SECONDS: Final = 2.0
+"""How long an ended run's process may take to store its last lines."""
 _LEVEL_STYLES: Final = ((50, "bold red"), (40, "red"), (30, "yellow"), (20, ""), (0, "dim"))
 
 
@@ -64,6 +66,8 @@ def logs(args: argparse.Namespace, out: Output) -> int:
             _print(stored, lines, out)
         return 0
     _print(stored, lines, out)
+    if run.state_type in ("SCHEDULED", "PAUSED"):
+        out.say(f"#{run.id} {reason(run, time.time_ns() // 1000, daemon_of(reader))}", "dim")
     _follow(lines, out)
     return 0
 
@@ -180,14 +184,27 @@ class _Lines:
         from ..store.errors import StoreReadOnly
 
         root = self.reader.run(self.root_id)
-        if root is None or not os.path.isdir(self.folder / "spool"):
+        if root is None or not self._is_spooled(root.attempt):
             return
         try:
             if self._telemetry is None:
                 self._telemetry = connect(self.folder, "telemetry")
-            spool.drain(self.folder, self._telemetry, self.root_id, root.attempt)
+            if not self.has_ended():
+                spool.drain(self.folder, self._telemetry, self.root_id, root.attempt)
+                return
+            # Its process stores the last lines itself, just after it gave up the run; if it still can.
+            deadline = time.monotonic() + _LAST_LINES_SECONDS
+            while self._is_spooled(root.attempt) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+            if self._is_spooled(root.attempt):
+                spool.drain_leftovers(self.folder)
         except StoreReadOnly:
             return
+
+    def _is_spooled(self, attempt: int) -> bool:
+        from ..store.spool import KINDS, spool_path
+
+        return any(os.path.exists(spool_path(self.folder, self.root_id, attempt, kind)) for kind in KINDS)
 
 
 def _follow(lines: _Lines, out: Output) -> None:
