@@ -180,7 +180,9 @@ def _make_database(folder: str, database: Database) -> None:
         for leftover in (building, building + "-journal", building + "-wal", building + "-shm"):
             if os.path.exists(leftover):
                 os.unlink(leftover)
-        os.close(os.open(building, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        descriptor = os.open(building, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        os.fchmod(descriptor, 0o600)  # whatever the umask says
+        os.close(descriptor)
         connection = sqlite3.connect(building, isolation_level=None)
         try:
             connection.executescript(

@@ -160,7 +160,7 @@ def _integrity(connection: sqlite3.Connection, subject: str, path: str) -> Itera
     else:
         yield Finding(
             "bad", subject, f"damaged: {'; '.join(said)}",
-            f"stop everything, copy the folder, then restore a backup or save what can be read: sqlite3 {path} .recover",
+            f"stop everything, copy the folder, restore a backup or save what can be read: sqlite3 {path} .recover",
         )  # fmt: skip
     dangling = connection.execute("PRAGMA foreign_key_check").fetchmany(10)
     if dangling:

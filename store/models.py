@@ -373,7 +373,7 @@ _HEADINGS: Final = {
 
 def schema_sql(database: str) -> str:
     """The statements that make one of the two SQLite files, as they stand in ``schema.sql`` or ``telemetry.sql``."""
-    dialect = sqlite.dialect()  # type: ignore[no-untyped-call]
+    dialect = sqlite.dialect()
     statements = []
     for table in METADATA[database].sorted_tables:
         statements.append(str(CreateTable(table).compile(dialect=dialect)))

@@ -80,7 +80,7 @@ class Writer:
         self._queue: deque[_Ticket] = deque()
         self._urgent = 0  # operations ever queued that somebody waits for
         self._urgent_taken = 0  # of these, taken by the thread; written by it alone
-        self._urgent_lock = threading.Lock()
+        self._door = threading.Lock()  # held to append, and to close: nothing is queued behind the last group
         self._wake = threading.Lock()
         self._wake.acquire()
         self._asleep = False
@@ -157,7 +157,7 @@ class Writer:
         With a timeout, operations that cannot be written by then (full disk, locked file) fail with the reason, and
         the same reason is raised here.
         """
-        with self._start_lock:
+        with self._start_lock, self._door:
             thread = self._thread
             self._closing = True
             if thread is None:
@@ -175,17 +175,20 @@ class Writer:
     """Why operations were given up on at close."""
 
     def _put(self, ticket: _Ticket, *, urgent: bool) -> None:
+        if os.getpid() != self._pid:
+            raise RuntimeError("this Writer was made before a fork; make a new one in the child")
         if self._thread is None:
             self._start()
-        if self._closing:
-            raise StoreError(f"{self._path}: the writer is closed")
         queue = self._queue
         if len(queue) >= self._max_queue:
             self._wait_for_room()
-        queue.append(ticket)
-        if urgent:
-            with self._urgent_lock:
+        with self._door:
+            if self._closing:
+                raise StoreError(f"{self._path}: the writer is closed")
+            if urgent:
                 self._urgent += 1
+            queue.append(ticket)
+        if urgent:
             if self._asleep:
                 self._wake_thread()
         elif self._asleep and (not self._lingering or len(queue) >= self._max_group):
@@ -194,8 +197,6 @@ class Writer:
     def _start(self) -> None:
         with self._start_lock:
             if self._thread is None and not self._closing:
-                if os.getpid() != self._pid:
-                    raise RuntimeError("this Writer was made before a fork; make a new one in the child")
                 thread = threading.Thread(target=self._run, name=f"flowdeck-writer-{self._database}", daemon=True)
                 thread.start()
                 self._thread = thread

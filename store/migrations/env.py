@@ -11,7 +11,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 
-def _note_version(*, ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # noqa: ARG001 - Alembic names them
+def _note_version(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # noqa: ARG001 - Alembic names them
     """In the step's own transaction: what readers look at without Alembic."""
     ctx.connection.execute(text(f"PRAGMA user_version = {int(step.up_revision_id)}"))
 

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from flowdeck.store import leases
+from flowdeck.store.connection import transaction
+from flowdeck.store.errors import StaleState
+from flowdeck.store.rows import LeaseRow
+
+from .conftest import ACTOR
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def _sleeper() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+
+
+def _lease_of(pid: int, owner: str = "daemon", run_id: int | None = None) -> LeaseRow:
+    identity = leases.process_identity(pid)
+    assert identity is not None
+    return LeaseRow(owner, run_id, 1, "here", *identity, None, ACTOR, 1, None)
+
+
+def _wait_for(lease: LeaseRow, expected: str) -> None:
+    deadline = time.monotonic() + 10
+    while leases.process_state(lease) != expected:
+        assert time.monotonic() < deadline, leases.process_state(lease)
+        time.sleep(0.002)
+
+
+def test_a_process_is_alive_frozen_and_gone() -> None:
+    """SIGSTOP shows as frozen; a killed child is gone even while its parent has not waited for it."""
+    child = _sleeper()
+    lease = _lease_of(child.pid)
+    assert leases.is_alive(lease)
+    child.send_signal(signal.SIGSTOP)
+    _wait_for(lease, "frozen")
+    child.send_signal(signal.SIGCONT)
+    _wait_for(lease, "alive")
+    child.kill()
+    _wait_for(lease, "gone")
+    child.wait()
+    assert leases.process_state(lease) == "gone"
+
+
+def test_a_number_used_again_is_another_process() -> None:
+    """Same pid with another start time, or from before a reboot, is not the owner."""
+    mine = leases.this_process("daemon", actor=ACTOR, at_us=1)
+    assert leases.is_alive(mine)
+    assert not leases.is_alive(mine._replace(pid_started_ticks=mine.pid_started_ticks + 1))
+    assert not leases.is_alive(mine._replace(boot_id="another boot"))
+
+
+def test_a_name_with_brackets_does_not_confuse() -> None:
+    """The program's name in /proc/PID/stat may hold blanks and brackets."""
+    script = "import ctypes, sys; ctypes.CDLL(None).prctl(15, b') R 1 (x', 0, 0, 0); print(flush=True); sys.stdin.read()"
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    identity = leases.process_identity(child.pid)
+    assert identity is not None
+    assert identity.started_ticks > 1_000
+    child.communicate()
+
+
+def test_a_live_holder_keeps_its_lease_and_a_dead_one_loses_it(
+    state: sqlite3.Connection, make_run: Callable[..., int]
+) -> None:
+    """At most one live process has a run; what a dead one left is taken over."""
+    run_id = make_run()
+    owner = leases.run_owner(run_id)
+    child = _sleeper()
+    with transaction(state):
+        leases.acquire(state, _lease_of(child.pid, owner, run_id))
+    mine = leases.this_process(owner, actor=ACTOR, at_us=2, run_id=run_id, attempt=1)
+    with pytest.raises(StaleState, match=f"held by process {child.pid}"), transaction(state):
+        leases.acquire(state, mine)
+    child.kill()
+    child.wait()
+    with transaction(state):
+        leases.acquire(state, mine)
+        leases.acquire(state, mine._replace(attempt=2))  # its own, again
+    assert leases.of_run(state, run_id) == mine._replace(attempt=2)
+    assert leases.all(state) == [leases.get(state, owner)]
+
+
+def test_release_can_be_bound_to_the_holder(state: sqlite3.Connection) -> None:
+    """A late release by an earlier owner does not take the lease from the present one."""
+    mine = leases.this_process("daemon", actor=ACTOR, at_us=1)
+    with transaction(state):
+        leases.acquire(state, mine)
+        assert not leases.release(state, "daemon", mine._replace(pid=1))
+        assert leases.release(state, "daemon", mine)
+        assert not leases.release(state, "daemon")
+
+
+def test_identity_of_a_pid_nobody_has() -> None:
+    """There is none."""
+    child = _sleeper()
+    child.kill()
+    child.wait()
+    assert leases.process_identity(child.pid) is None
+    assert leases.process_identity(os.getpid()) is not None
