@@ -8,7 +8,9 @@ a fan-out travels as a bundle. Lines are drawn later, in ``graph_routes``.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 ORDER_SWEEPS: Final = 8
@@ -45,7 +47,9 @@ def arrange(count: int, after: Sequence[Sequence[int]], before: Sequence[Sequenc
     for index in _depth_first(layer_of, down, up):
         layers[layer_of[index]].append(index)
     _reduce_crossings(layers, down, up)
-    return Arrangement(layers, down, up, _rows(layers, down, up), bends, layer_of)
+    row = _rows(layers, down, up)
+    _straighten(layers, down, bends, row)
+    return Arrangement(layers, down, up, row, bends, layer_of)
 
 
 def _layers(count: int, after: Sequence[Sequence[int]], before: Sequence[Sequence[int]]) -> list[int]:
@@ -151,8 +155,7 @@ def _rows(layers: list[list[int]], down: list[list[int]], up: list[list[int]]) -
         neighbours = up if forward else down
         for layer in layers if forward else reversed(layers):
             _settle(layer, [_median(row, neighbours[v], row[v]) for v in layer], row)
-    top = min(row)
-    return [r - top for r in row]
+    return row
 
 
 def _median(row: list[int], neighbours: list[int], otherwise: int) -> int:
@@ -176,3 +179,27 @@ def _settle(layer: list[int], wanted: list[int], row: list[int]) -> None:
     last = -_FAR
     for v, low, high in zip(layer, pushed_up, pushed_down, strict=True):
         last = row[v] = max((low + high) // 2, last + 1)
+
+
+def _straighten(
+    layers: list[list[int]], down: list[list[int]], bends: dict[tuple[int, int], int], row: list[int]
+) -> None:
+    """Puts all bends of a source into one row where the order within their layers leaves room for it."""
+    chains: dict[int, list[int]] = defaultdict(list)
+    for (source, _), bend in sorted(bends.items()):
+        chains[source].append(bend)
+    above: dict[int, int] = {}
+    below: dict[int, int] = {}
+    for layer in layers:
+        for first, second in pairwise(layer):
+            above[second], below[first] = first, second
+    for source, chain in chains.items():
+        ends = [source, *down[chain[-1]]]
+        lowest = max((row[above[v]] + 1 for v in chain if v in above), default=-_FAR)
+        highest = min((row[below[v]] - 1 for v in chain if v in below), default=_FAR)
+        if lowest > highest:
+            continue
+        wanted = sorted((row[v] for v in (*ends, *chain)), key=lambda r: -sum(row[v] == r for v in (*ends, *chain)))
+        best = min((min(max(r, lowest), highest) for r in wanted), key=lambda r: sum(row[v] != r for v in ends))
+        for v in chain:
+            row[v] = best

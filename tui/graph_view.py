@@ -318,10 +318,9 @@ class GraphView(ScrollView, can_focus=True):
         """The last line: the node at the cursor, and how much of the graph is drawn."""
         palette = theme.palette()
         drawn, all_nodes = len(self.canvas.places), len(self.model.folded.nodes)
-        right = f"{times.number(drawn)} nodes  {times.number(len(self.canvas.edges))} edges "
+        right = f"   {times.number(drawn)} nodes  {times.number(len(self.canvas.edges))} edges "
         if self.model.focus is not None:
-            near = f"within {self.model.hops}"
-            right = f"{near}: {times.number(drawn)} of {times.number(all_nodes)} nodes "
+            right = f"   within {self.model.hops}: {times.number(drawn)} of {times.number(all_nodes)} nodes "
         room = max(0, width - len(right))
         left: list[Span] = [(" ", None)]
         if self._notice:

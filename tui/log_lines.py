@@ -30,9 +30,10 @@ BLOCK: Final = 128
 """Lines read at once."""
 MAX_READY: Final = 4_096
 """Lines kept ready to draw."""
-_LABEL_CELLS: Final = 14
+_LABEL_CELLS: Final = 18
 _NARROW: Final = 100
 """Below this width the names of tasks get less room."""
+_NARROW_LABEL_CELLS: Final = 10
 
 
 class Line(NamedTuple):
@@ -138,7 +139,7 @@ class Margin:
 
     @staticmethod
     def _label_cells(view_width: int) -> int:
-        return _LABEL_CELLS if view_width >= _NARROW else _LABEL_CELLS - 4
+        return _LABEL_CELLS if view_width >= _NARROW else _NARROW_LABEL_CELLS
 
 
 def cuts(line: Line, width: int) -> list[int]:

@@ -404,7 +404,7 @@ class LogView(Widget, can_focus=True):
             spans: list[Span] = [(" /", palette.accent), (clean(self._prompt), palette.strong)]
             spans += [(" ", Style(reverse=True)), ("   enter: search   esc: never mind", palette.faint)]
             return Strip(fit_spans(tuple(spans), width, palette.bar, ellipsis=""))
-        right = self._position()
+        right = "  " + self._position()
         room = max(0, width - cell_len(right))
         left = fit_spans(tuple(self._facts()), room, palette.bar, ellipsis=palette.glyph("…", "~"))
         return Strip([*left, Segment(right, palette.bar_text)]).crop(0, width)

@@ -11,7 +11,7 @@ they are missing, ``ThinApp`` is Textual's own way of writing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.cells import cell_len
 from rich.color import ColorSystem
@@ -35,12 +35,28 @@ _MAX_GAP = 3
 """Unchanged cells written again rather than jumped over: a jump costs four bytes or more."""
 _MIN_SCROLL_LINES = 4
 _MAX_STYLES = 4096
+_ATTRIBUTES = (
+    ("bold", "1"), ("dim", "2"), ("italic", "3"), ("underline", "4"), ("blink", "5"), ("reverse", "7"),
+    ("conceal", "8"), ("strike", "9"), ("underline2", "21"), ("overline", "53"),
+)  # fmt: skip
 _QUEUED_WRITES_BEHIND = 4
 """A frame is up to three writes: more than one frame queued means that the terminal is behind."""
 _CATCH_UP_SECONDS = 0.02
 
-Line = list[tuple[str, str]]
-"""Cells of a line: text (empty for the right half of a wide character) and the sequence that sets its style."""
+
+
+class Sgr(NamedTuple):
+    """How a cell looks, as the codes that set it; empty where the terminal's default holds."""
+
+    foreground: str = ""
+    background: str = ""
+    attributes: tuple[str, ...] = ()
+
+
+_PLAIN = Sgr()
+_UNKNOWN = Sgr("?")
+Line = list[tuple[str, Sgr]]
+"""Cells of a line: text (empty for the right half of a wide character) and look."""
 
 
 class Cells:
@@ -50,7 +66,7 @@ class Cells:
         self._color_system = color_system
         self._lines: list[Line] = []
         self._width = 0
-        self._styles: dict[tuple[object, ...], str] = {}
+        self._styles: dict[tuple[object, ...], Sgr] = {}
 
     def resize(self, width: int, height: int) -> None:
         """Forget everything when the terminal has another size now."""
@@ -77,25 +93,25 @@ class Cells:
         out: list[str] = []
         if len(changed) >= _MIN_SCROLL_LINES:
             self._scroll(changed, out)
-        style = ""
+        style = _PLAIN
         for y in sorted(changed):
             style = self._write_line(y, self._lines[y], changed[y], style, out)
             self._lines[y] = changed[y]
-        if style:
+        if style is not _PLAIN:
             out.append(_RESET)
         return "".join(out)
 
     # ---- inside -----------------------------------------------------------------------------------------------
 
     def _unknown_line(self) -> Line:
-        return [("", "?")] * self._width
+        return [("", _UNKNOWN)] * self._width
 
     def _blank_line(self) -> Line:
-        return [(" ", "")] * self._width
+        return [(" ", _PLAIN)] * self._width
 
     def _put(self, line: Line, x: int, strip: Strip) -> None:
         width = self._width
-        if 0 < x < width and line[x][0] == "" and line[x][1] != "?":
+        if 0 < x < width and line[x][0] == "" and line[x][1] is not _UNKNOWN:
             line[x - 1] = (" ", line[x - 1][1])  # half of a wide character was covered
         for text, style, control in strip:
             if control:
@@ -123,24 +139,36 @@ class Cells:
                     cells[-1] = (" ", sequence)
             line[x : x + len(cells)] = cells
             x += len(cells)
-        if x < width and line[x][0] == "" and line[x][1] != "?":
+        if x < width and line[x][0] == "" and line[x][1] is not _UNKNOWN:
             line[x] = (" ", line[x][1])
 
-    def _sequence(self, style: Style | None) -> str:
+    def _sequence(self, style: Style | None) -> Sgr:
         if style is None:
-            return ""
+            return _PLAIN
         # Equal look, equal key: Textual hangs selection offsets on styles, which the terminal never sees.
         key = (style._color, style._bgcolor, style._attributes & style._set_attributes)
         sequence = self._styles.get(key)
         if sequence is None:
             if len(self._styles) > _MAX_STYLES:
                 self._styles.clear()
-            rendered = style.render("x", color_system=self._color_system)
-            sequence = rendered.partition("x")[0] if not style.link else ""
-            self._styles[key] = sequence
+            sequence = self._styles[key] = self._make_sgr(style)
         return sequence
 
-    def _write_line(self, y: int, old: Line, new: Line, style: str, out: list[str]) -> str:
+    def _make_sgr(self, style: Style) -> Sgr:
+        if self._color_system is None:
+            return _PLAIN
+        codes = []
+        for color, is_text in ((style.color, True), (style.bgcolor, False)):
+            default = color is None or color.is_default
+            codes.append(
+                "" if default or color is None
+                else ";".join(color.downgrade(self._color_system).get_ansi_codes(foreground=is_text))
+            )  # fmt: skip
+        attributes = tuple(code for name, code in _ATTRIBUTES if getattr(style, name))
+        sgr = Sgr(codes[0], codes[1], attributes)
+        return sgr if sgr != _PLAIN else _PLAIN
+
+    def _write_line(self, y: int, old: Line, new: Line, style: Sgr, out: list[str]) -> Sgr:
         """Write the runs of cells that differ; returns the style that is set afterwards."""
         at = -1  # column the terminal's cursor is in, when it is in this line
         column = 0
@@ -160,8 +188,8 @@ class Cells:
             if at != start:
                 out.append(f"\x1b[{start - at}C" if 0 < at < start else f"\x1b[{y + 1};{start + 1}H")
             for text, sequence in new[start:end]:
-                if sequence != style:
-                    out.append(sequence if not style else (_RESET + sequence))
+                if sequence is not style and sequence != style:
+                    out.append(_change(style, sequence))
                     style = sequence
                 out.append(text)
             # In the last column terminals wait with wrapping: the cursor's place is not certain there.
@@ -184,7 +212,7 @@ class Cells:
     def _scroll_block(self, top: int, bottom: int, changed: dict[int, Line], out: list[str]) -> None:
         # The scroll bar's column does not move with the text.
         text = self._width - 2
-        places: dict[tuple[tuple[str, str], ...], int] = {}
+        places: dict[tuple[tuple[str, Sgr], ...], int] = {}
         for y in range(top, bottom + 1):
             places.setdefault(tuple(self._lines[y][:text]), y)
         blank = tuple(self._blank_line()[:text])
@@ -212,7 +240,24 @@ class Cells:
         self._lines[top : bottom + 1] = block
 
 
-def _combine(cells: Line, char: str) -> tuple[str, str]:
+def _change(old: Sgr, new: Sgr) -> str:
+    """The shortest sequence that leads from one look to another."""
+    if new is _PLAIN:
+        return _RESET
+    codes = []
+    lost = (old.foreground and not new.foreground) or (old.background and not new.background)
+    if lost or any(code not in new.attributes for code in old.attributes):
+        codes.append("0")
+        old = _PLAIN
+    codes += [code for code in new.attributes if code not in old.attributes]
+    if new.foreground != old.foreground:
+        codes.append(new.foreground)
+    if new.background != old.background:
+        codes.append(new.background)
+    return f"\x1b[{';'.join(codes)}m"
+
+
+def _combine(cells: Line, char: str) -> tuple[str, Sgr]:
     """Hang a mark on the last character; on its left half when that is a wide one."""
     text, sequence = cells[-1]
     if text == "" and len(cells) > 1:
