@@ -281,6 +281,7 @@ def main() -> int:
     if options.run is not None:
         return run_here(options.store, Child(options.run, options.attempt), load_flow_file(options.file),
                         options.flow)
+    os.set_inheritable(options.socket, False)  # what user code starts must not hold our line open
     line = Line(socket.socket(fileno=options.socket))
     loaded, report = _load(options.file)
     if loaded is None:

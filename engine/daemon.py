@@ -18,23 +18,24 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ..store import events, leases
 from ..store.checkpoint import checkpoint, wal_size
 from ..store.connection import Database, connect, database_path, open_store, transaction
 from ..store.rows import LeaseRow, RunRow
-from . import registration
 from .clock import now_us
 from .dispatcher import Dispatcher
 from .errors import FlowdeckError, NotAllowed
-from .hosts import Host, Hosts, Served
-from .loader import find_flow_files, source_hash
+from .flow_files import FlowFiles
+from .hosts import Hosts
+from .inotify import FileWrites
+from .loader import find_flow_files
 from .loop import Loop
 from .reaping import lease_info
+from .run_process import actor_name
 from .scheduler import Scheduler
 from .supervisor import Supervisor
-from .watchers import FileWatcher, folders_to_watch
 
 LONGEST_SLEEP_SECONDS: Final = 30.0
 """Timers are never set further ahead, so that a clock that jumps is noticed."""
@@ -43,8 +44,6 @@ ORPHAN_SECONDS: Final = 1.0
 CHECKPOINT_SECONDS: Final = 30.0
 CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
 CLOCK_JUMP_SECONDS: Final = 2.0
-RESCAN_SECONDS: Final = 0.2
-"""Files that change together are loaded together."""
 EVENTS_AT_ONCE: Final = 2000
 LOCK_FILE: Final = "daemon.lock"
 
@@ -75,8 +74,11 @@ def run_daemon(folder: Path, paths: Sequence[str | Path], *, limit: int | None =
 
 def say(text: str) -> None:
     """One line of the daemon's own, for people and journals."""
-    sys.stderr.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + f"Z {text}\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + f"Z {text}\n")
+        sys.stderr.flush()
+    except OSError:
+        return  # whoever read this is gone; the events tell the same, and runs matter more
 
 
 class Daemon:
@@ -93,15 +95,12 @@ class Daemon:
         self._loop = Loop(self._look, self._trouble)
         self._hosts = Hosts(folder, self._loop, say, spawn=spawn)
         self._dispatcher = Dispatcher(self._state, self._hosts, say, limit)
-        self._scheduler = Scheduler(self._state, say, self._is_served, self._dispatcher.free_slots,
+        self._files = FlowFiles(paths, self._state, self._hosts, self._loop, say)
+        self._scheduler = Scheduler(self._state, say, self._files.is_served, self._dispatcher.free_slots,
                                     self._dispatcher.dispatch)
         self._supervisor = Supervisor(folder, self._state, self._telemetry, self._loop, say, self._crash_retries)
-        self._files = FileWatcher(lambda changed: self._loop.post(lambda: self._files_changed(changed)), say)
         self._lease: LeaseRow | None = None
-        self._wanted: set[str] = set()
-        self._clashing: set[str] = set()
-        self._changed: set[str] = set()
-        self._rescan_due = False
+        self._writes: FileWrites | None = None
         self._data_version = -1
         self._event_id = 0
         self._next_pump: float | None = 0.0
@@ -110,8 +109,7 @@ class Daemon:
         self._connect_parts()
 
     def _connect_parts(self) -> None:
-        self._hosts.on_loaded = self._host_loaded
-        self._hosts.on_broken = self._host_broken
+        self._files.on_change = self._files_changed
         self._hosts.on_ended = self._run_process_reaped
         self._supervisor.on_process_ended = self._run_process_ended
 
@@ -123,23 +121,35 @@ class Daemon:
         self._begin()
         self._loop.on_signal(signal.SIGTERM, lambda: self._stop("SIGTERM"))
         self._loop.on_signal(signal.SIGINT, lambda: self._stop("SIGINT"))
+        self._loop.on_signal(signal.SIGHUP, lambda: self._stop("SIGHUP"))
         self._supervisor.adopt()
         for lease in self._supervisor.adopted():
             if lease.run_id is not None and lease_info(lease).get("resumable"):
                 self._dispatcher.adopt(lease.run_id)
         self._supervisor.obey()
-        self._scan()
+        self._files.scan()
         self._every(ORPHAN_SECONDS, self._look_for_orphans)
         self._every(CHECKPOINT_SECONDS, self._checkpoint)
         self._start_watchdog()
-        self._check_ready()
+        self._files_changed()
+        self._rest_between_writes()
         self._loop.run()
+
+    def _rest_between_writes(self) -> None:
+        try:
+            self._writes = FileWrites(database_path(self._folder, "state") + "-wal")
+        except OSError as error:
+            say(f"the kernel does not tell of writes to the store ({error.strerror}): looking every 25 ms instead")
+        else:
+            self._loop.rest_between(self._writes)
 
     def close(self) -> None:
         """Leave runs going, give the lease back."""
         self._files.close()
         self._hosts.close()
         self._loop.close()
+        if self._writes is not None:
+            self._writes.close()
         if self._lease is not None:
             with transaction(self._state):
                 leases.release(self._state, leases.DAEMON, self._lease)
@@ -150,7 +160,7 @@ class Daemon:
 
     def _begin(self) -> None:
         info = json.dumps({"paths": self._paths, "version": _version()})
-        lease = leases.this_process(leases.DAEMON, actor=f"{_user()} via daemon", at_us=now_us(), info=info)
+        lease = leases.this_process(leases.DAEMON, actor=actor_name("daemon"), at_us=now_us(), info=info)
         with transaction(self._state):
             leases.acquire(self._state, lease)
             events.append(self._state, at_us=now_us(), kind="daemon", actor=lease.actor,
@@ -163,18 +173,20 @@ class Daemon:
         _notify("STOPPING=1")
         self._loop.stop()
 
-    def _check_ready(self) -> None:
-        """All files have been tried once: retire what no file holds any more, and begin to schedule."""
-        if self._is_ready or not self._hosts.settled():
-            return
-        self._is_ready = True
-        for path in registration.known_paths(self._state) - self._wanted:
-            registration.forget_file(self._state, path, f"{path} is not among the files of the daemon")
-        self._scheduler.reload()
-        say(f"ready: {len(self._wanted)} flow files")
-        _notify("READY=1")
-        if self._ready is not None:
-            self._ready()
+    def _files_changed(self) -> None:
+        """Schedule what is served now. Once every file has been tried the daemon is ready."""
+        if not self._is_ready:
+            if not self._hosts.settled():
+                return
+            self._is_ready = True
+            self._files.retire_unwanted()
+            say(f"ready: {len(self._files)} flow files")
+            _notify("READY=1")
+            self._scheduler.reload()
+            if self._ready is not None:
+                self._ready()
+        else:
+            self._scheduler.reload()
 
     def _every(self, seconds: float, callback: Callable[[], None]) -> None:
         def again() -> None:
@@ -208,7 +220,9 @@ class Daemon:
         self._arm()
 
     def _look_for_orphans(self) -> None:
+        self._supervisor.look()
         self._supervisor.look_for_orphans()
+        self._dispatcher.recount()
         self._next_pump = 0.0
 
     def _arm(self) -> None:
@@ -278,90 +292,7 @@ class Daemon:
                 finally:
                     second.close()
 
-    # -- files ---------------------------------------------------------------------------------------------------
-
-    def _scan(self) -> None:
-        """Which flow files there are now: host the new and the changed, drop those that are gone."""
-        self._rescan_due = False
-        changed, self._changed = self._changed, set()
-        wanted = set(find_flow_files(path for path in self._paths if os.path.exists(path)))
-        for path in self._wanted - wanted:
-            self._drop(path)
-        self._wanted = wanted
-        for path in sorted(wanted):
-            served = self._hosts.served.get(path)
-            if served is None or served.on_demand or self._is_stale(served, changed):
-                self._hosts.serve(path)
-        self._watch_folders()
-
-    def _is_stale(self, served: Served, changed: set[str]) -> bool:
-        if served.loading is not None:
-            return served.loading.changed()
-        if served.error is not None:
-            # What would mend it need not be in the file: a module beside it may have been missing.
-            return bool(changed)
-        return served.current is None or served.current.changed()
-
-    def _files_changed(self, changed: set[str]) -> None:
-        self._changed |= changed
-        if not self._rescan_due:
-            self._rescan_due = True
-            self._loop.after(RESCAN_SECONDS, self._scan)
-
-    def _watch_folders(self) -> None:
-        imports = [path for served in self._hosts.served.values() if served.current is not None
-                   for path in served.current.hashes]
-        self._files.watch(folders_to_watch(self._paths, imports))
-
-    def _drop(self, path: str) -> None:
-        self._hosts.drop(path)
-        why = f"{path} was deleted" if not os.path.exists(path) else f"{path} is no flow file any more"
-        registration.forget_file(self._state, path, why)
-        say(f"{why}: its flows are no longer scheduled")
-        self._scheduler.reload()
-        self._load_clashing()
-
-    def _load_clashing(self) -> None:
-        """A name may have become free."""
-        clashing, self._clashing = self._clashing, set()
-        for path in clashing:
-            if path in self._hosts.served:
-                self._hosts.serve(path)
-
-    def _host_loaded(self, served: Served, host: Host, report: dict[str, Any]) -> None:
-        if not served.on_demand:
-            holders = {flow: other.path for other in self._hosts.served.values()
-                       if other is not served and not other.on_demand and other.current is not None
-                       for flow in other.current.flows}
-            if not host.flows and served.path in self._paths:
-                registration.note_broken(self._state, served.path, report["hash"],
-                                         f"{served.path}: holds no flow; decorate a function with @flow", None)
-            else:
-                clashes = registration.register(self._state, served.path, report["hash"], host.flows.values(),
-                                                holders)
-                for name in clashes:
-                    del host.flows[name]
-                if clashes:
-                    self._clashing.add(served.path)
-                    say(f"{served.path}: {', '.join(clashes)}: also in another file, which keeps the name")
-            self._watch_folders()
-        say(f"loaded {served.path}: {', '.join(host.flows) or 'no flows'}")
-        if self._is_ready:
-            self._scheduler.reload()
-        self._loop.post(self._check_ready)
-
-    def _host_broken(self, served: Served, error: str, traceback: str | None) -> None:
-        kept = "; its last good version stays in service" if served.current is not None else ""
-        say(f"cannot load {error}{kept}")
-        if not served.on_demand:
-            registration.note_broken(self._state, served.path, source_hash(served.path), error, traceback)
-        self._loop.post(self._check_ready)
-
     # -- runs ----------------------------------------------------------------------------------------------------
-
-    def _is_served(self, path: str) -> bool:
-        served = self._hosts.served.get(path)
-        return served is not None and served.current is not None
 
     def _run_process_reaped(self, run_id: int, attempt: int, pid: int) -> None:
         self._supervisor.host_says_ended(run_id, attempt, pid)
@@ -406,15 +337,6 @@ def _notify(text: str) -> None:
             sock.sendto(text.encode(), "\0" + address[1:] if address.startswith("@") else address)
         except OSError as error:
             say(f"systemd cannot be told {text!r} at {address}: {error.strerror}")
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):
-        return f"{os.getuid()}@{socket.gethostname()}"
 
 
 def _version() -> str:

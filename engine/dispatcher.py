@@ -13,6 +13,7 @@ from typing import Final
 from ..store import deployments, runs, supervision
 from ..store.connection import transaction
 from ..store.rows import RunRow
+from ..store.states import is_terminal
 from . import reaping
 from .clock import now_us
 from .errors import NotAllowed, StaleState
@@ -48,6 +49,13 @@ class Dispatcher:
     def ended(self, run_id: int) -> None:
         """The run's process is gone: its slot is free."""
         self._active.discard(run_id)
+
+    def recount(self) -> None:
+        """Give back slots of runs that ended unseen, their host having been killed."""
+        for run_id in list(self._active) if self._limit != UNLIMITED else ():
+            run = runs.get(self._state, run_id)
+            if run is None or is_terminal(run.state_type):
+                self._active.discard(run_id)
 
     def pump(self) -> float | None:
         """Claim what is due; returns in how many seconds to look again, None when nothing waits for a time."""

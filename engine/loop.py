@@ -1,5 +1,7 @@
 """The daemon's one loop: readable descriptors, timers, signals and a look at the store, all in one thread.
 
+While nobody writes to the store the loop sleeps: inotify on the database's log wakes it.
+
 Callbacks run one after the other and must not block. ``post`` and ``stop`` may be called from other threads and from
 signal handlers; everything else belongs to the loop's thread.
 """
@@ -16,8 +18,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from .inotify import FileWrites
+
 LOOK_SECONDS: Final = 0.025
-"""How often the store is looked at: a request is seen after half of this on average."""
+"""How often the store is looked at while others write to it."""
+FIRST_LOOK_SECONDS: Final = 0.001
+"""After the first write of a quiet time: its commit follows the write by a moment, so looks come soon, then less so."""
+OFTEN_SECONDS: Final = 1.0
+"""How long looking often goes on after a write."""
+REST_SECONDS: Final = 1.0
+"""Between looks while nobody writes."""
 
 
 class Loop:
@@ -32,6 +42,10 @@ class Loop:
         self._posted: deque[Callable[[], None]] = deque()
         self._stopping = False
         self._wake_at = 0.0
+        self._writes: FileWrites | None = None
+        self._resting = False
+        self._often_until = 0.0
+        self._look_after = LOOK_SECONDS
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.watch(self._wake_read, self._drain_wake)
         self._signals: dict[int, Any] = {}
@@ -49,6 +63,11 @@ class Loop:
         holder = [callback]
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), holder))
         return holder.clear
+
+    def rest_between(self, writes: FileWrites) -> None:
+        """Look only now and then while nobody writes."""
+        self._writes = writes
+        self._rest()
 
     def wake_within(self, seconds: float) -> None:
         """Look again after so long at the latest; said anew at each look."""
@@ -77,6 +96,8 @@ class Loop:
                 self._call(self._posted.popleft())
             self._run_timers()
             self._call(self._look)
+            if self._writes is not None and not self._resting and time.monotonic() > self._often_until:
+                self._rest()
 
     def close(self) -> None:
         """Put signal handlers back and close what is the loop's own."""
@@ -88,7 +109,26 @@ class Loop:
 
     def _wait_seconds(self) -> float:
         first = min(self._wake_at, self._timers[0][0]) if self._timers else self._wake_at
-        return max(0.0, min(LOOK_SECONDS, first - time.monotonic()))
+        look = REST_SECONDS if self._resting else self._look_after
+        self._look_after = min(2 * self._look_after, LOOK_SECONDS)
+        return max(0.0, min(look, first - time.monotonic()))
+
+    def _rest(self) -> None:
+        assert self._writes is not None
+        if self._writes.drain():
+            self._often_until = time.monotonic() + OFTEN_SECONDS
+        else:
+            self._resting = True
+            self.watch(self._writes.fileno(), self._wake_up)
+
+    def _wake_up(self) -> None:
+        """Somebody writes: not to be woken by each write, look at intervals until it is quiet again."""
+        assert self._writes is not None
+        self.forget(self._writes.fileno())
+        self._writes.drain()
+        self._resting = False
+        self._look_after = FIRST_LOOK_SECONDS
+        self._often_until = time.monotonic() + OFTEN_SECONDS
 
     def _run_timers(self) -> None:
         now = time.monotonic()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ..store import deployments, events, schedules
@@ -19,17 +19,23 @@ from .clock import now_us
 from .schedules import from_json, next_after
 
 ACTOR: Final = "engine"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def next_due_us(spec: str, after_us: int) -> int | None:
     """The next tick of a stored schedule."""
-    tick = next_after(from_json(spec), datetime.fromtimestamp(after_us / 1e6, UTC))
+    tick = next_after(from_json(spec), from_us(after_us))
     return None if tick is None else to_us(tick)
 
 
 def to_us(at: datetime) -> int:
-    """An instant in the store's unit."""
-    return round(at.timestamp() * 1e6)
+    """An instant in the store's unit, exactly."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_us(us: int) -> datetime:
+    """An instant of the store's, exactly."""
+    return _EPOCH + timedelta(microseconds=us)
 
 
 def register(connection: sqlite3.Connection, path: str, source_hash: str, flows: Iterable[dict[str, Any]],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import sqlite3
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from ..store import deployments, events, runs, schedules, supervision
@@ -19,7 +19,7 @@ from ..store.rows import DeploymentRow, RunRow, ScheduleRow
 from .clock import now_us
 from .errors import ScheduleError
 from .machine import next_run_state
-from .registration import next_due_us, to_us
+from .registration import from_us, next_due_us, to_us
 from .schedules import Schedule, from_json, last_before, next_after
 
 MISSED_AFTER_SECONDS: Final = 10.0
@@ -128,13 +128,13 @@ class Scheduler:
         due_us = row.next_due_at_us
         assert due_us is not None
         schedule = self._parse(row)
-        following = next_after(schedule, _at(due_us))
+        following = next_after(schedule, from_us(due_us))
         if (following is None or to_us(following) > at_us) and at_us - due_us <= MISSED_AFTER_SECONDS * 1e6:
             self._make(row, deployment, due_us, at_us, claimed, catching_up=False)
             last_us = due_us
         else:
             last_us = self._catch_up(row, deployment, schedule, at_us, claimed)
-        next_tick = next_after(schedule, _at(max(at_us, last_us)))
+        next_tick = next_after(schedule, from_us(max(at_us, last_us)))
         next_us = None if next_tick is None else to_us(next_tick)
         schedules.advance(self._state, row.id, next_us, last_us)
         return row._replace(next_due_at_us=next_us, last_due_at_us=last_us)
@@ -147,8 +147,8 @@ class Scheduler:
         fresh = timedelta(seconds=MISSED_AFTER_SECONDS)
         window = fresh if row.catchup == "none" else timedelta(seconds=max(row.catchup_window_seconds,
                                                                            MISSED_AFTER_SECONDS))
-        now = _at(at_us)
-        since = max(_at(first_us) - timedelta(microseconds=1), now - window)
+        now = from_us(at_us)
+        since = max(from_us(first_us) - timedelta(microseconds=1), now - window)
         if row.catchup == "all":
             wanted = list(_ticks(schedule, since, now))
         else:
@@ -156,8 +156,8 @@ class Scheduler:
             wanted = [] if last is None else [last]
         made = [to_us(tick) for tick in wanted]
         if not made or made[0] != first_us:
-            until = _at(made[0]) if made else now
-            self._record(row, at_us, f"ticks from {_text(_at(first_us))} until {_text(until)} made no run: missed "
+            until = from_us(made[0]) if made else now
+            self._record(row, at_us, f"ticks from {_text(from_us(first_us))} until {_text(until)} made no run: missed "
                          f"while no daemon ran (catchup={row.catchup!r}, window {row.catchup_window_seconds:g} s)")
         if len(made) > 1:
             self._record(row, at_us, f"catching up {len(made)} missed ticks")
@@ -171,7 +171,7 @@ class Scheduler:
         live = supervision.live_of_schedule(self._state, row.id) if row.overlap != "allow" else []
         if live and row.overlap == "skip" and not catching_up:
             first = live[0]
-            self._record(row, at_us, f"tick of {_text(_at(due_us))} made no run: run #{first.id} is still "
+            self._record(row, at_us, f"tick of {_text(from_us(due_us))} made no run: run #{first.id} is still "
                          f"{first.state_name} (overlap='skip')", run_id=first.id)
             return
         actor = f"schedule {row.deployment}/{row.slug}"
@@ -239,10 +239,6 @@ def _ticks(schedule: Schedule, since: datetime, until: datetime) -> Iterator[dat
             del found[:MOST_CAUGHT_UP]
         tick = next_after(schedule, tick)
     yield from found[-MOST_CAUGHT_UP:]
-
-
-def _at(us: int) -> datetime:
-    return datetime.fromtimestamp(us // 1_000_000, UTC) + timedelta(microseconds=us % 1_000_000)
 
 
 def _text(at: datetime) -> str:

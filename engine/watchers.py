@@ -13,7 +13,7 @@ from typing import Final
 
 from .loader import skipped_folder
 
-STEP_MS: Final = 100
+STEP_MS: Final = 200
 """Between looks at what the kernel reported; each costs a wake-up."""
 DEBOUNCE_MS: Final = 400
 POLL_DELAY_MS: Final = 1000

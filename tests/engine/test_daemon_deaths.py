@@ -142,7 +142,7 @@ def test_a_run_that_died_while_no_daemon_ran_is_settled_within_two_seconds(box):
     assert any(event.message == "killed by signal 9 (SIGKILL)" for event in box.reader.events(run_id=run_id))
     box.touch("go")
     box.wait_state(run_id, "Completed")
-    assert deaths.recorded_runs(str(box.folder)) == set()
+    box.wait(lambda: deaths.recorded_runs(str(box.folder)) == set())
 
 
 def test_a_host_that_is_killed_takes_no_run_with_it(box):
