@@ -9,8 +9,10 @@ import json
 from typing import Any, NamedTuple
 
 from .errors import ResultUnreadable
+from .states import describe_exception
 
 PREVIEW_CHARACTERS = 200
+_PRINTABLE_BITS = 2_000
 _PLAIN = frozenset({int, str, float, bool, type(None)})
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -41,7 +43,7 @@ def encode(value: Any) -> Encoded:
 
         data = cloudpickle.dumps(value, protocol=5)
     except Exception as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
-        reason = f"{type(value).__qualname__} cannot be pickled: {type(error).__name__}: {error}"
+        reason = f"{type(value).__qualname__} cannot be pickled: {describe_exception(error)}"
         return Encoded("none", None, "", preview(value), reason[:300])
     return Encoded("cloudpickle", data, checksum(data), preview(value), None)
 
@@ -74,7 +76,9 @@ def checksum(data: bytes) -> str:
 def preview(value: Any) -> str:
     """A short text for people; bounded work even for huge values, and safe when ``__repr__`` raises."""
     kind = type(value)
-    if kind in _PLAIN:
+    if kind is int and value.bit_length() > _PRINTABLE_BITS:
+        text = f"<an integer of {value.bit_length()} bits>"  # Python refuses to print it in decimal
+    elif kind in _PLAIN:
         text = repr(value if kind is not str else value[: PREVIEW_CHARACTERS + 1])
     else:
         import reprlib

@@ -14,6 +14,8 @@ from typing import Any
 BUDGET = 2_000
 """Parts (scalars and containers) hashed by value before only sizes count."""
 _SMALL = 256
+_LARGE = 1 << 2_000
+_VALUES_BY_TEXT = frozenset({"datetime", "decimal", "uuid", "pathlib", "fractions", "zoneinfo"})
 
 
 def fingerprint(values: dict[str, Any], identity: Callable[[Any], str | None] | None = None) -> str:
@@ -27,11 +29,7 @@ def fingerprint(values: dict[str, Any], identity: Callable[[Any], str | None] | 
         parts.append(name)
         walker.walk(value, 0)
     text = "\x1f".join(parts)
-    if len(text) <= 40:
-        return text
-    from hashlib import blake2b
-
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    return text if len(text) <= 40 and text.isascii() else _digest(text.encode("utf-8", "surrogatepass"))
 
 
 class _Walker:
@@ -43,12 +41,19 @@ class _Walker:
     def walk(self, value: Any, depth: int) -> None:
         kind = type(value)
         self.left -= 1
-        if kind is int or kind is float or kind is bool or value is None:
+        if kind is int:
+            # Python refuses to print very long integers in decimal, not in hexadecimal.
+            self.parts.append(str(value) if -_LARGE < value < _LARGE else hex(value))
+            return
+        if kind is str:
+            self.parts.append(f"s{len(value)}:{value}" if len(value) <= _SMALL else _long_text(value))
+            return
+        if kind is float or kind is bool or value is None or kind is complex or kind is range:
             self.parts.append(repr(value))
             return
-        if kind is str or kind is bytes:
-            text = value if kind is str else value.hex() if len(value) <= _SMALL else f"bytes{len(value)}"
-            self.parts.append(f"s{len(text)}:{text}" if len(text) <= _SMALL else _long_text(text))
+        if kind is bytes or kind is bytearray:
+            text = value.hex() if len(value) <= _SMALL else f"#{len(value)}:{_digest(value)}"
+            self.parts.append(f"{kind.__name__}:{text}")
             return
         if self.identity is not None and (name := self.identity(value)) is not None:
             self.parts.append(f"@{name}")
@@ -59,12 +64,12 @@ class _Walker:
         self._walk_object(value, kind, depth)
 
     def _walk_object(self, value: Any, kind: type, depth: int) -> None:
-        if kind is list or kind is tuple:
-            self.parts.append(f"[{len(value)}")
+        if isinstance(value, (list, tuple)):
+            self.parts.append(f"{_opening(kind)}[{len(value)}")
             for item in value[: max(0, self.left)]:
                 self.walk(item, depth + 1)
-        elif kind is dict:
-            self.parts.append(f"{{{len(value)}")
+        elif isinstance(value, dict):
+            self.parts.append(f"{_opening(kind)}{{{len(value)}")
             for key, item in value.items():
                 if self.left <= 0:
                     break
@@ -79,7 +84,7 @@ class _Walker:
 
     def _walk_record(self, value: Any, kind: type, depth: int) -> None:
         name = kind.__qualname__
-        if kind.__module__ in ("datetime", "decimal", "uuid", "pathlib", "fractions", "zoneinfo"):
+        if kind.__module__.partition(".")[0] in _VALUES_BY_TEXT:
             self.parts.append(f"{name}:{value}")
             return
         fields = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "__pydantic_fields__", None)
@@ -101,10 +106,19 @@ class _Walker:
         return "\x1e".join(parts)
 
 
+def _opening(kind: type) -> str:
+    """Lists, dicts and sets need no name; a tuple or a subclass is something else."""
+    return "" if kind is list or kind is dict else kind.__name__
+
+
 def _long_text(text: str) -> str:
+    return f"s{len(text)}#" + _digest(text.encode("utf-8", "surrogatepass"))
+
+
+def _digest(data: bytes) -> str:
     from hashlib import blake2b
 
-    return f"s{len(text)}#" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    return blake2b(data, digest_size=12).hexdigest()
 
 
 def _length(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Which task an object came from, by identity, so that passing a result on draws an edge.
 
-``None``, booleans, numbers and very short strings are shared by the interpreter and never tracked. Objects are held
+``None``, booleans, numbers, very short strings, enumeration members, classes and functions are shared by everybody
+and never tracked. Objects are held
 only while somebody else holds them: entries nobody else refers to are dropped as the table grows.
 """
 
@@ -8,9 +9,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-_UNTRACKED = frozenset({int, float, bool, complex, type(None)})
+_UNTRACKED = frozenset({
+    int, float, bool, complex, type(None), type(...), type(NotImplemented), type, range, FunctionType,
+    BuiltinFunctionType, ModuleType,
+})  # fmt: skip
 _FIRST_SWEEP = 512
 _OWN_REFERENCES = 2
 """The entry's tuple and getrefcount's argument."""
@@ -28,6 +33,8 @@ class Lineage:
         """Remember that ``value`` is the result of task ``origin`` (run, seq)."""
         kind = type(value)
         if kind in _UNTRACKED or (kind in (str, bytes, tuple, frozenset) and len(value) < 2):
+            return
+        if isinstance(value, type) or hasattr(kind, "__members__"):
             return
         with self._lock:
             self._entries[id(value)] = (value, origin)

@@ -9,6 +9,7 @@ at the first failure of something that has retries.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any
 
 from .errors import UsageError
@@ -111,6 +112,6 @@ def _as_delays(delay: Delay, retries: int, what: str) -> tuple[float, ...]:
     if len(delays) > MAX_DELAYS:
         raise UsageError(f"{what}: at most {MAX_DELAYS} retry delays can be given, not {len(delays)}")
     for value in delays:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
             raise UsageError(f"{what}: a retry delay must be a number of seconds from 0, not {value!r}")
     return tuple(float(value) for value in delays)

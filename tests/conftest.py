@@ -1,0 +1,143 @@
+"""A store of their own for tests that run flows, real scripts in processes of their own, and waiting on conditions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from flowdeck.store.connection import open_store
+from flowdeck.store.reader import Reader
+
+
+def wait_until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
+    """Until the condition holds; returns what it gave, or fails saying which condition never came true."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so after {timeout:g} s: {getattr(condition, '__qualname__', condition)}")
+        time.sleep(0.003)
+    return found
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Any]:
+    """``eventually(condition, timeout)`` waits until the condition holds and returns what it gave."""
+    return wait_until
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new store that flows called in this test record to."""
+    folder = tmp_path / "store"
+    open_store(folder)
+    monkeypatch.setenv("FLOWDECK_STORE", str(folder))
+    monkeypatch.setenv("FLOWDECK_CANCEL_GRACE_SECONDS", "2")
+    return folder
+
+
+@pytest.fixture
+def reader(store: Path) -> Iterator[Reader]:
+    """What the store says."""
+    with Reader(store) as reader:
+        yield reader
+
+
+class Effects:
+    """Lines that user code appends to a file: what really ran, whatever the records say."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, text: object) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(descriptor, f"{text}\n".encode())
+        os.close(descriptor)
+
+    @property
+    def lines(self) -> list[str]:
+        """Everything so far, in order."""
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
+    def count(self, text: object) -> int:
+        """How often this was noted."""
+        return self.lines.count(str(text))
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Effects:
+    """``effects("x")`` in user code; ``effects.lines`` in the test."""
+    return Effects(tmp_path / "effects")
+
+
+PRELUDE = """
+import os, sys, time
+HERE = os.path.dirname(os.path.abspath(__file__))
+def effect(text):
+    descriptor = os.open(HERE + "/effects", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.write(descriptor, (str(text) + chr(10)).encode())
+    os.close(descriptor)
+def wait_for(name):
+    while not os.path.exists(HERE + "/" + name):
+        time.sleep(0.003)
+from flowdeck import *
+"""
+
+
+class Script:
+    """A file of user code, and the processes that run it."""
+
+    def __init__(self, folder: Path, store: Path) -> None:
+        self.folder = folder
+        self.store = store
+        self.path = folder / "script.py"
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def write(self, text: str) -> None:
+        """The script's text, below the prelude."""
+        self.path.write_text(PRELUDE + dedent(text))
+
+    def start(self, text: str | None = None, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """``python script.py`` in a session of its own."""
+        if text is not None:
+            self.write(text)
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(self.path), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+            env={**os.environ, "FLOWDECK_STORE": str(self.store), **environment},
+        )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def run(self, text: str | None = None, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """``python script.py``, waited for."""
+        process = self.start(text, *arguments, **environment)
+        out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def touch(self, name: str) -> None:
+        """Let a script that waits for this file go on."""
+        (self.folder / name).touch()
+
+    def close(self) -> None:
+        """Nothing outlives its test."""
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.fixture
+def script(tmp_path: Path, store: Path) -> Iterator[Script]:
+    """Real scripts on the test's store; ``effects`` and ``wait_for`` there see the test's folder."""
+    script = Script(tmp_path, store)
+    yield script
+    script.close()

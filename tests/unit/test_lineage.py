@@ -1,0 +1,56 @@
+"""Which task an object came from: by identity, never by equality, and without keeping results alive."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+from flowdeck.engine.lineage import Lineage
+
+
+class Thing:
+    """Something that can be watched going away."""
+
+
+def test_the_very_object_is_known() -> None:
+    """An equal one is not."""
+    lineage, value = Lineage(), [1, 2]
+    lineage.track(value, (1, 7))
+    assert lineage.origin(value) == (1, 7)
+    assert lineage.origin([1, 2]) is None
+    assert lineage.name_of(value) is None, "plain data is compared by value"
+    thing = Thing()
+    lineage.track(thing, (1, 8))
+    assert lineage.name_of(thing) == "1/8"
+
+
+def test_what_the_interpreter_shares_is_not_tracked() -> None:
+    """None, booleans, numbers, empty and one-letter strings, enumeration members, classes and functions."""
+    import enum
+
+    class Colour(enum.Enum):
+        RED = 1
+
+    lineage = Lineage()
+    for value in (None, True, False, 0, 1, 10**30, 1.5, 2j, "", "a", b"", b"a", (), frozenset(), ..., NotImplemented,
+                  Colour.RED, Thing, test_the_very_object_is_known, gc):  # fmt: skip
+        lineage.track(value, (1, 1))
+        assert lineage.origin(value) is None, repr(value)
+
+
+def test_results_nobody_holds_are_let_go() -> None:
+    """A million results do not stay in memory; held ones stay known."""
+    lineage = Lineage()
+    kept = [Thing() for _ in range(300)]
+    for number, thing in enumerate(kept):
+        lineage.track(thing, (1, number))
+    dropped = [weakref.ref(thing) for thing in map(lambda _: _tracked(lineage), range(5000))]
+    gc.collect()
+    assert sum(ref() is not None for ref in dropped) < 1500
+    assert [lineage.origin(thing) for thing in kept] == [(1, number) for number in range(300)]
+
+
+def _tracked(lineage: Lineage) -> Thing:
+    thing = Thing()
+    lineage.track(thing, (2, 1))
+    return thing
