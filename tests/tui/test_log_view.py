@@ -407,7 +407,7 @@ async def test_tasks_are_named_and_what_was_printed_is_marked():
     app = Owner(Lines([log_row(0, level=40), log_row(1, stream="stdout")]), task_label=lambda r: f"task-{r.task_seq}")
     async with app.run_test(size=(120, 24)) as pilot:
         await settle(pilot)
-        assert screen(app)[0][14:].startswith("E task-1         line 0")
+        assert screen(app)[0][14:].startswith("E task-1             line 0")
         assert screen(app)[1][14:].startswith("› task-1")
 
 
