@@ -29,8 +29,9 @@ INSERT_RUN: Final = (
     " state_type, state_name, cause, intent, attempt, crash_count, created_at_us, scheduled_at_us, wake_at_us,"
     " started_at_us, ended_at_us, parent_run_id, parent_seq, root_id, retry_of, source_hash, actor)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (schedule_id, due_at_us) DO NOTHING"
 )
+SELECT_TICK: Final = "SELECT 1 FROM flow_run WHERE schedule_id = ? AND due_at_us = ?"
+"""Asked before inserting, in its transaction: ON CONFLICT DO NOTHING would use up a number each time."""
 UPDATE_NAME: Final = "UPDATE flow_run SET name = ? WHERE id = ?"
 UPDATE_STATE: Final = (
     "UPDATE flow_run SET state_type = ?1, state_name = ?2, cause = ?3, attempt = coalesce(?4, attempt),"
@@ -103,6 +104,8 @@ def insert(
     An empty ``name`` becomes one made from the id. A run made SCHEDULED without ``wake_at_us`` wakes at its scheduled
     time. Returns 0 and changes nothing when the schedule's tick already has its run.
     """
+    if schedule_id is not None and connection.execute(SELECT_TICK, (schedule_id, due_at_us)).fetchone():
+        return 0
     state_type, state_name = state
     scheduled = at_us if scheduled_at_us is None else scheduled_at_us
     if state_type == "SCHEDULED" and wake_at_us is None:
@@ -117,8 +120,6 @@ def insert(
             parent_run_id, parent_seq, root_id, retry_of, source_hash, actor,
         ),
     )  # fmt: skip
-    if cursor.rowcount == 0:
-        return 0
     run_id = cursor.lastrowid or 0
     if not name:
         connection.execute(UPDATE_NAME, (default_name(run_id), run_id))
