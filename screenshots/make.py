@@ -216,7 +216,7 @@ def runs_list(_: Stage) -> str:
 SHOTS = [
     Shot("tree", WIDE, new_tour, (), r"weigh ×990.* [2-8]\d\d/990"),
     Shot("graph", WIDE, run_of("shop-night"), ("2",), r"train\[×48\]"),
-    Shot("runs", WIDE, runs_list, (), "shop-night"),
+    Shot("console", WIDE, runs_list, (), "shop-night"),
     Shot("narrow", NARROW, run_of("tour", "RUNNING"), (), "weigh"),
     Shot("cancel", WIDE, run_of("tour", "RUNNING"), ("x",), "Cancel run"),
     Shot("logs", WIDE, run_of("tour", "RUNNING"), ("3",), "round 2[0-9]"),

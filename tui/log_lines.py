@@ -28,7 +28,7 @@ CLOCKS: Final[tuple[Clock, ...]] = ("clock", "delta", "off")
 _CLOCK_CELLS: Final[dict[Clock, int]] = {"clock": 13, "delta": 10, "off": 0}
 BLOCK: Final = 128
 """Lines read at once."""
-MAX_READY: Final = 4_096
+MAX_READY: Final = 1_024
 """Lines kept ready to draw."""
 _LABEL_CELLS: Final = 18
 _NARROW: Final = 100

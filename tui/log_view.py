@@ -10,7 +10,6 @@ every line, and the rows of wrapped lines are not countable without reading all 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
@@ -26,6 +25,7 @@ from textual.widget import Widget
 from . import theme, times
 from .log_lines import CLOCKS, Line, Lines, Margin, cuts
 from .log_search import LogSource, Query, Searches, TaskRef, compile_pattern
+from .log_window import LogWindow
 from .rows import Span, fit_spans
 from .sanitize import clean, to_ascii
 
@@ -103,27 +103,21 @@ class LogView(Widget, can_focus=True):
         """``task_label`` names the task of a line in a few letters; without it no names are shown."""
         super().__init__(id=id)
         self.empty = empty
-        self.following = True
-        self.wrap = False
-        self.filter = Query()
         self.current: int | None = None
         """The line a jump or a click led to."""
         self._searches = Searches(lambda query, line: self._want(query, line))
         self._lines = Lines()
         self._lines.source = source
         self._margin = Margin(task_label)
-        self._top = 0
-        """Index of the first line in sight among those that pass the filter."""
-        self._skip = 0
-        """Rows of that line above the first in sight, when lines are wrapped."""
+        self.window = LogWindow(self._lines, self._searches)
         self._aside = 0
         self._anchor: int | None = None
         """A line to bring into sight as soon as the filter has reached it."""
         self._jump: _Jump | None = None
         self._prompt: str | None = None
         self._notice = ""
-        self._in_rows: tuple[tuple[int, int], ...] | None = None
-        """Of each row in sight the index of its line, and which row of that line."""
+        self._thumb = (0, 0)
+        """The scroll bar's thumb as it was drawn last."""
 
     # ---- the owner's side -------------------------------------------------------------------------------------
 
@@ -137,36 +131,31 @@ class LogView(Widget, can_focus=True):
         """What is searched for."""
         return self._lines.pattern
 
-    @property
-    def shown(self) -> int:
-        """How many lines pass the filter, as far as is known."""
-        return self._searches.count if self.filter.everything else len(self._searches.scan(self.filter).lines)
-
     def show(self, source: LogSource | None, *, task: TaskRef | None = None) -> None:
         """Shows another log from its end on, of one task only when given."""
         self._lines.source = source
         self._searches.clear()
-        self.filter = self.filter._replace(task=task)
-        self.following, self.current, self._notice = True, None, ""
+        self.window.filter = self.window.filter._replace(task=task)
+        self.window.following, self.current, self._notice = True, None, ""
         self._jump = self._anchor = None
-        self._top = self._skip = 0
+        self.window.place(0)
         self.relabel()
         self.grew()
 
     def grew(self) -> None:
         """There may be more lines: shows them when they are in sight, searches on in them."""
         count = self.source.count() if self.source is not None else 0
-        before, grown = self.shown, count != self._searches.count
+        before, grown = self.window.shown, count != self._searches.count
         self._searches.grew(count)
         if grown:
             self._shown_grew(before)
 
     def take_found(self, query: Query, lines: Sequence[int], next_from: int) -> None:
         """The owner's answer to ``SearchWanted``."""
-        before = self.shown
+        before = self.window.shown
         if not self._searches.take(query, lines, next_from):
             return  # asked for by a filter or a search that was given up since
-        if query == self.filter:
+        if query == self.window.filter:
             self._shown_grew(before)
         if self._jump is not None and self._jump.query == query:
             self._try_jump()
@@ -175,18 +164,18 @@ class LogView(Widget, can_focus=True):
     def relabel(self) -> None:
         """Names of tasks, or colours, changed."""
         self._lines.forget()
-        self._in_rows = None
+        self.window.forget()
         self.refresh()
 
     def set_task(self, task: TaskRef | None) -> None:
         """Shows the lines of one task only, or of all."""
-        self._set_filter(self.filter._replace(task=task))
+        self._set_filter(self.window.filter._replace(task=task))
 
     def search(self, text: str) -> None:
         """Highlights this text and goes to its first hit in sight or below; an empty text ends the search."""
         self._lines.pattern = compile_pattern(text) if text else None
         self._notice, self._jump = "", None
-        self._searches.keep({self.filter, self._errors(), self._hits()})
+        self._searches.keep({self.window.filter, self._errors(), self._hits()})
         self.relabel()
         if text:
             self.current = None
@@ -197,36 +186,30 @@ class LogView(Widget, can_focus=True):
 
     # ---- filter and jumps -------------------------------------------------------------------------------------
 
-    def _line_at(self, index: int) -> int:
-        return index if self.filter.everything else self._searches.scan(self.filter).lines[index]
-
-    def _index_of(self, line: int) -> int:
-        """Where this line, or the next one that passes the filter, stands."""
-        return line if self.filter.everything else bisect_left(self._searches.scan(self.filter).lines, line)
-
     def _hits(self) -> Query:
-        return self.filter._replace(pattern=self.pattern)
+        return self.window.filter._replace(pattern=self.pattern)
 
     def _errors(self) -> Query:
-        return self.filter._replace(min_level=max(40, self.filter.min_level))
+        return self.window.filter._replace(min_level=max(40, self.window.filter.min_level))
 
     def _set_filter(self, chosen: Query) -> None:
-        if chosen == self.filter:
+        window = self.window
+        if chosen == window.filter:
             return
         anchor = self.current
-        if anchor is None and self._top < self.shown:
-            anchor = self._line_at(self._top)
-        self.filter = chosen
-        self._anchor = None if self.following else anchor
+        if anchor is None and window.top < window.shown:
+            anchor = window.line_at(window.top)
+        window.filter = chosen
+        self._anchor = None if window.following else anchor
         self._jump = None
         self._searches.keep({chosen, self._hits(), self._errors()})
-        self._top = self._skip = 0
+        window.place(0)
         self._shown_grew(0)
 
     def _start_jump(self, query: Query, step: int, what: str) -> None:
-        start = self.current
-        if start is None or not self._in_sight(start):
-            at_top = self._line_at(self._top) if self._top < self.shown else 0
+        window, start = self.window, self.current
+        if start is None or not window.in_sight(start):
+            at_top = window.line_at(window.top) if window.top < window.shown else 0
             start = at_top - 1 if step > 0 else at_top
         self._jump = _Jump(query, step, start, what)
         self._try_jump()
@@ -248,153 +231,79 @@ class LogView(Widget, can_focus=True):
 
     def _go_to(self, line: int) -> None:
         """Makes this the current line and brings it into sight."""
-        self.following = False
+        self.window.following = False
         self.current = line
-        if not self._in_sight(line):
-            index = self._index_of(line)
-            if index < self.shown:
-                self._place(index - self._body_height() // 3, 0)
-            else:
-                self._anchor = line
+        if not self.window.go_to(line):
+            self._anchor = line
         self.refresh()
-
-    def _in_sight(self, line: int) -> bool:
-        return any(self._line_at(index) == line for index, _ in self._rows())
-
-    # ---- place ------------------------------------------------------------------------------------------------
 
     def _shown_grew(self, before: int) -> None:
         """More lines pass the filter than before: redraws no more than is new in sight."""
+        window = self.window
         if self._anchor is not None:
-            reached = self.filter.everything or self._searches.scan(self.filter).next_from > self._anchor
-            if reached or self._searches.complete(self.filter):
+            reached = window.filter.everything or self._searches.scan(window.filter).next_from > self._anchor
+            if reached or self._searches.complete(window.filter):
                 line, self._anchor = self._anchor, None
-                self._place(self._index_of(line), 0)
+                window.place(window.index_of(line))
                 self.refresh()
                 return
-        thumb, place, rows = self._thumb(before), (self._top, self._skip), len(self._rows()) if before else 0
-        self._settle()
-        if not before or place != (self._top, self._skip):
+        place, rows, thumb = (window.top, window.skip), len(window.rows()) if before else 0, self._thumb
+        window.settle()
+        if not before or place != (window.top, window.skip):
             self.refresh()
             return
-        fresh = len(self._rows()) - rows
+        fresh = len(window.rows()) - rows
         if fresh > 0:
             self.refresh(Region(0, rows, self.size.width, fresh))
-        if thumb != self._thumb(self.shown):
-            self.refresh(Region(self.size.width - 1, 0, 1, self._body_height()))
+        if thumb != window.thumb():
+            self.refresh(Region(self.size.width - 1, 0, 1, window.height))
         self._refresh_status()
 
-    def _settle(self) -> None:
-        """Goes to the end when following, and never beyond it."""
-        self._in_rows = None
-        if self.following:
-            self._top, self._skip = self._end_place()
-        else:
-            self._place(self._top, self._skip)
-
-    def _end_place(self) -> tuple[int, int]:
-        """The place from which the last line is the last in sight."""
-        room = self._body_height()
-        index = self.shown
-        if not self.wrap:
-            return max(0, index - room), 0
-        while index > 0 and room > 0:
-            index -= 1
-            room -= self._height(index)
-        return index, max(0, -room)
-
-    def _place(self, index: int, skip: int) -> None:
-        self._top, self._skip = min((max(0, index), skip if index >= 0 else 0), self._end_place())
-        self._in_rows = None
-
-    def _height(self, index: int) -> int:
-        """Rows this line takes."""
-        line = self._lines.get(self._line_at(index)) if self.wrap else None
-        return len(cuts(line, self._body_width())) if line is not None else 1
-
-    def _rows(self) -> tuple[tuple[int, int], ...]:
-        """Which row of which line stands in each row of the widget."""
-        if self._in_rows is None:
-            room, index, skip = self._body_height(), self._top, self._skip
-            last = min(index + room, self.shown)
-            self._lines.read([self._line_at(i) for i in range(index, last)], alone=not self.filter.everything)
-            rows: list[tuple[int, int]] = []
-            while len(rows) < room and index < last:
-                rows += ((index, part) for part in range(skip, self._height(index)))
-                index, skip = index + 1, 0
-            self._in_rows = tuple(rows[:room])
-        return self._in_rows
-
-    def _move(self, rows: int) -> None:
-        """Scrolls by rows; scrolling up ends following."""
-        before = self._top, self._skip, self.following
-        self.following = self.following and rows > 0
-        self._anchor = None
-        index, skip = self._top, self._skip + rows
-        if not self.wrap:
-            index, skip = index + rows, 0
-        while skip < 0 and index > 0:
-            index -= 1
-            skip += self._height(index)
-        while self.wrap and index < self.shown - 1 and skip >= self._height(index):
-            skip -= self._height(index)
-            index += 1
-        self._place(index, max(0, skip))
-        if before != (self._top, self._skip, self.following):
-            self.refresh()
-
-    def _body_height(self) -> int:
-        return max(1, self.size.height - 1)
-
-    def _body_width(self) -> int:
-        return max(1, self.size.width - 1 - self._margin.width(self.size.width))
+    def _measure(self) -> None:
+        """Tells the window its size."""
+        self.window.height = max(1, self.size.height - 1)
+        self.window.width = max(1, self.size.width - 1 - self._margin.width(self.size.width))
+        self.window.settle()
+        self.refresh()
 
     # ---- drawing ----------------------------------------------------------------------------------------------
 
     def render_line(self, y: int) -> Strip:
         """One row of the widget."""
-        width = self.size.width
-        if y >= self._body_height():
+        width, window = self.size.width, self.window
+        self._thumb = window.thumb()
+        if y >= window.height:
             return self._status(width)
-        rows = self._rows()
-        line = self._lines.get(self._line_at(rows[y][0])) if y < len(rows) else None
+        rows = window.rows()
+        line = window.ready(rows[y][0]) if y < len(rows) else None
         if line is None:
             palette = theme.palette()
-            text = clean(self.empty) if y == 0 and not rows and self._searches.complete(self.filter) else ""
+            text = clean(self.empty) if y == 0 and not rows and self._searches.complete(window.filter) else ""
             blank = Strip(fit_spans(((" " + text, palette.faint),), max(0, width - 1), palette.base))
             return Strip.join([blank, self._bar(y)])
         return Strip.join([*self._line_strips(line, *rows[y]), self._bar(y)]).crop(0, width)
 
     def _line_strips(self, line: Line, index: int, part: int) -> tuple[Strip, Strip]:
         palette = theme.palette()
-        width, room = self.size.width, self._body_width()
+        width, room = self.size.width, self.window.width
         at_cursor = line.row.line == self.current
         base = palette.base + palette.cursor if at_cursor else palette.base
         start, end = self._aside, self._aside + room
-        if self.wrap:
+        if self.window.wrap:
             ends = cuts(line, room)
             start, end = ends[part - 1] if part else 0, ends[part]
         body = line.body.crop(start, end).apply_style(base).adjust_cell_length(room, base)
         if part:
             return self._margin.blank(width, base, at_cursor=at_cursor), body
-        before = self._lines.get(self._line_at(index - 1)) if index and self._margin.clock == "delta" else None
+        before = self.window.ready(index - 1) if index and self._margin.clock == "delta" else None
         margin = self._margin.draw(
             line.row, before.row if before is not None else None, width, base, at_cursor=at_cursor
         )
         return margin, body
 
-    def _thumb(self, count: int) -> tuple[int, int]:
-        """First row of the scroll bar's thumb and the one after it; both 0 when everything is in sight."""
-        height = self._body_height()
-        if count <= height and not self._top:
-            return 0, 0
-        size = max(1, height * height // max(count, height))
-        start = min(height - size, round((height - size) * self._top / max(1, count - height)))
-        return start, start + size
-
     def _bar(self, y: int) -> Strip:
         palette = theme.palette()
-        first, end = self._thumb(self.shown)
+        first, end = self._thumb
         return Strip([Segment(palette.glyph("▐", "#") if first <= y < end else " ", palette.base + palette.faint)])
 
     def _status(self, width: int) -> Strip:
@@ -412,20 +321,20 @@ class LogView(Widget, can_focus=True):
     def _facts(self) -> list[Span]:
         palette = theme.palette()
         facts: list[Span] = [(" ", None)]
-        if self.following:
+        if self.window.following:
             facts += [(palette.glyph("▼", "v") + " following", palette.good), _GAP]
-        if self.filter.min_level:
-            level = f"{palette.glyph('≥', '>=')} {_LEVEL_NAMES[self.filter.min_level]}"
+        if self.window.filter.min_level:
+            level = f"{palette.glyph('≥', '>=')} {_LEVEL_NAMES[self.window.filter.min_level]}"
             facts += [(level, palette.warn), _GAP]
-        if self.filter.task is not None:
-            facts += [("only task {}/{}".format(*self.filter.task), palette.warn), _GAP]
+        if self.window.filter.task is not None:
+            facts += [("only task {}/{}".format(*self.window.filter.task), palette.warn), _GAP]
         if self.pattern is not None:
             hits = len(self._searches.scan(self._hits()).lines)
             more = "" if self._searches.complete(self._hits()) else "+"
             pattern = clean(re.sub(r"\\(\W)", r"\1", self.pattern.pattern))
             facts.append((f"/{to_ascii(pattern) if palette.ascii else pattern}", palette.accent))
             facts += [(f" {times.number(hits)}{more} hit{'' if hits == 1 else 's'}", None), _GAP]
-        if self.wrap:
+        if self.window.wrap:
             facts += [("wrapped", None), _GAP]
         if self._notice:
             facts += [(to_ascii(self._notice) if palette.ascii else self._notice, palette.warn), _GAP]
@@ -433,14 +342,14 @@ class LogView(Widget, can_focus=True):
 
     def _position(self) -> str:
         count = self._searches.count
-        if not self._searches.complete(self.filter):
-            return f"looked at {100 * self._searches.scan(self.filter).next_from // count} % "
-        last = self._rows()[-1][0] + 1 if self._rows() else 0
-        shown = f"{times.number(last)} / {times.number(self.shown)}"
-        return f"{shown} " if self.filter.everything else f"{shown} of {times.number(count)} "
+        if not self._searches.complete(self.window.filter):
+            return f"looked at {100 * self._searches.scan(self.window.filter).next_from // count} % "
+        last = self.window.rows()[-1][0] + 1 if self.window.rows() else 0
+        shown = f"{times.number(last)} / {times.number(self.window.shown)}"
+        return f"{shown} " if self.window.filter.everything else f"{shown} of {times.number(count)} "
 
     def _refresh_status(self) -> None:
-        self.refresh(Region(0, self._body_height(), self.size.width, 1))
+        self.refresh(Region(0, self.window.height, self.size.width, 1))
 
     def notify_style_update(self) -> None:
         """Another theme: lines are styled anew."""
@@ -449,56 +358,61 @@ class LogView(Widget, can_focus=True):
 
     # ---- keys and mouse ---------------------------------------------------------------------------------------
 
+    def _move(self, rows: int) -> None:
+        self._anchor = None
+        if self.window.move(rows):
+            self.refresh()
+
     def action_by(self, rows: int) -> None:
         """Scroll by rows."""
         self._move(rows)
 
     def action_page(self, pages: int) -> None:
         """Scroll by screenfuls."""
-        self._move(pages * max(1, self._body_height() - 1))
+        self._move(pages * max(1, self.window.height - 1))
 
     def action_half_page(self, pages: int) -> None:
         """Scroll by half screenfuls."""
-        self._move(pages * max(1, self._body_height() // 2))
+        self._move(pages * max(1, self.window.height // 2))
 
     def action_edge(self, direction: int) -> None:
         """Go to the first line, or to the last one and follow what comes."""
-        self.following = direction > 0
+        self.window.following = direction > 0
         self._anchor = self.current = None
-        self._top = self._skip = 0
-        self._settle()
+        self.window.place(0)
+        self.window.settle()
         self.refresh()
 
     def action_aside(self, direction: int) -> None:
         """Scroll sideways."""
-        ready = [self._lines.get(self._line_at(index)) for index, _ in self._rows()]
+        ready = [self.window.ready(index) for index, _ in self.window.rows()]
         widest = max((line.body.cell_length for line in ready if line is not None), default=0)
         aside = max(0, self._aside + direction * _SIDE_STEP)
-        if not self.wrap and (direction < 0 or aside < widest):
+        if not self.window.wrap and (direction < 0 or aside < widest):
             self._aside = aside
             self.refresh()
 
     def action_follow(self) -> None:
         """Stay at the end while lines arrive, or stop that."""
-        self.following = not self.following
+        self.window.following = not self.window.following
         self._anchor = None
-        self._settle()
+        self.window.settle()
         self.refresh()
 
     def action_level(self) -> None:
         """Show only lines from the next higher level on; after errors, all again."""
-        level = LEVELS[(LEVELS.index(self.filter.min_level) + 1) % len(LEVELS)]
-        self._set_filter(self.filter._replace(min_level=level))
+        level = LEVELS[(LEVELS.index(self.window.filter.min_level) + 1) % len(LEVELS)]
+        self._set_filter(self.window.filter._replace(min_level=level))
 
     def action_task(self) -> None:
         """Show only the lines of the current line's task, or all again."""
-        if self.filter.task is not None:
+        if self.window.filter.task is not None:
             self.set_task(None)
             return
         line = None
-        if self._rows():
-            current = self.current if self.current is not None and self._in_sight(self.current) else None
-            line = self._lines.get(self._line_at(self._rows()[-1][0]) if current is None else current)
+        if self.window.rows():
+            current = self.current if self.current is not None and self.window.in_sight(self.current) else None
+            line = self._lines.get(self.window.line_at(self.window.rows()[-1][0]) if current is None else current)
         if line is None or line.row.task_seq is None:
             self._notice = "this line belongs to no task"
             self._refresh_status()
@@ -507,16 +421,15 @@ class LogView(Widget, can_focus=True):
 
     def action_wrap(self) -> None:
         """Show long lines in several rows, or cut."""
-        self.wrap = not self.wrap
-        self._aside = self._skip = 0
-        self._settle()
+        self.window.wrap = not self.window.wrap
+        self._aside = self.window.skip = 0
+        self.window.settle()
         self.refresh()
 
     def action_clock(self) -> None:
         """Times as the clock shows them, since the line before, or none."""
         self._margin.clock = CLOCKS[(CLOCKS.index(self._margin.clock) + 1) % len(CLOCKS)]
-        self._settle()
-        self.refresh()
+        self._measure()
 
     def action_search(self) -> None:
         """Ask for a text to search."""
@@ -576,18 +489,17 @@ class LogView(Widget, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """A click makes a line the current one; on the scroll bar it goes there."""
-        rows = self._rows()
+        rows = self.window.rows()
         if event.x >= self.size.width - 1:
-            self.following = False
-            self._place(self.shown * event.y // self._body_height(), 0)
+            self.window.following = False
+            self.window.place(self.window.shown * event.y // self.window.height)
         elif event.y < len(rows):
-            self.current = self._line_at(rows[event.y][0])
+            self.current = self.window.line_at(rows[event.y][0])
         self.refresh()
 
     def on_resize(self, _: events.Resize) -> None:
         """Another size: the first line in sight stays, or the last when following."""
-        self._settle()
-        self.refresh()
+        self._measure()
 
     def on_mount(self) -> None:
         """Show what is there."""

@@ -141,7 +141,7 @@ async def test_scrolling_reads_each_block_once():
         await settle(pilot, "k")
         for step in [-1] * 300 + [1] * 300:
             app.view.action_by(step)
-            app.view._rows()
+            app.view.window.rows()
         read = [line for first, limit in source.pages for line in range(first, first + limit) if line < 10_000]
         assert len(read) == len(set(read))
 
@@ -166,7 +166,7 @@ async def test_following_shows_new_lines_and_scrolling_up_ends_it():
         await settle(pilot, "f")
         assert messages(app)[-1] == "line 101"
         await settle(pilot, "g", "G")
-        assert app.view.following
+        assert app.view.window.following
 
 
 async def test_growth_redraws_only_what_is_new_in_sight(monkeypatch):
@@ -230,7 +230,7 @@ async def test_a_filter_keeps_the_place():
     app = Owner(Lines(20_000, varied))
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot, "g")
-        app.view._place(9_001, 0)
+        app.view.window.place(9_001)
         await settle(pilot, "v", "v", "v")
         assert messages(app)[0] == "line 9003"
 
