@@ -101,12 +101,12 @@ class SpoolWriter:
             whole = False
         if not whole:
             self._torn = True
+            self.trouble = f"{self.record_path}: the disk is full; log records wait for room"
         return whole
 
     def _write_when_there_is_room(self, line: bytes) -> None:
         tries = 0
         while not self._write(line):
-            self.trouble = f"{self.record_path}: the disk is full; log records wait for room"
             time.sleep(FULL_DISK_PAUSE_SECONDS[min(tries, len(FULL_DISK_PAUSE_SECONDS) - 1)])
             tries += 1
         self._torn = False
