@@ -97,8 +97,8 @@ MOVES: Final[tuple[tuple[str, str, str], ...]] = (
 """Moving in a list: id, keys, help. The lists' own bindings carry the same ids."""
 
 _KEY_WORDS: Final = {
-    "slash": "/", "question_mark": "?", "colon": ":", "escape": "esc", "enter": "⏎", "space": "space",
-    "right_square_bracket": "]", "left_square_bracket": "[", "down": "↓", "up": "↑", "pagedown": "pgdn",
+    "slash": "/", "question_mark": "?", "colon": ":", "escape": "esc",
+    "right_square_bracket": "]", "left_square_bracket": "[", "pagedown": "pgdn",
     "pageup": "pgup", "backslash": "\\", "ctrl+backslash": "ctrl+\\",
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
+from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from . import actions, theme, waiting
 from .actions import ACTIONS, Action, Place, Verb
@@ -56,6 +57,13 @@ class Answered(Message):
         self.answer = answer
 
 
+class _AsciiScrollBar(ScrollBarRender):
+    """A scroll bar whose thumb ends on whole cells."""
+
+    VERTICAL_BARS: ClassVar[list[str]] = [" "] * 8
+    HORIZONTAL_BARS: ClassVar[list[str]] = [" "] * 8
+
+
 class Console(ThinApp):
     """Everything on the screen."""
 
@@ -84,7 +92,9 @@ class Console(ThinApp):
         start: str | None = None,
     ) -> None:  # fmt: skip
         self.palette = theme.palette()
-        super().__init__(ansi_color=self.palette.depth != "colour" or None)
+        super().__init__(ansi_color=self.palette.depth in ("ansi", "mono") or None)
+        if self.palette.ascii:
+            ScrollBar.renderer = _AsciiScrollBar
         self.feed = feed
         self.asker = asker
         self.read_only = read_only

@@ -8,7 +8,7 @@ only, for NO_COLOR). Nothing here reads data.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from rich.style import Style
@@ -93,22 +93,53 @@ _GLYPHS: Final[dict[str, tuple[str, str]]] = {
     "AwaitingRetry": ("↻", "W"),
 }
 
-_COLOURS: Final[dict[str, str]] = {
-    "SCHEDULED": "#8fa1b8",
-    "PENDING": "#8fb8d8",
-    "RUNNING": "#62b8ff",
-    "PAUSED": "#e3b768",
-    "CANCELLING": "#d99a5b",
-    "CANCELLED": "#8a8fa3",
-    "COMPLETED": "#7cc492",
-    "FAILED": "#f07f86",
-    "CRASHED": "#e57fc4",
-    "Frozen": "#8fd6e8",
-    "Cached": "#6fae9a",
-    "NotReady": "#8a8fa3",
-    "Skipped": "#8a8fa3",
-    "AwaitingRetry": "#e3b768",
-}
+@dataclass(frozen=True)
+class _Tones:
+    """The colours one palette is made of."""
+
+    background: str
+    surface: str
+    text: str
+    strong: str
+    dim: str
+    faint: str
+    accent: str
+    good: str
+    warn: str
+    bad: str
+    head: str
+    bar: str
+    bar_faint: str
+    cursor: str
+    cursor_blurred: str
+    marked: str
+    states: Mapping[str, str]
+
+
+_TRUE: Final = _Tones(
+    background="#0f131a", surface="#161c26", text="#c5cedb", strong="#eef2f8", dim="#8592a6", faint="#4d586a",
+    accent="#7fb4ff", good="#7cc492", warn="#e3b768", bad="#f07f86", head="#6c7a90", bar="#a9b5c6",
+    bar_faint="#465165", cursor="#22324a", cursor_blurred="#1a2230", marked="#2b2a3f",
+    states={
+        "SCHEDULED": "#8fa1b8", "PENDING": "#8fb8d8", "RUNNING": "#62b8ff", "PAUSED": "#e3b768",
+        "CANCELLING": "#d99a5b", "CANCELLED": "#8a8fa3", "COMPLETED": "#7cc492", "FAILED": "#f07f86",
+        "CRASHED": "#e57fc4", "Frozen": "#8fd6e8", "Cached": "#6fae9a", "NotReady": "#8a8fa3", "Skipped": "#8a8fa3",
+        "AwaitingRetry": "#e3b768",
+    },
+)  # fmt: skip
+# What a terminal over SSH mostly has, for COLORTERM is not passed on: colours of the fixed 256 only, so that none is
+# rounded into its neighbour.
+_FIXED: Final = _Tones(
+    background="#121212", surface="#262626", text="#d0d0d0", strong="#eeeeee", dim="#949494", faint="#585858",
+    accent="#87afff", good="#87d787", warn="#d7af5f", bad="#ff8787", head="#767676", bar="#bcbcbc",
+    bar_faint="#585858", cursor="#3a3a3a", cursor_blurred="#262626", marked="#303030",
+    states={
+        "SCHEDULED": "#87afaf", "PENDING": "#87afd7", "RUNNING": "#5fafff", "PAUSED": "#d7af5f",
+        "CANCELLING": "#d7875f", "CANCELLED": "#8a8a8a", "COMPLETED": "#87d787", "FAILED": "#ff8787",
+        "CRASHED": "#d787d7", "Frozen": "#87d7d7", "Cached": "#5faf87", "NotReady": "#8a8a8a", "Skipped": "#8a8a8a",
+        "AwaitingRetry": "#d7af5f",
+    },
+)  # fmt: skip
 _ANSI: Final[dict[str, str]] = {
     "SCHEDULED": "default",
     "PENDING": "cyan",
@@ -127,37 +158,44 @@ _ANSI: Final[dict[str, str]] = {
 }
 _MONO_BOLD: Final = frozenset({"RUNNING", "FAILED", "CRASHED"})
 
-BACKGROUND: Final = "#0f131a"
-SURFACE: Final = "#161c26"
+
+def _coloured(depth: Depth, tones: _Tones, *, ascii_only: bool) -> Palette:
+    surface = tones.surface
+    return Palette(
+        depth=depth,
+        ascii=ascii_only,
+        text=Style(color=tones.text),
+        strong=Style(color=tones.strong, bold=True),
+        dim=Style(color=tones.dim),
+        faint=Style(color=tones.faint),
+        accent=Style(color=tones.accent),
+        good=Style(color=tones.good),
+        warn=Style(color=tones.warn),
+        bad=Style(color=tones.bad),
+        bar=Style(color=tones.bar, bgcolor=surface),
+        bar_key=Style(color=tones.strong, bgcolor=surface, bold=True),
+        bar_text=Style(color=tones.dim, bgcolor=surface),
+        bar_faint=Style(color=tones.bar_faint, bgcolor=surface),
+        brand=Style(color=tones.accent, bgcolor=surface, bold=True),
+        head=Style(color=tones.head, bgcolor=tones.background),
+        cursor=Style(bgcolor=tones.cursor),
+        cursor_blurred=Style(bgcolor=tones.cursor_blurred),
+        marked=Style(bgcolor=tones.marked),
+        hit=Style(color=tones.background, bgcolor=tones.warn),
+        states={name: Style(color=colour) for name, colour in tones.states.items()},
+        base=Style(color=tones.text, bgcolor=tones.background),
+        raised=Style(color=tones.text, bgcolor=surface),
+    )
 
 
 def colour_palette(*, ascii_only: bool = False) -> Palette:
-    """The palette for 24-bit and 256-colour terminals."""
-    return Palette(
-        depth="colour",
-        ascii=ascii_only,
-        text=Style(color="#c5cedb"),
-        strong=Style(color="#eef2f8", bold=True),
-        dim=Style(color="#8592a6"),
-        faint=Style(color="#4d586a"),
-        accent=Style(color="#7fb4ff"),
-        good=Style(color=_COLOURS["COMPLETED"]),
-        warn=Style(color=_COLOURS["PAUSED"]),
-        bad=Style(color=_COLOURS["FAILED"]),
-        bar=Style(color="#a9b5c6", bgcolor=SURFACE),
-        bar_key=Style(color="#eef2f8", bgcolor=SURFACE, bold=True),
-        bar_text=Style(color="#8592a6", bgcolor=SURFACE),
-        bar_faint=Style(color="#465165", bgcolor=SURFACE),
-        brand=Style(color="#7fb4ff", bgcolor=SURFACE, bold=True),
-        head=Style(color="#6c7a90", bgcolor=BACKGROUND),
-        cursor=Style(bgcolor="#22324a"),
-        cursor_blurred=Style(bgcolor="#1a2230"),
-        marked=Style(bgcolor="#2b2a3f"),
-        hit=Style(color="#10141b", bgcolor="#e3b768"),
-        states={name: Style(color=colour) for name, colour in _COLOURS.items()},
-        base=Style(color="#c5cedb", bgcolor=BACKGROUND),
-        raised=Style(color="#c5cedb", bgcolor=SURFACE),
-    )
+    """The palette for terminals of 24-bit colour."""
+    return _coloured("colour", _TRUE, ascii_only=ascii_only)
+
+
+def fixed_palette(*, ascii_only: bool = False) -> Palette:
+    """The palette for terminals of 256 colours."""
+    return _coloured("256", _FIXED, ascii_only=ascii_only)
 
 
 def ansi_palette(*, ascii_only: bool = False) -> Palette:
@@ -213,13 +251,18 @@ def mono_palette(*, ascii_only: bool = False) -> Palette:
         cursor_blurred=Style(bold=True),
         marked=Style(underline=True),
         hit=Style(reverse=True, bold=True),
-        states={name: Style(bold=True) if name in _MONO_BOLD else plain for name in _COLOURS},
+        states={name: Style(bold=True) if name in _MONO_BOLD else plain for name in _ANSI},
         base=plain,
         raised=plain,
     )
 
 
-_MAKERS = {"colour": colour_palette, "ansi": ansi_palette, "mono": mono_palette}
+_MAKERS = {"colour": colour_palette, "256": fixed_palette, "ansi": ansi_palette, "mono": mono_palette}
+
+
+_MODERN: Final = ("alacritty", "foot", "xterm-kitty", "xterm-ghostty", "wezterm", "contour", "rio")
+COLOR_SYSTEMS: Final[dict[str, str]] = {"colour": "truecolor", "256": "256", "ansi": "standard", "mono": "standard"}
+"""What Rich calls them."""
 
 
 def depth_of_terminal(environment: Mapping[str, str] | None = None) -> Depth:
@@ -230,10 +273,10 @@ def depth_of_terminal(environment: Mapping[str, str] | None = None) -> Depth:
     term = env.get("TERM", "").lower()
     if term in ("dumb", "unknown", "vt100", "vt102", "vt220"):
         return "mono"
-    if env.get("COLORTERM", "").lower() in ("truecolor", "24bit") or "256color" in term or "direct" in term:
+    if env.get("COLORTERM", "").lower() in ("truecolor", "24bit") or term.endswith("direct"):
         return "colour"
-    if term.startswith(("alacritty", "foot", "xterm-kitty", "xterm-ghostty", "wezterm", "contour")):
-        return "colour"
+    if "256color" in term or term.startswith(_MODERN):
+        return "256"
     return "ansi"
 
 
@@ -258,26 +301,19 @@ def use(chosen: Palette) -> None:
 
 def textual_theme(chosen: Palette) -> Theme:
     """The same look for Textual's own widgets (inputs, scroll bars)."""
-    from textual.theme import Theme
+    from textual.theme import BUILTIN_THEMES, Theme
 
-    if chosen.depth != "colour":
-        return Theme(
-            name="flowdeck", ansi=True, primary="ansi_blue", secondary="ansi_cyan", warning="ansi_yellow",
-            error="ansi_red", success="ansi_green", accent="ansi_blue", foreground="ansi_default",
-            background="ansi_default", surface="ansi_default", panel="ansi_default", boost="ansi_default", dark=True,
-            variables={
-                "input-cursor-background": "ansi_white", "input-cursor-foreground": "ansi_black",
-                "input-selection-background": "ansi_bright_blue", "input-selection-foreground": "ansi_black",
-            },
-        )
+    if chosen.depth in ("ansi", "mono"):
+        return replace(BUILTIN_THEMES["ansi-dark"], name="flowdeck", accent="ansi_blue")
+    tones = _TRUE if chosen.depth == "colour" else _FIXED
     return Theme(
-        name="flowdeck", primary="#7fb4ff", secondary="#8fd6e8", warning="#e3b768", error="#f07f86",
-        success="#7cc492", accent="#7fb4ff", foreground="#c5cedb", background=BACKGROUND, surface=SURFACE,
-        panel="#1d2532", dark=True,
+        name="flowdeck", primary=tones.accent, secondary=tones.states["Frozen"], warning=tones.warn, error=tones.bad,
+        success=tones.good, accent=tones.accent, foreground=tones.text, background=tones.background,
+        surface=tones.surface, panel=tones.surface, dark=True,
         variables={
-            "scrollbar": "#2a3546", "scrollbar-hover": "#3a4a61", "scrollbar-active": "#4a5f7d",
-            "scrollbar-background": BACKGROUND, "scrollbar-background-hover": BACKGROUND,
-            "scrollbar-background-active": BACKGROUND, "scrollbar-corner-color": BACKGROUND,
-            "input-selection-background": "#2f4a72",
+            "scrollbar": tones.cursor, "scrollbar-hover": tones.faint, "scrollbar-active": tones.faint,
+            "scrollbar-background": tones.background, "scrollbar-background-hover": tones.background,
+            "scrollbar-background-active": tones.background, "scrollbar-corner-color": tones.background,
+            "input-selection-background": tones.cursor,
         },
-    )
+    )  # fmt: skip
