@@ -26,16 +26,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
+from ..store import spool
 from . import deaths, processes
 from .clock import now_us
-from .errors import FlowdeckError
+from .errors import FlowdeckError, StaleState
 from .loader import BrokenFlowFile, FlowFile, load_flow_file
 
 if TYPE_CHECKING:
     from .flows import Flow
 
 BROKEN_EXIT_CODE: Final = 70
-"""Exit code of a run process that could not even begin; the text is on the daemon's standard error."""
+"""Exit code of a run process that could not even begin; its log says why."""
 _WARM: Final = ("sqlite3", "json", "threading", "engine.run_process", "store.connection", "store.writer", "store.runs",
                 "store.tasks", "store.events", "store.results", "store.leases", "store.logs", "store.spool")
 
@@ -193,8 +194,10 @@ class CodeHost:
             os.dup2(null, 0)
             os.close(null)
             code = run_here(self._folder, child, self._loaded, flow)
-        except BaseException as error:  # noqa: BLE001 - the border of the process: say it, then end
-            print(f"run #{child.run_id} could not begin: {error!r}", file=sys.stderr, flush=True)  # noqa: T201
+        except StaleState:
+            code = 0  # the run was cancelled, or taken by another, before it began
+        except BaseException as error:  # noqa: BLE001 - the border of the process: say it in the run's log, then end
+            _tell(self._folder, child, error)
         finally:
             os._exit(code)
 
@@ -225,6 +228,16 @@ class CodeHost:
             )
             deaths.write_exit(self._folder, child.attempt, death)
             self._say(say="ended", run=child.run_id, attempt=child.attempt, pid=pid)
+
+
+def _tell(folder: str, child: Child, error: BaseException) -> None:
+    """Leave word in the run's spool: whoever settles the run moves it into the log."""
+    text = f"the run could not begin: {error!r}\n{''.join(traceback.format_exception(error))}"
+    path = spool.spool_path(folder, child.run_id, child.attempt, "err")
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.write(descriptor, text.encode("utf-8", "replace"))
+    os.close(descriptor)
 
 
 def run_here(folder: str, child: Child, loaded: FlowFile, flow: str) -> int:
@@ -265,6 +278,17 @@ def _load(path: str) -> tuple[FlowFile | None, dict[str, Any]]:
     }  # fmt: skip
 
 
+def _run_alone(folder: str, child: Child, path: str, flow: str) -> int:
+    """One run in an interpreter of its own (``spawn``)."""
+    try:
+        return run_here(folder, child, load_flow_file(path), flow)
+    except StaleState:
+        return 0
+    except FlowdeckError as error:
+        _tell(folder, child, error)
+        return BROKEN_EXIT_CODE
+
+
 def main() -> int:
     """Serve a flow file, or with ``--run`` do one run of it."""
     parser = argparse.ArgumentParser(prog="python -m flowdeck.engine.code_host", description=__doc__)
@@ -279,8 +303,7 @@ def main() -> int:
     # A cache written within the second of an edit would hide the edit from the next host.
     sys.dont_write_bytecode = True
     if options.run is not None:
-        return run_here(options.store, Child(options.run, options.attempt), load_flow_file(options.file),
-                        options.flow)
+        return _run_alone(options.store, Child(options.run, options.attempt), options.file, options.flow)
     os.set_inheritable(options.socket, False)  # what user code starts must not hold our line open
     line = Line(socket.socket(fileno=options.socket))
     loaded, report = _load(options.file)

@@ -8,6 +8,7 @@ are processors. Nothing here touches the store: what is learnt is handed to call
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,9 @@ from .loop import Loop
 LOADING: Final = "loading"
 READY: Final = "ready"
 ENDED: Final = "ended"
+KILLED: Final = (-signal.SIGKILL, -signal.SIGTERM)
+MOST_TRIES: Final = 3
+RETRY_SECONDS: Final = 0.1
 
 
 class Host:
@@ -75,6 +79,8 @@ class Served:
         self.queued = False
         self.again = False
         """It changed while it was being loaded."""
+        self.tries = 0
+        """Hosts that somebody killed while they loaded the file."""
         self.error: str | None = None
         self.waiting: list[tuple[int, int, str]] = []
         """Runs for the host that is being made: run, attempt, flow."""
@@ -129,7 +135,7 @@ class Hosts:
 
     def settled(self) -> bool:
         """Whether no file is being loaded."""
-        return not self._queue and all(served.loading is None for served in self.served.values())
+        return all(served.loading is None and not served.queued for served in self.served.values())
 
     def close(self) -> None:
         """Hang up: each host ends with its last run."""
@@ -210,6 +216,7 @@ class Hosts:
         host.imported_flows = report["imported_flows"]
         host.hashes = {served.path: report["hash"], **{path: source_hash(path) for path in report["imports"]}}
         replaced, served.current, served.loading, served.error = served.current, host, None, None
+        served.tries = 0
         if replaced is not None:
             self._retire(replaced)
         self.on_loaded(served, host, report)
@@ -243,7 +250,14 @@ class Hosts:
         host.line.close()
         self._all.discard(host)
         how = host.ending()
-        if host is served.loading:
+        if host is served.loading and host.process.returncode in KILLED and served.tries < MOST_TRIES:
+            # Somebody killed it: that says nothing about the file.
+            served.tries += 1
+            served.loading = None
+            served.queued = True
+            self._say(f"{served.path}: its code host was ended while it loaded the file ({how}); trying again")
+            self._loop.after(RETRY_SECONDS * 2 ** served.tries, partial(self._load_again, served))
+        elif host is served.loading:
             self._broken(served, host, f"{served.path}: the process that imported it ended: {how}; "
                          "run the file by hand to see why", None)
         elif host is served.current:
@@ -252,6 +266,11 @@ class Hosts:
             if self.served.get(served.path) is served:
                 self.serve(served.path, on_demand=served.on_demand)
         host.state = ENDED
+
+    def _load_again(self, served: Served) -> None:
+        if self.served.get(served.path) is served and served.queued:
+            self._queue.append(served.path)
+        self._start_queued()
 
     def _retire(self, host: Host) -> None:
         host.line.send({"do": "retire"})
