@@ -7,16 +7,12 @@ What the flow prints and logs appears as it happens. The exit code is the run's:
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import time
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import NotAllowed, ParameterError
-from ..store import runs
-from ..store.connection import connect, open_store, transaction
+from ..store.connection import open_store
 from ..store.reader import Reader
 from ..store.rows import RunRow
 from . import marks
@@ -50,7 +46,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise ParameterError(f"{error}. Give parameters as -p NAME=VALUE") from None
     folder = folder_of(args)
     open_store(folder)
-    run_id = _make_run(folder, flow, given)
+    from ..engine.run_process import make_run
+
+    run_id = make_run(folder, flow, flow.parameters.bind((), given), "cli")
     return _execute(folder, run_id, 1, flow, out)
 
 
@@ -66,20 +64,6 @@ def execute_queued(folder: Path, run_id: int, out: Output) -> int:
     path, _, name = row.entrypoint.rpartition(":")
     flow = find_flow(path, name)
     return _execute(folder, run_id, claim_here(folder, run_id), flow, out)
-
-
-def _make_run(folder: Path, flow: Flow[..., Any], given: dict[str, Any]) -> int:
-    """The run's row, durable before anything of it runs; this process takes its lease at once."""
-    from ..engine.parameters import to_json
-    from ..engine.run_process import actor_name, entrypoint_of
-
-    complete = flow.parameters.bind((), given)
-    with closing(connect(folder, "state")) as connection, transaction(connection):
-        return runs.insert(
-            connection, flow_name=flow.name, name=flow.run_name(complete), state=("PENDING", "Pending"),
-            actor=actor_name("cli"), at_us=time.time_ns() // 1000, parameters=to_json(complete) or json.dumps(given),
-            tags=json.dumps(flow.tags), entrypoint=entrypoint_of(flow), flow_description=flow.description,
-        )
 
 
 def _execute(folder: Path, run_id: int, attempt: int, flow: Flow[..., Any], out: Output) -> int:

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..store.connection import connect
 from ..store.spool import SpoolWriter, drain
@@ -23,9 +23,13 @@ from .clock import now_us
 from .context import current_frame
 from .logs import RunHandler
 
+if TYPE_CHECKING:
+    from .context import Frame
+
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _DRAIN_SECONDS = 0.05
 _BROKEN_SECONDS = 1.0
+_LONGEST_PARTIAL = 8192
 _owner_lock = threading.Lock()
 _owner: Capture | None = None
 
@@ -44,6 +48,7 @@ class Capture:
         self._next_drain = 0.0
         self._saved: list[int] = []
         self._echoed = [0, 0]
+        self._drain_lock = threading.Lock()
         self._streams: tuple[Any, Any] = (None, None)
         self._root_level: int | None = None
         self._owns = False
@@ -76,8 +81,10 @@ class Capture:
         """Put everything back and move the last lines into the store."""
         global _owner
         if self._owns:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr, *self._streams):
+                # The originals, too: bytes written to ``sys.stdout.buffer`` belong to the run.
+                if stream is not None:
+                    stream.flush()
             os.dup2(self._saved[0], 1)
             os.dup2(self._saved[1], 2)
             sys.stdout, sys.stderr = self._streams
@@ -107,6 +114,10 @@ class Capture:
                 self._next_drain = now + _BROKEN_SECONDS
 
     def _drain(self, *, final: bool) -> None:
+        with self._drain_lock:
+            self._drain_locked(final=final)
+
+    def _drain_locked(self, *, final: bool) -> None:
         if self._echo and self._owns:
             self._echo_raw()
         if self._telemetry is None:
@@ -131,8 +142,8 @@ class Capture:
     def record(self, run_id: int, task_seq: int | None, level: int, logger: str, stream: str, message: str) -> None:
         """Keep one line; a text of several lines becomes one record."""
         self._spool.record(now_us(), run_id, task_seq, level, logger, stream, message)
-        if self._echo and self._owns and stream == "log":
-            self._show(run_id, task_seq, level, message)
+        if self._echo and stream == "log" and (owner := _owner) is not None:
+            owner._show(run_id, task_seq, level, message)
 
     def record_here(self, level: int, logger: str, stream: str, message: str) -> None:
         """Keep one line of whatever run and task the current code belongs to."""
@@ -140,7 +151,23 @@ class Capture:
         if frame is None:
             self.record(self._root_id, None, level, logger, stream, message)
         else:
-            self.record(frame.run.id, frame.task.seq if frame.task else None, level, logger, stream, message)
+            # Another root run in this process has a capture, and a spool, of its own.
+            capture = frame.run.session.capture
+            capture.record(frame.run.id, frame.task.seq if frame.task else None, level, logger, stream, message)
+
+    def end_lines(self, frame: Frame) -> None:
+        """The code of ``frame`` has returned: an unfinished line that this thread printed is a line."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, RunStream):
+                stream.end_line(frame)
+
+    def settle(self) -> None:
+        """Have every line written so far in the store; before the run's end is recorded."""
+        try:
+            self._drain(final=False)
+        except sqlite3.Error:
+            # Disk full or locked: the lines are safe in the spool and are moved later.
+            self._next_drain = time.monotonic() + _BROKEN_SECONDS
 
     def record_exception(self, ids: tuple[int, int | None], what: str, error: BaseException) -> None:
         """Keep a user's traceback without our frames, in one record."""
@@ -179,6 +206,9 @@ class RunStream(io.TextIOBase):
         """The descriptor's own binary writer: raw bytes are captured below Python."""
         return getattr(self._original, "buffer", None)
 
+    def reconfigure(self, **_options: Any) -> None:
+        """As scripts ask of ``sys.stdout``; lines are kept whole and as UTF-8 whatever they ask."""
+
     def writable(self) -> bool:
         """Yes."""
         return True
@@ -195,10 +225,9 @@ class RunStream(io.TextIOBase):
         """Keep whole lines; the rest waits for its end of line or ``flush`` at the run's end."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if self._echo is not None:
-            _write_all(self._echo, text.encode("utf-8", "backslashreplace"))
         pending = getattr(self._partial, "text", "") + text
-        if "\n" in pending:
+        if "\n" in text:
+            self._show(pending[: pending.rindex("\n") + 1])
             *lines, pending = pending.split("\n")
             for line in lines:
                 self._capture.record_here(self._level, self._stream, self._stream, line)
@@ -206,37 +235,53 @@ class RunStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Keep what has no end of line yet, too, once it is long; short pieces wait for their line."""
+        """Show what has no end of line yet, and keep it once it is long; short pieces wait for their line."""
         pending = getattr(self._partial, "text", "")
-        if len(pending) > 8192:
-            self._partial.text = ""
-            self._capture.record_here(self._level, self._stream, self._stream, pending)
+        self._show(pending)
+        if len(pending) > _LONGEST_PARTIAL:
+            self._keep(pending)
 
-    def end_line(self) -> None:
-        """Keep the unfinished line of this thread: its task has ended."""
+    def end_line(self, frame: Frame) -> None:
+        """Keep the unfinished line of this thread: the code of ``frame`` has ended."""
         pending = getattr(self._partial, "text", "")
         if pending:
-            self._partial.text = ""
-            self._capture.record_here(self._level, self._stream, self._stream, pending)
+            self._show(pending)
+            self._partial.text, self._partial.shown = "", 0
+            seq = frame.task.seq if frame.task is not None else None
+            frame.run.session.capture.record(frame.run.id, seq, self._level, self._stream, self._stream, pending)
 
+    def _keep(self, text: str) -> None:
+        self._partial.text, self._partial.shown = "", 0
+        self._capture.record_here(self._level, self._stream, self._stream, text)
 
-def end_lines() -> None:
-    """The current task's code has returned: an unfinished line of it is a line."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, RunStream):
-            stream.end_line()
+    def _show(self, text: str) -> None:
+        """Let the person see ``text``, the pending line so far, with one write: threads do not mix within lines."""
+        if self._echo is None:
+            return
+        shown = getattr(self._partial, "shown", 0)
+        if len(text) > shown:
+            _write_all(self._echo, text[shown:].encode("utf-8", "backslashreplace"))
+        self._partial.shown = 0 if text.endswith("\n") else len(text)
 
 
 def user_traceback(error: BaseException) -> str:
     """The traceback as the user's own code sees it: frames of this package are left out."""
     try:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
-        lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
-        lines += traceback.TracebackException(type(error), error, None, limit=0, compact=True).format_exception_only()
-        text = "".join(lines).rstrip("\n")
+        shown = traceback.TracebackException.from_exception(error, compact=True)
+        _leave_ours_out(shown)
+        text = "".join(shown.format()).rstrip("\n")
     except Exception as broken:  # noqa: BLE001 - the user's exception cannot even be printed
         text = f"{type(error).__name__}: <its text cannot be made: {type(broken).__name__}>"
     return text if len(text) <= 100_000 else text[:100_000] + f"… ({len(text)} characters)"
+
+
+def _leave_ours_out(shown: traceback.TracebackException) -> None:
+    """In the exception, what caused it, and what it groups; at most a few levels deep."""
+    waiting = [shown]
+    for one in waiting:
+        one.stack = traceback.StackSummary.from_list([f for f in one.stack if not _is_ours(f.filename)])
+        more = [one.__cause__, one.__context__, *(one.exceptions or ())] if len(waiting) < 100 else []
+        waiting += [other for other in more if other is not None]
 
 
 def _is_ours(path: str) -> bool:

@@ -8,10 +8,11 @@ that holds no thread while nothing runs. The rules live in the steps alone.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from .interrupts import CoroutineSlot, ThreadSlot
+from .interrupts import CoroutineSlot, ThreadSlot, woken_by
 
 if TYPE_CHECKING:
     from .context import Frame
@@ -134,37 +135,78 @@ class Durable:
             if not done.cancelled():
                 done.set_exception(error) if error is not None else done.set_result(value)
 
-        self.session.writer.submit(self.operation, lambda v, e: loop.call_soon_threadsafe(settle, v, e))
+        def written(value: Any, error: BaseException | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, value, error)
+
+        self.session.writer.submit(self.operation, written)
         return await done
 
 
 class Await:
-    """Wait until something that calls back has ended (all of a run's tasks, or one future)."""
+    """Wait until something that calls back has ended (all of a run's tasks, or one future), or for so long."""
 
-    __slots__ = ("session", "subject")
+    __slots__ = ("seconds", "session", "subject")
 
-    def __init__(self, session: Session, subject: Any) -> None:
+    def __init__(self, session: Session, subject: Any, seconds: float | None = None) -> None:
         self.session = session
         self.subject = subject
+        self.seconds = seconds
 
     def perform(self) -> None:
         """Blocks; raises Cancelled when the run is cancelled meanwhile."""
-        self.subject.wait()
+        if self.subject.done():
+            return
+        ended = threading.Event()
+        self.subject.when_done(ended.set)
+        gate = self.session.gate
+        with gate.on_cancel(ended.set), gate.blocked(), woken_by(ended.set):
+            ended.wait(self.seconds)
+        if not self.subject.done():
+            gate.check()
 
     async def perform_async(self) -> None:
         """As ``perform``, without blocking the event loop."""
         import asyncio
 
+        if self.subject.done():
+            return
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
-        self.subject.when_done(lambda: loop.call_soon_threadsafe(done.set))
+
+        def ended() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(done.set)
+
+        self.subject.when_done(ended)
+        left = self.seconds if self.seconds is not None else float("inf")
         with self.session.gate.blocked():
-            while not done.is_set():
+            while not done.is_set() and left > 0:
                 self.session.gate.check()
+                step = min(left, 0.1)
                 try:
-                    await asyncio.wait_for(done.wait(), 0.1)
+                    await asyncio.wait_for(done.wait(), step)
                 except TimeoutError:
-                    continue
+                    left -= step
+
+
+class EndEverything:
+    """After a cancellation: give what still runs the grace, then go on without it."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def perform(self) -> None:
+        """Blocks for the grace at most."""
+        self.session.end_everything()
+
+    async def perform_async(self) -> None:
+        """As ``perform``; the coroutines among them need the event loop to end."""
+        import asyncio
+
+        await asyncio.to_thread(self.session.end_everything)
 
 
 def drive(steps: Steps) -> Any:

@@ -16,9 +16,10 @@ from ..store.rows import TaskRow
 from . import codec
 from .clock import now_us
 from .context import Frame
-from .effects import Await, Call, Durable, Pass, Sleep, Steps
+from .effects import Await, Call, Durable, EndEverything, Pass, Sleep, Steps
 from .errors import Cancelled, ParameterError, RunTimedOut
 from .futures import Future, resolve_futures_to_states
+from .interrupts import cancel_grace_seconds, is_coroutine_cancelled
 from .machine import next_run_state
 from .states import State, aggregate, describe_exception
 
@@ -58,6 +59,8 @@ class FlowRun:
         self.name = f"{flow.name}-{run_id}"
         self.lineage = session.lineage
         self.interruption: BaseException | None = None
+        self.stop_reason: str | None = parent.run.stop_reason if parent is not None else None
+        """Why nothing of this run begins any more, although its process goes on: a flow around it timed out."""
         self.timeout_seconds = flow.timeout_seconds
         self.state_type, self.state_name = state
         self.outstanding = Outstanding()
@@ -68,7 +71,7 @@ class FlowRun:
         """Held from a change of state until its write is queued, so that both have the same order."""
         self._lock = threading.Lock()
         self._journal: dict[tuple[int, str, int], TaskRow] = {}
-        self._call_counts: dict[tuple[int, str], int] = {}
+        self._call_counts: dict[int, dict[str, int]] = {}
         self._seqs = itertools.count(1)
         self._begun = time.monotonic()
 
@@ -85,9 +88,21 @@ class FlowRun:
     def next_call_index(self, scope_seq: int, key: str) -> int:
         """How many calls of ``key`` this scope made before this one."""
         with self._lock:
-            count = self._call_counts.get((scope_seq, key), 0)
-            self._call_counts[(scope_seq, key)] = count + 1
+            counts = self._call_counts.setdefault(scope_seq, {})
+            count = counts.get(key, 0)
+            counts[key] = count + 1
             return count
+
+    def has_scope(self, seq: int) -> bool:
+        """Whether an earlier attempt of this task, in this process, called tasks itself."""
+        return seq in self._call_counts
+
+    def reopen_scope(self, seq: int) -> None:
+        """A task is tried again: its calls count anew, and find what its earlier attempt recorded."""
+        rows = self.session.read(lambda conn: tasks.of_scope(conn, self.id, seq))
+        with self._lock:
+            self._call_counts.pop(seq, None)
+            self._journal.update({(row.scope_seq, row.key, row.call_index): row for row in rows})
 
     def seq_of(self, scope_seq: int, key: str, call_index: int) -> int:
         """The number of this call: the journal's when an earlier attempt made it, else a new one."""
@@ -116,6 +131,12 @@ class FlowRun:
                 return state
         self._run_again(call, row)
         return None
+
+    def forget(self, call: TaskCall) -> None:
+        """A call that an earlier attempt recorded cannot begin in this one: its record is begun anew all the same."""
+        row = self.journalled(call)
+        if row is not None:
+            self._run_again(call, row)
 
     def recall_subflow(self, call: SubflowCall) -> State | None:
         """As ``recall``, for a flow called within this run."""
@@ -182,6 +203,18 @@ class FlowRun:
         """Time since this process took the run."""
         return int((time.monotonic() - self._begun) * 1e6)
 
+    def is_within(self, other: FlowRun) -> bool:
+        """Whether this run is the other, or a subflow of it at any depth."""
+        run: FlowRun = self
+        while run is not other and run.parent is not None:
+            run = run.parent.run
+        return run is other
+
+    def check_stopped(self) -> None:
+        """Raise Cancelled when nothing of this run may begin any more."""
+        if self.stop_reason is not None:
+            raise Cancelled(self.stop_reason)
+
     @property
     def is_root(self) -> bool:
         """Whether the process belongs to this run."""
@@ -209,13 +242,13 @@ class Outstanding:
         outcome = future.outcome
         with self._lock:
             self._count -= 1
-            if outcome is not None and not outcome.is_completed() and len(self._unhandled) < 1000:
+            if outcome is not None and not outcome.is_completed():
                 self._unhandled.append(future)
             idle, self._idle = (self._idle, []) if self._count == 0 else ([], self._idle)
         for callback in idle:
             callback()
 
-    def is_done(self) -> bool:
+    def done(self) -> bool:
         """Whether every submitted call has ended."""
         return self._count == 0
 
@@ -227,37 +260,21 @@ class Outstanding:
                 return
         callback()
 
-    def wait(self) -> None:
-        """Block until every submitted call has ended; raises Cancelled with the run."""
-        from .context import current_frame
-
-        if self.is_done():
-            return
-        done = threading.Event()
-        self.when_done(done.set)
-        frame = current_frame.get()
-        if frame is None:
-            done.wait()
-            return
-        gate = frame.run.session.gate
-        with gate.on_cancel(done.set), gate.blocked():
-            done.wait()
-        if not self.is_done():
-            gate.check()
-
     def verdict(self) -> State | None:
         """Failed when a submitted call ended badly and no user code looked at its outcome."""
         with self._lock:
-            bad = [f.outcome for f in self._unhandled if not f.handled and f.outcome is not None]
+            ended = [(f, f.outcome) for f in self._unhandled if not f.handled and f.outcome is not None]
             total = self._total
-        bad = [s for s in bad if s.name != "Skipped"]
+        bad = [state for _, state in ended if state.name != "Skipped"]
         if not bad:
             return None
         state = aggregate(bad)
-        detail = next((s.message for s in bad if s.message), None)
+        # What failed by itself comes before what did not start because of it.
+        own = [(f, s) for f, s in ended if s.is_failed() or s.is_crashed()] or ended
+        first = next((f"{f.call.name}: {s.message}" for f, s in own if s.message and f.call is not None), None)
         word = "failed" if state.type == "FAILED" else "cancelled"
-        text = f"{len(bad)}/{total} states {word}." + (f" First: {detail}" if detail else "")
-        return State(state.type, None, text, data=bad, error=state.error)
+        text = f"{len(bad)}/{total} states {word}." + (f" First: {first}" if first else "")
+        return State(state.type, None, text, data=bad, error=next((s.error for _, s in own if s.error), state.error))
 
 
 class SubflowCall:
@@ -296,6 +313,7 @@ def flow_steps(run: FlowRun) -> Steps:
         try:
             if not session.gate.is_open() or session.gate.is_cancelled:
                 yield Pass(session)
+            run.check_stopped()
             if run.parameter_problem is not None:
                 raise ParameterError(run.parameter_problem)
             values = flow.parameters.validate(run.parameters) if flow.validates else run.parameters
@@ -310,10 +328,11 @@ def flow_steps(run: FlowRun) -> Steps:
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             if isinstance(error, KeyboardInterrupt):
                 session.begin_cancel("interrupted from the keyboard (Ctrl-C)")
+            session.heed_termination()
             state = _judge(run, error)
-            if not session.gate.is_cancelled and not run.outstanding.is_done():
+            if not session.gate.is_cancelled and not run.outstanding.done():
                 try:
-                    yield Await(session, run.outstanding)
+                    yield from _await_outstanding(run)
                 except Cancelled as cancelled:
                     state = _judge(run, cancelled)
         delay = _retry_delay(run, state, time.monotonic() - attempt_begun)
@@ -324,12 +343,24 @@ def flow_steps(run: FlowRun) -> Steps:
         except Cancelled as error:
             state = _judge(run, error)
             break
-    if session.gate.is_cancelled and run.is_root:
-        session.wait_for_stragglers()
+    if run.is_root:
+        if session.gate.is_cancelled:
+            yield EndEverything(session)
+        session.capture.settle()
     yield Durable(session, _end_operation(run, state))
     for hook in flow.hooks_for(state):
         session.run_hook(hook, flow, run, state)
     return state
+
+
+def _await_outstanding(run: FlowRun) -> Steps:
+    """Wait for what was submitted; after a timeout of the flow, no longer than the grace."""
+    if run.stop_reason is None:
+        yield Await(run.session, run.outstanding)
+        return
+    yield Await(run.session, run.outstanding, cancel_grace_seconds())
+    if not run.outstanding.done():
+        run.session.pool.abandon_run(run, f"{run.stop_reason}; it did not end within {cancel_grace_seconds():g} s")
 
 
 def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
@@ -338,6 +369,10 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
     text = f"attempt {run.attempt} failed: {state.message}; next in {delay:g} s"
     session.run_log(run, 30, text)
     with run.state_lock:
+        if run.state_type == "CANCELLING":
+            raise Cancelled(session.cancel_reason or "cancelled")
+        if run.state_type == "PAUSED":
+            session.writer.soon(run.transition("resume", cause="its code ended while it was paused"))
         session.writer.soon(run.transition("await_retry", cause=text, wake_at_us=now_us() + int(delay * 1e6)))
     yield Sleep(session, delay)
     lease, attempt = session.lease if run.is_root else None, run.attempt + 1
@@ -351,6 +386,7 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
 
         session.writer.soon(begin)
         run.attempt = attempt
+        run.stop_reason = run.parent.run.stop_reason if run.parent is not None else None
     run.outstanding = Outstanding()
     run.load_journal()
 
@@ -360,18 +396,23 @@ def _final_state(run: FlowRun, value: Any) -> State:
     value = resolve_futures_to_states(value)
     if isinstance(value, State):
         return value if value.is_final() else State("FAILED", None, f"the flow returned {value!r}, which is not final")
-    if isinstance(value, (list, tuple, set)) and value and all(isinstance(item, State) for item in value):
-        return aggregate(list(value))
+    states = list(value.values()) if type(value) is dict else value
+    if isinstance(states, (list, tuple, set)) and states and all(isinstance(item, State) for item in states):
+        if any(not state.is_final() for state in states):
+            return State("FAILED", None, "the flow returned states of which some are not final", data=value)
+        together = aggregate(list(states))
+        return State(together.type, together.name, together.message, data=value, error=together.error)
     verdict = run.outstanding.verdict()
     return verdict if verdict is not None else State("COMPLETED", data=value)
 
 
 def _judge(run: FlowRun, error: BaseException) -> State:
     if isinstance(error, Cancelled):
-        reason = run.session.cancel_reason
-        if reason is None and run.session.terminated_from_outside:
+        reason = run.session.reason_to_end()
+        if reason is None and run.session.was_terminated:
             return State("CRASHED", None, f"{error}", error=error)
-        return State("CANCELLED", None, reason or str(error) or "cancelled", error=error)
+        text = reason or str(error) or run.stop_reason or "cancelled"
+        return State("CANCELLED", None, text, error=error if str(error) else Cancelled(text))
     if isinstance(error, RunTimedOut) and run.interruption is not None:
         text = f"took longer than {run.timeout_seconds:g} s"
         return State("FAILED", "TimedOut", text, error=RunTimedOut(f"flow {run.flow.name} {text}"))
@@ -379,6 +420,8 @@ def _judge(run: FlowRun, error: BaseException) -> State:
         return State("CANCELLED", None, "interrupted from the keyboard (Ctrl-C)", error=error)
     if isinstance(error, SystemExit):
         return State("CRASHED", None, f"the flow called sys.exit({error.code!r})", error=error)
+    if is_coroutine_cancelled(error):
+        return State("CANCELLED", None, "its coroutine was cancelled", error=error)
     run.session.run_exception(run, error)
     return State("FAILED", None, describe_exception(error), error=error)
 
@@ -389,7 +432,12 @@ def _retry_delay(run: FlowRun, state: State, elapsed_seconds: float) -> float | 
     if not policy.retries or state.type != "FAILED" or isinstance(state.error, ParameterError):
         return None
     error = state.error if isinstance(state.error, Exception) else RuntimeError(state.message or state.name)
-    return policy.next_delay(made, error, elapsed_seconds, (run.flow, run, state))
+    try:
+        return policy.next_delay(made, error, elapsed_seconds, (run.flow, run, state))
+    except Exception as broken:  # noqa: BLE001 - the user's condition or delay function
+        text = f"flow {run.flow.name} is not retried: its retry condition raised {describe_exception(broken)}"
+        run.session.run_log(run, 40, text)
+        return None
 
 
 _END_EVENTS = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
@@ -406,6 +454,9 @@ def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
     event = "time_out" if state.name == "TimedOut" else _END_EVENTS[state.type]
     if run.state_type == "CANCELLING":
         event, state = "cancel", State("CANCELLED", None, session.cancel_reason or state.message)
+    resume = None
+    if run.state_type == "PAUSED" and event in ("complete", "time_out"):
+        resume = run.transition("resume", cause="its code ended while it was paused")
     encoded = codec.encode(state.data) if state.is_completed() else None
     stored = session.store_result(run.id, RESULT_SEQ, encoded) if encoded is not None else None
     cause = state.message if not state.is_completed() else None
@@ -417,6 +468,8 @@ def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
     shown = stored.preview if stored is not None and state.data is not None else None
 
     def end(conn: sqlite3.Connection) -> None:
+        if resume is not None:
+            resume(conn)
         move(conn)
         if stored is not None:
             results.put(conn, stored)
@@ -430,8 +483,6 @@ def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
             )
             if stored is not None:
                 results.put(conn, stored._replace(run_id=parent.run.id, seq=parent.seq))
-        elif session.lease is not None:
-            leases.release(conn, session.lease.owner)
 
     return end
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from .context import current_frame
 from .errors import Cancelled
-from .interrupts import engine_code
+from .interrupts import engine_code, woken_by
 from .states import State
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Future(Generic[T]):
                 waiter.wait(timeout)
                 return
             gate = frame.run.session.gate
-            with gate.on_cancel(waiter.set), gate.blocked():
+            with gate.on_cancel(waiter.set), gate.blocked(), woken_by(waiter.set):
                 waiter.wait(timeout)
             if self._state is None:
                 gate.check()
@@ -89,7 +89,10 @@ class Future(Generic[T]):
             return None if self._state is not None else self._waiter
 
     def add_done_callback(self, callback: Callable[[Future[T]], None]) -> None:
-        """Call ``callback(future)`` at the outcome, at once when it is there; from the thread that settles it."""
+        """Call ``callback(future)`` at the outcome, at once when it is there; from the thread that settles it.
+
+        What the callback raises is logged.
+        """
         with _lock:
             if self._state is None:
                 self._callbacks.append(callback)
@@ -109,7 +112,12 @@ class Future(Generic[T]):
         if waiter is not None:
             waiter.set()
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception as error:  # noqa: BLE001 - the user's; tasks that wait hang on the callbacks after it
+                import logging
+
+                logging.getLogger("flowdeck.engine").error("a callback of %r failed", self, exc_info=error)
 
     def __repr__(self) -> str:
         name = self.call.name if self.call is not None else "task"
@@ -167,12 +175,16 @@ def _next_ended(ended: Any, frame: Any, deadline: float | None, total: int) -> F
     import queue
 
     gate = frame.run.session.gate if frame is not None else None
+
+    def wake() -> None:
+        ended.put(None)
+
     left = None if deadline is None else max(0.0, deadline - time.monotonic())
     try:
         if gate is None:
             got = ended.get(timeout=left)
         else:
-            with engine_code(), gate.on_cancel(lambda: ended.put(None)), gate.blocked():
+            with engine_code(), gate.on_cancel(wake), gate.blocked(), woken_by(wake):
                 got = ended.get(timeout=left)
     except queue.Empty:
         raise TimeoutError(f"not all of {total} futures ended in time") from None
@@ -188,7 +200,7 @@ def resolve_futures_to_states(value: Any) -> Any:
     """``value`` with every future in it (also in lists, tuples, dicts and sets) replaced by its final state."""
     if isinstance(value, Future):
         value.wait()
-        return value.state
+        return value.outcome
     if isinstance(value, (list, tuple, set)) and type(value) in (list, tuple, set, FutureList):
         states = [resolve_futures_to_states(item) for item in value]
         return states if isinstance(value, list) else type(value)(states)

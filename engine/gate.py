@@ -6,25 +6,23 @@ It also counts who is busy, so that ``Paused`` is said only once nothing of the 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .context import current_frame
 from .errors import Cancelled
+from .interrupts import woken_by
 
 if TYPE_CHECKING:
     from .context import Frame
-
-_POLL_SECONDS = 0.5
 
 
 class Gate:
     """One per root run; safe from any thread."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition(threading.Lock())
+        self._state_lock = threading.Lock()
         self._open = True
         self._cancelled: str | None = None
         self._lock = threading.Lock()
@@ -54,22 +52,21 @@ class Gate:
 
     def shut(self) -> None:
         """No task starts until ``release``."""
-        with self._condition:
+        with self._state_lock:
             if self._cancelled is None:
                 self._open = False
 
     def release(self) -> None:
         """Tasks may start again."""
-        with self._condition:
+        with self._state_lock:
             self._open = True
             waiting, self._waiting = self._waiting, []
-            self._condition.notify_all()
         for callback in waiting:
             callback()
 
     def cancel(self, reason: str) -> None:
         """Everybody who waits here, or comes here later, gets ``Cancelled(reason)``."""
-        with self._condition:
+        with self._state_lock:
             self._cancelled = reason
             wakers = list(self._wakers)
         self.release()
@@ -78,14 +75,15 @@ class Gate:
 
     def wait_open(self) -> None:
         """Block while shut; raises Cancelled."""
-        with self.blocked(), self._condition:
-            while not self._open:
-                self._condition.wait(_POLL_SECONDS)
+        opened = threading.Event()
+        if self.when_open(opened.set):
+            with self.blocked(), woken_by(opened.set):
+                opened.wait()
         self.check()
 
     def when_open(self, callback: Callable[[], None]) -> bool:
         """Call back at the release; False (and no call) when the gate is open now."""
-        with self._condition:
+        with self._state_lock:
             if self._open:
                 return False
             self._waiting.append(callback)
@@ -93,16 +91,15 @@ class Gate:
 
     def sleep(self, seconds: float) -> None:
         """Sleep; ends early with Cancelled."""
-        deadline = time.monotonic() + seconds
-        with self.blocked(), self._condition:
-            while self._cancelled is None and (left := deadline - time.monotonic()) > 0:
-                self._condition.wait(min(left, _POLL_SECONDS))
+        ended = threading.Event()
+        with self.on_cancel(ended.set), self.blocked(), woken_by(ended.set):
+            ended.wait(seconds)
         self.check()
 
     @contextmanager
     def on_cancel(self, wake: Callable[[], None]) -> Iterator[None]:
         """While inside, ``wake`` is called (from any thread) when the run is cancelled."""
-        with self._condition:
+        with self._state_lock:
             self._wakers.add(wake)
             cancelled = self._cancelled is not None
         try:
@@ -110,7 +107,7 @@ class Gate:
                 wake()
             yield
         finally:
-            with self._condition:
+            with self._state_lock:
                 self._wakers.discard(wake)
 
     def enter(self, frame: Frame) -> None:

@@ -7,9 +7,11 @@ call; other threads at their next bytecode; coroutines at their await.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .context import current_frame
@@ -18,15 +20,17 @@ from .errors import Cancelled
 if TYPE_CHECKING:
     from .context import Frame
 
-INTERRUPT_SIGNAL = signal.SIGTERM
-"""What wakes the main thread. From outside the process the same signal asks it to end."""
+INTERRUPT_SIGNAL = signal.SIGURG
+"""What wakes the main thread. Nothing happens by default when it comes, so one that comes late does no harm."""
+END_SIGNAL = signal.SIGTERM
+"""What asks this process from outside to end."""
 _local = threading.local()
 
 
 class ThreadSlot:
     """User code running in the current thread."""
 
-    __slots__ = ("_injected", "_is_main", "_lock", "_outer", "_pending", "_signalled", "_thread_id", "is_open")
+    __slots__ = ("_injected", "_is_main", "_lock", "_outer", "_pending", "_signalled", "_thread_id", "_wake", "is_open")
 
     def __init__(self) -> None:
         self._thread_id = threading.get_ident()
@@ -36,6 +40,7 @@ class ThreadSlot:
         self._injected = False
         self._signalled: BaseException | None = None
         self._outer: ThreadSlot | None = None
+        self._wake: Callable[[], None] | None = None
         self.is_open = False
 
     def call(self, frame: Frame, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -47,9 +52,12 @@ class ThreadSlot:
             self.open()
             return fn(*args, **kwargs)
         finally:
-            self.close()
-            _local.slot = self._outer
-            current_frame.reset(token)
+            try:
+                self.close()  # an interruption may still land in here
+                frame.run.session.capture.end_lines(frame)
+            finally:
+                _local.slot = self._outer
+                current_frame.reset(token)
 
     def open(self) -> None:
         """User code begins or goes on; raises what was asked for while it did not run."""
@@ -63,22 +71,44 @@ class ThreadSlot:
         """User code has ended or called the engine: nothing is raised in this thread any more."""
         with self._lock:
             self.is_open = False
-            self._signalled = None
+            if self._signalled is not None:  # the signal has not arrived yet: raised when user code goes on
+                self._pending, self._signalled = self._signalled, None
             if self._injected:
                 _raise_in_thread(self._thread_id, None)
                 self._injected = False
 
     def interrupt(self, error: BaseException) -> None:
         """Raise ``error`` in the user code: now when it runs, else when it goes on. From any thread."""
+        wake = None
         with self._lock:
             if not self.is_open:
-                self._pending = error
+                self._pending, wake = error, self._wake
             elif self._is_main and _can_signal():
                 self._signalled = error
                 signal.pthread_kill(self._thread_id, INTERRUPT_SIGNAL)
             else:
                 self._injected = True
                 _raise_in_thread(self._thread_id, type(error))
+        if wake is not None:
+            wake()
+
+    def wake_with(self, wake: Callable[[], None] | None) -> None:
+        """While the user code waits in the engine: what ends the wait when the code is to be interrupted."""
+        with self._lock:
+            self._wake = wake
+            pending = self._pending is not None
+        if pending and wake is not None:
+            wake()
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` in engine code when an interruption waits for the user code to go on."""
+        if self._pending is not None:
+            raise Cancelled(str(self._pending))
+
+    @property
+    def is_signalled(self) -> bool:
+        """Whether a signal's handler raises in this code right now."""
+        return self._is_main and self.is_open
 
     def take_signalled(self) -> BaseException | None:
         """In the signal handler: what to raise here, if the signal was ours."""
@@ -122,6 +152,11 @@ class CoroutineSlot:
             self.is_open = False
             _local.slot = outer
 
+    @property
+    def is_signalled(self) -> bool:
+        """A signal's handler never raises in a coroutine: the event loop runs it."""
+        return False
+
     def interrupt(self, error: BaseException) -> None:
         """Cancel the coroutine; what comes out of it is ``error``. From any thread."""
         self._error = error
@@ -145,42 +180,73 @@ class engine_code:  # noqa: N801 - reads as a block: ``with engine_code():``
             self._slot.open()
 
 
+@contextmanager
+def woken_by(wake: Callable[[], None]) -> Iterator[None]:
+    """Around a wait in engine code: an interruption of the waiting user code calls ``wake`` and raises Cancelled."""
+    slot = current_thread_slot()
+    if slot is None:
+        yield
+        return
+    slot.wake_with(wake)
+    try:
+        yield
+    finally:
+        slot.wake_with(None)
+    slot.check()
+
+
 def current_thread_slot() -> ThreadSlot | None:
     """The slot of the user code running in this thread."""
     slot: ThreadSlot | None = getattr(_local, "slot", None)
     return slot
 
 
-class TerminationHandler:
-    """SIGTERM while a root run holds the main thread: our own interruptions, and requests from outside.
+def cancel_grace_seconds() -> float:
+    """How long user code may take to end after a cancellation; ``FLOWDECK_CANCEL_GRACE_SECONDS``, default 10."""
+    return float(os.environ.get("FLOWDECK_CANCEL_GRACE_SECONDS", "10"))
 
-    Outside requests raise ``Cancelled`` carrying the signal's name, so that ``finally`` blocks run; the run decides
-    from its intent whether it was cancelled or crashed.
+
+def is_coroutine_cancelled(error: BaseException) -> bool:
+    """Whether this is asyncio's ``CancelledError``; asked without loading asyncio."""
+    return type(error).__name__ == "CancelledError" and type(error).__module__ == "asyncio.exceptions"
+
+
+class TerminationHandler:
+    """Signals while a root run holds the main thread: our own interruptions, and SIGTERM from outside.
+
+    SIGTERM raises ``Cancelled`` carrying the signal's name, so that ``finally`` blocks run; the run decides from its
+    intent whether it was cancelled or crashed. A handler runs between any two bytecodes of the main thread, which may
+    hold any lock: it takes none, and leaves the rest to the session's background thread.
     """
 
-    def __init__(self, on_outside: Callable[[], None]) -> None:
-        self._on_outside = on_outside
-        self._previous: Any = None
-        self._installed = False
+    def __init__(self) -> None:
+        self.received = False
+        """SIGTERM came from outside."""
+        self._previous: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
-        """Only in the main thread; elsewhere the process keeps its own handler."""
+        """Only in the main thread; elsewhere the process keeps its own handlers."""
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(INTERRUPT_SIGNAL, self._handle)
-            self._installed = True
+            self._previous = {
+                INTERRUPT_SIGNAL: signal.signal(INTERRUPT_SIGNAL, self._interrupt),
+                END_SIGNAL: signal.signal(END_SIGNAL, self._end),
+            }
 
     def remove(self) -> None:
         """Put back what was there."""
-        if self._installed:
-            signal.signal(INTERRUPT_SIGNAL, self._previous if self._previous is not None else signal.SIG_DFL)
-            self._installed = False
+        for number, previous in self._previous.items():
+            signal.signal(number, previous if previous is not None else signal.SIG_DFL)
+        self._previous = {}
 
-    def _handle(self, number: int, _frame: object) -> None:
+    def _interrupt(self, _number: int, _frame: object) -> None:
         slot = current_thread_slot()
         ours = slot.take_signalled() if slot is not None else None
         if ours is not None:
             raise ours
-        self._on_outside()
+
+    def _end(self, number: int, _frame: object) -> None:
+        self.received = True
+        slot = current_thread_slot()
         if slot is not None and slot.is_open:
             raise Cancelled(f"the process received {signal.Signals(number).name}")
 

@@ -119,7 +119,7 @@ def _open_new(
     try:
         where = find_store() if folder is None else folder
         open_store(where)
-        run_id = _insert(where, flow, parameters, via)
+        run_id = make_run(where, flow, parameters, via)
     except FlowdeckError as error:
         _explain_uncaught(error)
         raise
@@ -130,8 +130,8 @@ def _open_new(
     return session, run
 
 
-def _insert(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via: str) -> int:
-    """The run's row and lease, durable before anything of it runs."""
+def make_run(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via: str) -> int:
+    """The run's row (PENDING) and this process's lease on it, durable before anything of it runs."""
     at_us, actor = now_us(), actor_name(via)
     text = to_json(parameters)
     kept = codec.encode(parameters) if text is None else None

@@ -20,6 +20,8 @@ from .states import State
 from .task_run import abandon_operation
 
 if TYPE_CHECKING:
+    from .flow_run import FlowRun
+    from .futures import Future
     from .session import Session
     from .task_run import TaskCall
 
@@ -100,14 +102,42 @@ class Pool:
         """Make every waiting call pass the broken gate, which ends it as Cancelled."""
         self.tick()
 
-    def abandon(self, cause: str) -> None:
-        """Settle and record what still runs as Cancelled; its late results are dropped."""
+    def abandon(self, cause: str, reason: str) -> None:
+        """Settle and record everything as Cancelled: what runs with ``cause``, what waits with ``reason``.
+
+        Late results are dropped.
+        """
         with self._lock:
             calls, self._calls = list(self._calls), set()
         for call in calls:
-            self._session.writer.soon(abandon_operation(call, cause))
-            if call.future is not None and call.future.outcome is None:
-                call.future.resolve(State("CANCELLED", None, cause))
+            self._give_up(call, cause if call.state_type == "RUNNING" else reason)
+
+    def abandon_waiting(self, runs: list[FlowRun], reason: str) -> None:
+        """As ``abandon``, for what these runs submitted and what waits for a thread, a time or other tasks."""
+        with self._lock:
+            waiting = [call for call in self._calls if call.state_type != "RUNNING" and call.run in runs]
+            self._calls.difference_update(waiting)
+        for call in waiting:
+            self._give_up(call, reason)
+
+    def abandon_run(self, run: FlowRun, cause: str) -> None:
+        """As ``abandon``, for everything one run submitted."""
+        with self._lock:
+            calls = [call for call in self._calls if call.run is run]
+            self._calls.difference_update(calls)
+        for call in calls:
+            self._give_up(call, cause)
+
+    def submitted_by(self, run: FlowRun, scope_seq: int) -> list[Future[Any]]:
+        """Futures, not yet settled, of what one task submitted."""
+        with self._lock:
+            calls = [call for call in self._calls if call.run is run and call.scope_seq == scope_seq]
+        return [call.future for call in calls if call.future is not None]
+
+    def _give_up(self, call: TaskCall, cause: str) -> None:
+        self._session.writer.soon(abandon_operation(call, cause))
+        if call.future is not None and call.future.outcome is None:
+            call.future.resolve(State("CANCELLED", None, cause))
 
     def close(self) -> None:
         """End the idle threads; busy ones end with the process."""
@@ -164,8 +194,14 @@ class Pool:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="flowdeck-loop", daemon=True).start()
+                threading.Thread(target=_run_loop, args=(self._loop,), name="flowdeck-loop", daemon=True).start()
             return self._loop
+
+
+def _run_loop(loop: Any) -> None:
+    """Until it is stopped; what is left in it then is dropped with the process or the run."""
+    loop.run_forever()
+    loop.close()
 
 
 class _Drive:

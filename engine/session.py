@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import os
+import signal
 import sqlite3
-import sys
 import threading
 import time
 from collections import deque
@@ -20,15 +21,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..store import runs
+from ..store import leases, runs
 from ..store.connection import connect
 from ..store.errors import StaleState
 from ..store.rows import LeaseRow, ResultRow
 from ..store.writer import Writer
+from . import processes
 from .capture import Capture
 from .errors import Cancelled, RunTimedOut
 from .gate import Gate
 from .interrupts import CoroutineSlot, TerminationHandler, ThreadSlot
+from .interrupts import cancel_grace_seconds as cancel_grace_seconds
 from .lineage import Lineage
 from .runners import Pool
 from .task_run import write_beginning
@@ -40,14 +43,13 @@ if TYPE_CHECKING:
     from .task_run import TaskCall
 
 T = TypeVar("T")
+logger = logging.getLogger("flowdeck.engine")
 TICK_SECONDS = 0.025
+_CHILDREN_AFTER_SECONDS = 0.5
+"""How long user code may take to end by itself before its child processes are told to."""
+_AFTER_KILL_SECONDS = 0.5
 INLINE_BYTES = 64 * 1024
 """A larger result becomes a file beside the database."""
-
-
-def cancel_grace_seconds() -> float:
-    """How long user code may take to end after a cancellation; ``FLOWDECK_CANCEL_GRACE_SECONDS``, default 10."""
-    return float(os.environ.get("FLOWDECK_CANCEL_GRACE_SECONDS", "10"))
 
 
 class Session:
@@ -64,13 +66,12 @@ class Session:
         self.root: FlowRun | None = None
         self.live_runs: dict[int, FlowRun] = {}
         self.cancel_reason: str | None = None
-        self.terminated_from_outside = False
         self.unrecorded: deque[TaskCall] = deque()
         """Calls that began since the last tick; most have ended by then and need no record of their beginning."""
         self.fenced = False
         """A newer attempt has the run; nothing this process writes is kept."""
         self.capture = Capture(folder, run_id, attempt, echo=echo)
-        self._termination = TerminationHandler(self._on_termination)
+        self._termination = TerminationHandler()
         self._slots: dict[ThreadSlot | CoroutineSlot, Any] = {}
         self._slots_lock = threading.Lock()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -78,10 +79,12 @@ class Session:
         self._timers_lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
+        self._outer_mark: str | None = None
         self._reader: sqlite3.Connection | None = None
         self._reader_lock = threading.Lock()
         self._telemetry: Writer | None = None
         self._paused_ticks = 0
+        self._tick_trouble: str | None = None
         self._watch_connection: sqlite3.Connection | None = None
         self._data_version = -1
         self._watcher = threading.Thread(target=self._watch, name="flowdeck-watcher", daemon=True)
@@ -91,6 +94,8 @@ class Session:
     def start(self) -> None:
         """Capture output and watch for requests; in the thread that will run the flow."""
         self._termination.install()
+        self._outer_mark = os.environ.get(processes.RUN_MARK)
+        os.environ[processes.RUN_MARK] = processes.run_mark(str(self.folder), self.root_id)
         self.capture.start()
         self._watcher.start()
 
@@ -98,13 +103,21 @@ class Session:
         """Everything written, output drained, what was replaced put back."""
         self._closing = True
         self._wake.set()
-        self._watcher.join()
+        if self._watcher.ident is not None:
+            self._watcher.join()
         self.pool.close()
         self._termination.remove()
-        self.writer.close()
         if self._telemetry is not None:
             self._telemetry.close()
         self.capture.close()
+        if self._outer_mark is None:
+            os.environ.pop(processes.RUN_MARK, None)
+        else:
+            os.environ[processes.RUN_MARK] = self._outer_mark
+        if (lease := self.lease) is not None:
+            # Last: while the lease stands nobody else moves or removes this run's output.
+            self.writer.soon(lambda conn: leases.release(conn, lease.owner, lease))
+        self.writer.close()
         for connection in (self._reader, self._watch_connection):
             if connection is not None:
                 connection.close()
@@ -178,16 +191,32 @@ class Session:
             with self._slots_lock:
                 del self._slots[slot]
 
-    def _start_timeout(self, owner: Any, slot: ThreadSlot | CoroutineSlot) -> list[bool]:
-        active = [True]
+    def _start_timeout(self, owner: Any, slot: ThreadSlot | CoroutineSlot) -> list[Any]:
+        # Emptied when the code has ended: the timer itself stays until its time and must not hold the call.
+        active = [owner, slot]
 
         def expire() -> None:
-            if active:
-                owner.interruption = RunTimedOut(f"took longer than {owner.timeout_seconds:g} s")
-                slot.interrupt(owner.interruption)
+            for late, its_slot in (tuple(active),) if active else ():
+                error = RunTimedOut(f"took longer than {late.timeout_seconds:g} s")
+                late.interruption = error
+                its_slot.interrupt(error)
+                if late is getattr(late, "run", late):
+                    self.stop_run(late, f"its flow {late.name} {error}")
 
         self.after(owner.timeout_seconds, expire)
         return active
+
+    def stop_run(self, run: FlowRun, reason: str) -> None:
+        """Make the tasks and subflows of one run end; those that have not begun do not begin."""
+        stopped = [live for live in list(self.live_runs.values()) if live.is_within(run)]
+        for live in stopped:
+            live.stop_reason = reason
+        with self._slots_lock:
+            slots = list(self._slots.items())
+        for slot, owner in slots:
+            if owner is not run and getattr(owner, "run", owner) in stopped:
+                slot.interrupt(Cancelled(reason))
+        self.pool.abandon_waiting(stopped, reason)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call back from the background thread in ``seconds``, at the precision of a tick."""
@@ -258,30 +287,80 @@ class Session:
         for slot in slots:
             slot.interrupt(Cancelled(reason))
 
-    def _on_termination(self) -> None:
-        """SIGTERM from outside: a cancellation when one was asked for, else the run crashed by that signal."""
-        self.terminated_from_outside = True
-        self.gate.cancel("the process received SIGTERM")
-        self.pool.cancel()
+    @property
+    def was_terminated(self) -> bool:
+        """Whether SIGTERM came from outside."""
+        return self._termination.received
 
-    def wait_for_stragglers(self) -> None:
-        """After a cancellation: give running tasks the grace, then go on without them."""
-        deadline = time.monotonic() + cancel_grace_seconds()
-        while self.gate.busy > 0 and time.monotonic() < deadline:
+    def heed_termination(self) -> None:
+        """After SIGTERM: everything ends as after a cancellation; nothing when none came."""
+        if not self._termination.received or self.gate.is_cancelled:
+            return
+        reason = "the process received SIGTERM"
+        self.gate.cancel(reason)
+        self.pool.cancel()
+        with self._slots_lock:
+            slots = list(self._slots)
+        for slot in slots:
+            if not slot.is_signalled:  # the handler raised in the main thread's code itself
+                slot.interrupt(Cancelled(reason))
+
+    def reason_to_end(self) -> str | None:
+        """Why the run is cancelled, if somebody asked for it; None when its process was merely told to end."""
+        if self.cancel_reason is None and self._termination.received:
+            # The signal may come before the request was seen here.
+            found = self.read(lambda conn: runs.intent_of(conn, self.root_id))
+            if found is not None and found[2] == "cancel":
+                self.cancel_reason = self.read(lambda conn: self._who_asked(conn, "cancel"))
+        return self.cancel_reason
+
+    def end_everything(self) -> None:
+        """After a cancellation: see to it that nothing of the run is left, within the grace.
+
+        User code first; child processes are told to end when it has ended or hangs (on them, mostly), then killed.
+        """
+        now = time.monotonic()
+        deadline = now + cancel_grace_seconds()
+        self._wait_until(lambda: self.gate.busy <= 0, min(deadline, now + _CHILDREN_AFTER_SECONDS))
+        processes.send(self._children(), signal.SIGTERM)
+        self._wait_until(lambda: self.gate.busy <= 0 and not self._children(), deadline)
+        while children := self._children():
+            processes.send(children, signal.SIGKILL)
             time.sleep(0.005)
-        self.pool.abandon(f"did not end within {cancel_grace_seconds():g} s of the cancellation")
+        self._wait_until(lambda: self.gate.busy <= 0, max(deadline, time.monotonic() + _AFTER_KILL_SECONDS))
+        reason = self.cancel_reason or "the process received SIGTERM"
+        self.pool.abandon(f"did not end within {cancel_grace_seconds():g} s of the cancellation", reason)
+
+    def _children(self) -> list[int]:
+        """Live processes that this run started, at any depth, also those that made a session of their own."""
+        own_group = os.getpgid(0) == os.getpid()
+        return processes.of_run(os.getpid() if own_group else -1, processes.run_mark(str(self.folder), self.root_id))
+
+    @staticmethod
+    def _wait_until(condition: Callable[[], bool], deadline: float) -> None:
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _watch(self) -> None:
         while not self._closing:
-            try:
-                self._tick()
-            except StaleState:
-                self._fence()
-            except sqlite3.OperationalError:
-                # A moment's lock or a busy checkpoint; the next tick reads again.
-                self._data_version = -1
+            for part in (self._run_timers, self.record_beginnings, self.pool.tick, self.capture.tick, self._look):
+                self._tick(part)
             self._wake.wait(self._next_wait())
             self._wake.clear()
+
+    def _tick(self, part: Callable[[], None]) -> None:
+        """One part of a tick. Timers and requests hang on this thread: whatever happens, it goes on."""
+        try:
+            part()
+        except StaleState:
+            self._fence()
+        except sqlite3.OperationalError:
+            # A moment's lock or a busy checkpoint; the next tick reads again.
+            self._data_version = -1
+        except Exception as error:  # noqa: BLE001 - a service tick: no descriptors left, a disk gone
+            if self._tick_trouble != (trouble := f"{type(error).__name__}: {error}"):
+                self._tick_trouble = trouble
+                logger.error("the background thread of run #%d has trouble", self.root_id, exc_info=error)
 
     def _next_wait(self) -> float:
         with self._timers_lock:
@@ -289,11 +368,9 @@ class Session:
                 return TICK_SECONDS
             return max(0.0, min(TICK_SECONDS, self._timers[0][0] - time.monotonic()))
 
-    def _tick(self) -> None:
-        self._run_timers()
-        self.record_beginnings()
-        self.pool.tick()
-        self.capture.tick()
+    def _look(self) -> None:
+        """Signals and requests from outside."""
+        self.heed_termination()
         if self._watch_connection is None:
             self._watch_connection = connect(self.folder, "state", readonly=True)
         version = self._watch_connection.execute("PRAGMA data_version").fetchone()[0]
@@ -326,7 +403,7 @@ class Session:
             while self._timers and self._timers[0][0] <= now:
                 due.append(heapq.heappop(self._timers)[2])
         for callback in due:
-            callback()
+            self._tick(callback)
 
     def _obey(self, _state_type: str, _state_name: str, intent: str, attempt: int) -> None:
         root = self.root
@@ -335,11 +412,11 @@ class Session:
         if attempt > root.attempt + 1:
             self._fence()
         elif intent == "cancel":
-            self.begin_cancel(self._who_asked("cancel"))
+            self.begin_cancel(self._who_asked(self._watch_connection, "cancel"))
         elif intent == "pause" and self.gate.is_open() and root.state_type == "RUNNING":
             self.gate.shut()
             self._paused_ticks = 0
-            cause = self._who_asked("pause")
+            cause = self._who_asked(self._watch_connection, "pause")
             for run in list(self.live_runs.values()):
                 self._move(run, ("RUNNING",), "begin_pause", cause)
         elif intent == "none" and not self.gate.is_open():
@@ -355,7 +432,7 @@ class Session:
             return
         self._paused_ticks = self._paused_ticks + 1 if self.gate.busy <= 0 else 0
         if self._paused_ticks >= 2:
-            cause = self._who_asked("pause")
+            cause = self._who_asked(self._watch_connection, "pause")
             for run in list(self.live_runs.values()):
                 self._move(run, ("RUNNING",), "pause", cause)
 
@@ -365,9 +442,9 @@ class Session:
             if run.state_type in from_types:
                 self.writer.soon(run.transition(event, cause=cause))
 
-    def _who_asked(self, intent: str) -> str:
-        assert self._watch_connection is not None
-        row = self._watch_connection.execute(
+    def _who_asked(self, connection: sqlite3.Connection | None, intent: str) -> str:
+        assert connection is not None
+        row = connection.execute(
             "SELECT actor, message FROM event WHERE run_id = ? AND kind = 'request' ORDER BY id DESC LIMIT 1",
             (self.root_id,),
         ).fetchone()
@@ -381,7 +458,3 @@ class Session:
         self.fenced = True
         self.begin_cancel("a newer attempt of this run is under way in another process")
 
-
-def is_interactive() -> bool:
-    """Whether a person started this process in a terminal."""
-    return bool(sys.stdin and sys.stdin.isatty())

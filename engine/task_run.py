@@ -17,10 +17,11 @@ from ..store.rows import TaskRow
 from . import codec
 from .clock import now_us
 from .context import Frame, current_tags
-from .effects import Call, Durable, Pass, Sleep, Steps
-from .errors import Cancelled, RunTimedOut, UpstreamFailed
+from .effects import Await, Call, Durable, Pass, Sleep, Steps
+from .errors import Cancelled, RunTimedOut, UpstreamFailed, UsageError
 from .fingerprint import fingerprint
 from .futures import Future, FutureList
+from .interrupts import is_coroutine_cancelled
 from .machine import next_task_state
 from .states import State, describe_exception
 
@@ -48,7 +49,7 @@ class TaskCall:
     """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity."""
 
     __slots__ = (
-        "attempt", "beginning", "call_index", "created_at_us", "future", "inputs_hash", "interruption", "is_replay",
+        "attempt", "beginning", "call_index", "created_at_us", "future", "inputs_hash", "interruption", "is_recorded", "is_replay",
         "key", "map_group", "map_index", "name", "parameters", "run", "scope_seq", "seq", "started_at_us",
         "state_name", "state_type", "tags", "task", "timeout_seconds", "upstream", "wait_for",
     )
@@ -79,13 +80,15 @@ class TaskCall:
         self.inputs_hash: str | None = None
         self.future: Future[Any] | None = None
         self.interruption: BaseException | None = None
+        self.is_recorded = False
+        """Whether its row stands before those of the calls it makes."""
         self.beginning: Beginning | None = None
         """The attempt under way, as the store is to hear of it; None once it has ended."""
         self.is_replay = run.journalled(self) is not None
         """An earlier attempt of the run recorded this call."""
         tags = task.tags | current_tags.get()
         self.tags = _EMPTY_TAGS if not tags else _json_array(tags)
-        self.name = task.run_name(self)
+        self.name = self._first_name()
         self.state_type = "PENDING"
         self.state_name = "Pending"
         self.timeout_seconds = task.timeout_seconds
@@ -99,6 +102,23 @@ class TaskCall:
     def display_name(self) -> str:
         """How people name it: ``extract`` for the first call, ``extract[3]`` for later and mapped ones."""
         return self.name
+
+    def _first_name(self) -> str:
+        """The name by the arguments as given; a template that needs a future's value has to wait for it."""
+        try:
+            return self.task.run_name(self, self.parameters)
+        except UsageError:
+            if not any(isinstance(value, Future) for value in self.parameters.values()):
+                raise
+            return self.task.default_name(self)
+
+    def rename(self, values: dict[str, Any]) -> None:
+        """The name by the arguments as they came to be."""
+        if any(isinstance(value, Future) for value in self.parameters.values()):
+            try:
+                self.name = self.task.run_name(self, values)
+            except UsageError as error:
+                self.run.session.task_log(self, 30, str(error))
 
     def dependencies(self) -> list[Future[Any]]:
         """Unfinished futures among the arguments and ``wait_for``; also notes the lineage edges."""
@@ -135,6 +155,8 @@ class TaskCall:
         """Record a submitted call that has not begun; nothing when it has, or an earlier attempt recorded it."""
         if self.attempt == 0 and self.state_type == "PENDING" and not self.is_replay:
             tasks.begin(conn, self.row(), at_us=self.created_at_us, actor="engine")
+            if self.upstream:
+                edges.add(conn, self.run.id, self.seq, self.upstream)
 
 
 def task_steps(call: TaskCall) -> Steps:
@@ -142,9 +164,12 @@ def task_steps(call: TaskCall) -> Steps:
     run, session = call.run, call.run.session
     values, not_ready = call.resolve_inputs()
     if not_ready is not None:
+        run.forget(call)
         yield Durable(session, _end_operation(call, "not_ready", not_ready, None, None))
         return not_ready
     call.inputs_hash = fingerprint(values, run.lineage.name_of)
+    if call.task.task_run_name is not None:
+        call.rename(values)
     recalled = run.recall(call)
     if recalled is not None:
         return recalled
@@ -153,6 +178,7 @@ def task_steps(call: TaskCall) -> Steps:
         try:
             if not session.gate.is_open() or session.gate.is_cancelled:
                 yield Pass(session)
+            run.check_stopped()
             _begin(call)
             cpu = time.thread_time_ns()
             started = time.perf_counter_ns()
@@ -167,13 +193,17 @@ def task_steps(call: TaskCall) -> Steps:
         if call.attempt == 0:
             call.attempt, started, cpu = 1, time.perf_counter_ns(), time.thread_time_ns()
             if call.future is None and not call.is_replay:
-                raise Cancelled(state.message or "the run was cancelled")
+                raise state.error or Cancelled(state.message)
         duration_us = (time.perf_counter_ns() - started) // 1000
         delay = _retry_delay(call, event, state, time.monotonic() - begun)
         if delay is not None:
             _await_retry(call, state, delay)
             try:
                 yield Sleep(session, delay)
+                if run.has_scope(call.seq):
+                    for future in session.pool.submitted_by(run, call.seq):
+                        yield Await(session, future)
+                    run.reopen_scope(call.seq)
             except Cancelled as error:
                 event, state = "cancel", State("CANCELLED", None, str(error), error=error)
             else:
@@ -194,6 +224,16 @@ def _begin(call: TaskCall) -> None:
     call.move("start" if call.attempt == 1 else "retry_now")
     call.beginning = Beginning(call.row(), at_us)
     call.run.session.unrecorded.append(call)
+
+
+def record_caller(call: TaskCall) -> None:
+    """Have the row of a task written before those of the calls it makes: they are found again within it, by its seq."""
+    beginning = call.beginning
+    if not call.is_recorded and beginning is not None:
+        call.is_recorded = True
+        call.run.session.writer.soon(
+            lambda conn: tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
+        )
 
 
 def write_beginning(conn: sqlite3.Connection, call: TaskCall, beginning: Beginning) -> None:
@@ -233,7 +273,7 @@ def _user_call(call: TaskCall, values: dict[str, Any]) -> Call:
 def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
     """Which event an exception out of the user's code is, and the state it leads to."""
     if isinstance(error, Cancelled):
-        return "cancel", State("CANCELLED", None, str(error) or "cancelled", error=error)
+        return "cancel", State("CANCELLED", None, _cancel_text(call, error), error=error)
     if isinstance(error, RunTimedOut) and call.interruption is not None:
         text = f"took longer than {call.timeout_seconds:g} s"
         return "time_out", State("FAILED", "TimedOut", text, error=RunTimedOut(f"{call.name} {text}"))
@@ -242,8 +282,15 @@ def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
         if isinstance(error, KeyboardInterrupt):
             return "cancel", State("CANCELLED", None, "interrupted from the keyboard", error=error)
         return "crash", State("CRASHED", None, f"the task called sys.exit({error.code!r})", error=error)
+    if is_coroutine_cancelled(error):
+        return "cancel", State("CANCELLED", None, "its coroutine was cancelled", error=error)
     call.run.session.task_exception(call, error)
     return "fail", State("FAILED", None, describe_exception(error), error=error)
+
+
+def _cancel_text(call: TaskCall, error: Cancelled) -> str:
+    """Why; an exception raised in a worker thread from outside has no text of its own."""
+    return str(error) or call.run.session.cancel_reason or call.run.stop_reason or "cancelled"
 
 
 def _judge_value(value: Any) -> tuple[str, State]:
@@ -373,11 +420,11 @@ def replace_futures(parameters: dict[str, Any], wait_for: Any) -> tuple[dict[str
 
     def settle(future: Future[Any], allow_failure: bool) -> Any:
         state = future.outcome
-        future.handled = True
         assert state is not None  # the call was started only once its upstream had ended
         if state.is_completed():
             return state.data
         if allow_failure:
+            future.handled = True
             return state.result(raise_on_failure=False)
         broken.append(f"{future.call.name if future.call else 'a task'} ended {state.name}")
         return None
@@ -395,9 +442,11 @@ def _children(value: Any, kind: type) -> Any:
         return list(value.values())
     wrapped = getattr(kind, "flowdeck_wrapped", None)
     if wrapped is not None:
-        return [value.value]
+        return [value.value] if wrapped != "quote" else None
     if hasattr(kind, "__dataclass_fields__"):
         return [getattr(value, name, None) for name in kind.__dataclass_fields__]
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        return value
     return None
 
 
@@ -419,12 +468,33 @@ def _replace(value: Any, settle: Callable[[Future[Any], bool], Any], depth: int,
         return value
     if kind is FutureList:
         return [settle(future, allow_failure) for future in value]
-    if kind is list or kind is tuple or kind is set:
+    if kind is list or kind is tuple or kind is set or kind is frozenset:
         items = [_replace(item, settle, depth + 1, allow_failure) for item in value]
         return value if all(a is b for a, b in zip(items, value, strict=True)) else kind(items)
     if kind is dict:
         mapped = {key: _replace(item, settle, depth + 1, allow_failure) for key, item in value.items()}
         return value if all(mapped[key] is value[key] for key in value) else mapped
+    return _replace_in_record(value, kind, settle, depth + 1, allow_failure)
+
+
+def _replace_in_record(
+    value: Any, kind: type, settle: Callable[[Future[Any], bool], Any], depth: int, allow_failure: bool
+) -> Any:
+    """As ``_replace``, for dataclasses (a copy, when something in it changes) and named tuples."""
+    if hasattr(kind, "__dataclass_fields__"):
+        old = {name: getattr(value, name, None) for name in kind.__dataclass_fields__}
+        new = {name: _replace(item, settle, depth, allow_failure) for name, item in old.items()}
+        changed = {name: item for name, item in new.items() if item is not old[name]}
+        if changed:
+            import copy
+
+            value = copy.copy(value)
+            for name, item in changed.items():
+                object.__setattr__(value, name, item)  # also where the class is frozen
+    elif isinstance(value, tuple) and hasattr(kind, "_fields"):
+        items = [_replace(item, settle, depth, allow_failure) for item in value]
+        if any(a is not b for a, b in zip(items, value, strict=True)):
+            return kind(*items)
     return value
 
 

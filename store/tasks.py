@@ -49,6 +49,7 @@ UPDATE_STATE: Final = (
 SELECT_STATE: Final = "SELECT state_type, state_name, run_attempt, attempt FROM task_run WHERE run_id = ? AND seq = ?"
 SELECT_RUN_ATTEMPT: Final = "SELECT attempt FROM flow_run WHERE id = ?"
 SELECT_OF_RUN: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
+SELECT_OF_SCOPE: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND scope_seq = ? ORDER BY seq"
 SELECT_ONE: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND seq = ?"
 SELECT_COUNTS: Final = (
     "SELECT state_type, state_name, count(*) FROM task_run WHERE run_id = ? GROUP BY state_type, state_name"
@@ -228,6 +229,11 @@ def of_run(
 def journal(connection: sqlite3.Connection, run_id: int) -> list[TaskRow]:
     """Everything earlier attempts of a run left behind: what replay looks its calls up in."""
     return of_run(connection, run_id)
+
+
+def of_scope(connection: sqlite3.Connection, run_id: int, scope_seq: int) -> list[TaskRow]:
+    """What one task of a run called itself."""
+    return [TaskRow._make(row) for row in connection.execute(SELECT_OF_SCOPE, (run_id, scope_seq))]
 
 
 def get(connection: sqlite3.Connection, run_id: int, seq: int) -> TaskRow | None:
