@@ -22,10 +22,10 @@ from ..store.states import is_terminal
 from . import deaths, processes, reaping
 from .clock import now_us
 from .errors import NotAllowed, StaleState
+from .interrupts import cancel_grace_seconds
 from .loop import Loop
 from .machine import next_run_state
 from .reaping import Settled, reap_dead_runs
-from .session import cancel_grace_seconds
 
 __all__ = ["Settled", "Supervisor", "reap_dead_runs"]
 
