@@ -82,7 +82,12 @@ def stage() -> Iterator[Stage]:
         try:
             with Reader(folder) as reader:
                 control = Control(folder, actor="ada@forge via cli")
-                yield Stage(folder, reader, control)
+                try:
+                    yield Stage(folder, reader, control)
+                except TimeoutError:
+                    for run in reader.runs():
+                        print(f"#{run.id} {run.flow_name} {run.state_name}: {run.cause}", file=sys.stderr)
+                    raise
                 for run in reader.live_runs():
                     if run.root_id is None:
                         control.cancel(run.id)
