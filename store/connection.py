@@ -109,7 +109,10 @@ def check_version(connection: sqlite3.Connection, path: str) -> int:
 @contextmanager
 def folder_lock(folder: str | Path) -> Iterator[None]:
     """Hold the store folder for making or migrating its files; other processes wait."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise translate_os(error, str(folder)) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -120,12 +123,9 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
 def _version(folder: str, database: Database) -> int | None:
     """The version of a file that exists, checked; None when there is none."""
     path = database_path(folder, database)
-    try:
-        information = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
+    information = _look_at(path)
+    if information is None:
         return None
-    except PermissionError as error:
-        raise StoreReadOnly(f"{path} cannot be reached ({error.strerror}). Run as the owner of {folder}.") from error
     if not stat.S_ISREG(information.st_mode):
         raise StoreUnsupported(f"{path} is not a file; name another folder for the store.")
     connection = _connect_readonly(path)
@@ -133,6 +133,15 @@ def _version(folder: str, database: Database) -> int | None:
         return check_version(connection, path)
     finally:
         connection.close()
+
+
+def _look_at(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise StoreReadOnly(f"{path} cannot be reached ({error.strerror}). Run as the owner of its folder.") from error
 
 
 def _is_empty(path: str) -> bool:
@@ -163,7 +172,7 @@ def _make_folder(folder: str) -> None:
         else:
             os.chmod(folder, 0o700)  # whatever the umask says
     except OSError as error:
-        raise _translate_os(error, folder) from error
+        raise translate_os(error, folder) from error
 
 
 def _make_database(folder: str, database: Database) -> None:
@@ -203,7 +212,7 @@ def _make_database(folder: str, database: Database) -> None:
     except sqlite3.DatabaseError as error:
         raise translate(error, path) from error
     except OSError as error:
-        raise _translate_os(error, path) from error
+        raise translate_os(error, path) from error
 
 
 def _sync(path: str) -> None:
@@ -224,7 +233,7 @@ def connect(folder: str | Path, database: Database, *, readonly: bool = False) -
     """
     path = database_path(folder, database)
     if readonly:
-        if not os.path.exists(path):
+        if _look_at(path) is None:
             raise StoreMissing(f"no store at {os.path.abspath(folder)}: {path} not found.")
         return _connect_readonly(path)
     try:
@@ -351,8 +360,8 @@ def translate(error: sqlite3.Error, path: str | Path) -> StoreError:
     match code & 0xFF:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             return StoreLocked(
-                f"{path} is locked: another process has been writing for more than {BUSY_TIMEOUT_MS // 1000} s "
-                f"({said}). See who holds it with `fuser {path}`, then try again."
+                f"{path} is locked: another process has held the write lock for too long ({said}). "
+                f"See who has it open with `fuser {path}`, then try again."
             )
         case sqlite3.SQLITE_FULL:
             return StoreFull(f"{path}: the disk is full ({said}). Free some space; nothing was changed.")
@@ -385,7 +394,8 @@ def _translate_cannot_open(path: str | Path, said: str) -> StoreError:
     )
 
 
-def _translate_os(error: OSError, path: str) -> StoreError:
+def translate_os(error: OSError, path: str) -> StoreError:
+    """What the operating system said about making ``path``, as an error that tells a person what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"{path}: the disk is full ({error.strerror}). Free some space; nothing was changed.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

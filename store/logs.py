@@ -81,14 +81,33 @@ def search(
         else:
             conditions.append("instr(message, ?)")
             values.append(pattern)
-    statement = f"SELECT {LOG_COLUMNS} FROM log WHERE {' AND '.join(conditions)} ORDER BY line"
-    found: list[LogRow] = []
-    for row in connection.execute(statement, values):
-        if isinstance(pattern, re.Pattern) and not pattern.search(row[-1]):
-            continue
-        found.append(LogRow._make(row))
-        if len(found) == limit:
-            after = found[-1].line + 1
-            return LogMatches(found, after, after >= total)
+    where = f"FROM log WHERE {' AND '.join(conditions)} ORDER BY line"
+    if isinstance(pattern, re.Pattern):
+        found = _matching(connection, root_id, where, values, pattern, limit)
+    else:
+        rows = connection.execute(f"SELECT {LOG_COLUMNS} {where} LIMIT ?", (*values, limit))
+        found = [LogRow._make(row) for row in rows]
+    if found and len(found) == limit:
+        end = found[-1].line + 1
     # Never backwards, also when asked to search beyond the end.
     return LogMatches(found, max(end, from_line), end >= total)
+
+
+def _matching(
+    connection: sqlite3.Connection,
+    root_id: int,
+    where: str,
+    values: list[int | str],
+    pattern: re.Pattern[str],
+    limit: int,
+) -> list[LogRow]:
+    """The lines a compiled pattern is found in. Only their texts are fetched to look at: few lines fit."""
+    lines: list[int] = []
+    for line, message in connection.execute(f"SELECT line, message {where}", values):
+        if pattern.search(message):
+            lines.append(line)
+            if len(lines) == limit:
+                break
+    return [
+        LogRow._make(connection.execute(SELECT_PAGE, (root_id, line, 1)).fetchone()) for line in lines
+    ]

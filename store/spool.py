@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from . import leases, logs, runs
-from .connection import connect, transaction
+from .connection import connect, database_path, is_store_trouble, transaction, translate, translate_os
 from .rows import LogRow
 from .states import TERMINAL_TYPES
 
@@ -62,13 +62,7 @@ class SpoolWriter:
     def __init__(self, folder: str | Path, root_id: int, attempt: int) -> None:
         self.root_id = root_id
         self.attempt = attempt
-        spool_folder = os.path.join(folder, FOLDER)
-        try:
-            os.mkdir(spool_folder, 0o700)
-        except FileExistsError:
-            pass
-        else:
-            os.chmod(spool_folder, 0o700)
+        _make_folder(os.path.join(folder, FOLDER))
         self.record_path, self.out_path, self.err_path = (spool_path(folder, root_id, attempt, kind) for kind in KINDS)
         self.record_fd: int = _open_append(self.record_path)
         self.out_fd: int = _open_append(self.out_path)
@@ -113,8 +107,23 @@ class SpoolWriter:
         self.trouble = None
 
 
+def _make_folder(path: str) -> None:
+    if os.path.isdir(path):
+        return
+    try:
+        os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)  # whatever the umask says
+    except FileExistsError:
+        return  # another run was faster
+    except OSError as error:
+        raise translate_os(error, path) from error
+
+
 def _open_append(path: str) -> int:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise translate_os(error, path) from error
     if os.fstat(descriptor).st_size == 0:
         os.fchmod(descriptor, 0o600)  # whatever the umask says
     return descriptor
@@ -153,16 +162,21 @@ def drain(
     the same moment; each file keeps its order.
     """
     stored = 0
-    for kind in KINDS:
-        while (piece := _read_piece(folder, telemetry, root_id, attempt, kind, final)) is not None:
-            first = _store(telemetry, root_id, piece)
-            if first is None:
-                continue  # read on from where the other process came to
-            stored += len(piece.lines)
-            if echo is not None and piece.lines:
-                echo([LogRow(root_id, number, *line) for number, line in enumerate(piece.lines, first)])
-    if final:
-        _remove(folder, telemetry, root_id, attempt)
+    try:
+        for kind in KINDS:
+            while (piece := _read_piece(folder, telemetry, root_id, attempt, kind, final)) is not None:
+                first = _store(telemetry, root_id, piece)
+                if first is None:
+                    continue  # another process was faster: read on from where it came to
+                stored += len(piece.lines)
+                if echo is not None and piece.lines:
+                    echo([LogRow(root_id, number, *line) for number, line in enumerate(piece.lines, first)])
+        if final:
+            _remove(folder, telemetry, root_id, attempt)
+    except sqlite3.DatabaseError as error:
+        if is_store_trouble(error):
+            raise translate(error, database_path(folder, "telemetry")) from error
+        raise
     return stored
 
 

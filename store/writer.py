@@ -24,9 +24,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from .checkpoint import AFFECTED, checkpoint, wal_size
+from .checkpoint import AFFECTED, checkpoint
 from .connection import LOG_BYTES, Database, connect, database_path, is_store_trouble, translate
-from .errors import StoreError, StoreFull, StoreLocked
+from .errors import StoreError, StoreFull, StoreLocked, StoreMissing
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -36,6 +36,8 @@ CHECKPOINT_AGAIN_SECONDS: Final = 1.0
 """How long to wait after a checkpoint that could not move everything because a reader stood in the way."""
 RETRY_SECONDS: Final[tuple[float, ...]] = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Pauses between tries when the disk is full or the file locked; the last one repeats."""
+BUSY_TIMEOUT_MS: Final = 1_000
+"""How long SQLite itself waits for the write lock: short, because a group is tried again anyway and says why."""
 DISK_ERROR_TRIES: Final = 4
 """After so many input/output errors in a row the operations fail: the disk is broken, not busy."""
 IDLE_WAKE_SECONDS: Final = 1.0
@@ -94,6 +96,8 @@ class Writer:
         self._trouble: str | None = None
         self._connection: sqlite3.Connection | None = None
         self._second: sqlite3.Connection | None = None
+        self._log_path = self._path + "-wal"
+        self._log_bytes = 0
         self._no_checkpoint_before = 0.0
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
@@ -325,6 +329,7 @@ class Writer:
             connection = self._connection
             if connection is None:
                 connection = self._connection = connect(self._folder, self._database)
+                connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 for ticket in group:
@@ -341,6 +346,12 @@ class Writer:
             return error
         except BaseException as error:  # noqa: BLE001 - an operation is somebody else's code; its error is handed back
             return error
+        try:
+            self._log_bytes = os.stat(self._log_path).st_size
+        except FileNotFoundError:
+            # SQLite writes on into files that have no name any more; nobody would find what it stores there.
+            self._close_connections()
+            return StoreMissing(f"{self._path} was removed or moved away while in use; what is written now is lost.")
         return None
 
     def _fail(self, group: list[_Ticket], error: StoreError) -> None:
@@ -364,7 +375,7 @@ class Writer:
     def _checkpoint_if_due(self) -> None:
         if not AFFECTED:
             return  # SQLite's own checkpoints are safe, and on
-        if wal_size(self._path) <= LOG_BYTES[self._database] or time.monotonic() < self._no_checkpoint_before:
+        if self._log_bytes <= LOG_BYTES[self._database] or time.monotonic() < self._no_checkpoint_before:
             return
         if self._connection is None:
             return  # it never opened; its operations have been told why

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from flowdeck.store import doctor, leases, spool
 from flowdeck.store.connection import connect, transaction
 from flowdeck.store.doctor import Finding, examine

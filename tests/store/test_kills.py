@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from flowdeck.store.connection import connect
 from flowdeck.store.reader import Reader
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-
 from flowdeck.store import leases
 from flowdeck.store.connection import transaction
 from flowdeck.store.errors import StaleState
@@ -62,7 +61,8 @@ def test_a_number_used_again_is_another_process() -> None:
 
 def test_a_name_with_brackets_does_not_confuse() -> None:
     """The program's name in /proc/PID/stat may hold blanks and brackets."""
-    script = "import ctypes, sys; ctypes.CDLL(None).prctl(15, b') R 1 (x', 0, 0, 0); print(flush=True); sys.stdin.read()"
+    rename = "ctypes.CDLL(None).prctl(15, b') R 1 (x', 0, 0, 0)"
+    script = f"import ctypes, sys; {rename}; print(flush=True); sys.stdin.read()"
     child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from flowdeck.store.errors import StoreUnsupported
 from flowdeck.store.location import filesystem_type, find_store
 

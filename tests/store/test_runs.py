@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from flowdeck.store import events, leases, runs
 from flowdeck.store.connection import transaction
 from flowdeck.store.errors import StaleState

@@ -10,14 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from sqlalchemy import create_engine
-
 import flowdeck.store
+import pytest
 from flowdeck.store import leases, migrate, models, rows
 from flowdeck.store.connection import DATABASES, SCHEMA_FILES, SCHEMA_VERSION, connect, open_store, transaction
 from flowdeck.store.errors import StoreError, StoreLocked
 from flowdeck.store.reader import Reader
+from sqlalchemy import create_engine
 
 STORE = Path(flowdeck.store.__file__).parent
 TABLE_MODULES = (

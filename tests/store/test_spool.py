@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from flowdeck.store import leases, logs, runs, spool
 from flowdeck.store.connection import connect, open_store, transaction
 from flowdeck.store.rows import LogRow
 from flowdeck.store.spool import MAX_LINE, SpoolWriter, drain, drain_leftovers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from .conftest import ACTOR
 
@@ -113,7 +112,8 @@ def test_bytes_that_are_no_text_are_replaced(folder: Path, telemetry: sqlite3.Co
 @pytest.mark.parametrize(
     "foreign",
     [
-        b"no json", b"{}", b"[1,2]", b"null", b"7", b'[1,1,null,20,"a","nowhere","m"]', b'["x",1,null,20,"a","log","m"]',
+        b"no json", b"{}", b"[1,2]", b"null", b"7", b'[1,1,null,20,"a","nowhere","m"]',
+        b'["x",1,null,20,"a","log","m"]',
         b"[1,1,null,20,7,\"log\",\"m\"]", b'[1,1,1.5,20,"a","log","m"]', b'[1,1,null,20,"a","log",["m"]]', b"1,2",
         b'[99999999999999999999999,1,null,20,"a","log","m"]', b"[" * 5_000, b"\xff", b'[1,1,null,20,"a",["log"],"m"]',
     ],

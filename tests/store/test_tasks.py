@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from flowdeck.store import artifacts, deployments, edges, events, metrics, results, runs, schedules, tasks
 from flowdeck.store.connection import transaction
 from flowdeck.store.errors import StaleState
@@ -159,8 +158,10 @@ def test_edges_keep_the_stronger_kind(state: sqlite3.Connection, make_run: MakeR
         edges.add(state, run_id, 3, [(run_id, 1, "wait"), (run_id, 2, "data"), (other, 9, "data")])
         edges.add(state, run_id, 3, [(run_id, 1, "data"), (run_id, 2, "wait")])
     assert edges.of_run(state, run_id) == [
-        EdgeRow(run_id, 3, run_id, 1, "data"), EdgeRow(run_id, 3, run_id, 2, "data"), EdgeRow(run_id, 3, other, 9, "data"),
-    ]  # fmt: skip
+        EdgeRow(run_id, 3, run_id, 1, "data"),
+        EdgeRow(run_id, 3, run_id, 2, "data"),
+        EdgeRow(run_id, 3, other, 9, "data"),
+    ]
 
 
 def test_results_replace_each_other(state: sqlite3.Connection, make_run: MakeRun) -> None:
