@@ -471,7 +471,7 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
 
     def _scroll_rows(self, first: int) -> None:
         if first != round(self.scroll_y):
-            self.scroll_to(y=first, animate=False, immediate=True)
+            self.scroll_to(y=first, animate=False, immediate=True, force=True)
 
     def _reveal(self) -> None:
         first = round(self.scroll_y)

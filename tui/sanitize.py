@@ -27,7 +27,7 @@ _ZERO_WIDTH = frozenset(
 )
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 REPLACEMENT = "\ufffd"
-"""Stands for what has no picture of its own: C1 controls, bidirectional controls, surrogates, unassigned points."""
+"""Stands for what has no picture of its own: C1 controls, bidirectional controls, surrogates, unassigned and private points."""
 
 
 def clean(text: str, *, limit: int = MAX_LINE_CHARS) -> str:
@@ -107,7 +107,7 @@ def _picture(char: str, category: str) -> str:
         return REPLACEMENT
     if category == "Cf":
         return ""  # interlinear marks, tags, further format characters: all invisible
-    if category in ("Cs", "Cn"):
+    if category in ("Cs", "Cn", "Co"):
         return REPLACEMENT
     if category in ("Zs", "Zl", "Zp"):
         return " " if char != "\u3000" else char

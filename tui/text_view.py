@@ -61,7 +61,7 @@ class TextView(ScrollView, can_focus=True):
 
     def action_by(self, lines: int) -> None:
         """Scroll by lines."""
-        self.scroll_to(y=round(self.scroll_y) + lines, animate=False, immediate=True)
+        self.scroll_to(y=round(self.scroll_y) + lines, animate=False, immediate=True, force=True)
 
     def action_by_page(self, pages: int) -> None:
         """Scroll by screenfuls."""
@@ -69,4 +69,4 @@ class TextView(ScrollView, can_focus=True):
 
     def action_edge(self, direction: int) -> None:
         """Scroll to the start or the end."""
-        self.scroll_to(y=0 if direction < 0 else len(self.lines), animate=False, immediate=True)
+        self.scroll_to(y=0 if direction < 0 else len(self.lines), animate=False, immediate=True, force=True)

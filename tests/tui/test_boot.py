@@ -1,0 +1,234 @@
+"""The console as a process in a terminal of its own: start, wire, leaving, stores that cannot serve."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import pyte
+import pytest
+
+PROGRAM = (
+    "import sys, json; from flowdeck.tui.app import run_console; "
+    "sys.exit(run_console(sys.argv[1], **json.loads(sys.argv[2])))"
+)
+
+
+class Terminal:
+    """A process in a pseudo-terminal, its output fed to an emulator."""
+
+    def __init__(self, folder: Path, options: str = "{}", *, size: tuple[int, int] = (100, 30), **env: str) -> None:
+        self.screen = pyte.Screen(*size)
+        self.stream = pyte.ByteStream(self.screen)
+        self.raw = b""
+        environment = {**os.environ, "TERM": "xterm-256color", "FLOWDECK_KEYS": "/nonexistent", **env}
+        for name in ("NO_COLOR", "TMUX", "STY", "COLORTERM"):
+            if name not in env:
+                environment.pop(name, None)
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(sys.executable, [sys.executable, "-c", PROGRAM, str(folder), options], environment)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        self.code: int | None = None
+
+    def read(self, seconds: float = 0.05) -> None:
+        if select.select([self.fd], [], [], seconds)[0]:
+            try:
+                data = os.read(self.fd, 1 << 16)
+            except OSError:
+                data = b""
+            self.raw += data
+            # The emulator knows neither of these private sequences.
+            self.stream.feed(data.replace(b"\x1b[>25u", b"").replace(b"\x1b[<u", b""))
+
+    def until(self, condition: Any, timeout: float = 10.0) -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, "not so; the screen:\n" + "\n".join(self.screen.display)
+            self.read()
+
+    def shows(self, *texts: str) -> None:
+        self.until(lambda: all(text in "\n".join(self.screen.display) for text in texts))
+
+    def quiet(self, seconds: float = 0.4) -> None:
+        """Until nothing was written for a while."""
+        since, size = time.monotonic(), len(self.raw)
+        while time.monotonic() - since < seconds:
+            self.read()
+            if len(self.raw) != size:
+                since, size = time.monotonic(), len(self.raw)
+
+    def keys(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def wait(self, timeout: float = 10.0) -> int:
+        end = time.monotonic() + timeout
+        while self.code is None:
+            assert time.monotonic() < end, "it does not end"
+            self.read()
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+        self.read()
+        return self.code
+
+    def close(self) -> None:
+        if self.code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+@pytest.fixture
+def terminal():
+    made: list[Terminal] = []
+
+    def make(*args: Any, **more: Any) -> Terminal:
+        made.append(Terminal(*args, **more))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def ended(seeder: Any) -> Path:
+    """A store in which nothing moves."""
+    for n in range(60):
+        run = seeder.run(("etl", "天气", "crawl")[n % 3], ("COMPLETED", "Completed"), age_seconds=4000 - n * 30)
+        if n > 55:
+            seeder.etl_tasks(run, 13)
+            seeder.log(run, 200)
+    seeder.close()
+    return seeder.folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_as_it_was(terminal: Any, ended: Path, number: signal.Signals) -> None:
+    """The alternate screen is left, the mouse is given back, the cursor shown."""
+    console = terminal(ended)
+    console.shows("Completed")
+    os.kill(console.pid, number)
+    console.wait()
+    for sequence in (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?25h"):
+        assert sequence in console.raw
+
+
+def test_q_closes_it_and_says_what_goes_on(terminal: Any, ended: Path) -> None:
+    """Exit code 0 and one sentence."""
+    console = terminal(ended)
+    console.shows("Completed")
+    console.keys("q")
+    assert console.wait() == 0
+    assert b"Console closed. What runs goes on." in console.raw
+
+
+def cells(screen: pyte.Screen) -> list[list[tuple[object, ...]]]:
+    return [
+        [(c.data, c.fg, c.bg, c.bold, c.reverse) for x in range(screen.columns) for c in [screen.buffer[y][x]]]
+        for y in range(screen.lines)
+    ]
+
+
+def test_thin_and_stock_wire_show_the_same_cells(terminal: Any, ended: Path) -> None:
+    """Through lists, scrolling, drill-down, tabs, palette and back: cell by cell, at a fraction of the bytes."""
+    thin, stock = terminal(ended), terminal(ended, '{"wire": "stock"}')
+    for console in (thin, stock):
+        console.shows("Completed", "no daemon")
+        console.quiet()
+    assert cells(thin.screen) == cells(stock.screen)
+    before = len(thin.raw), len(stock.raw)
+    for keys in ("jjj", "G", "\x1b[5~", "g", "G", "\r", "3", "g", "\x1b[6~", "G", "4", "5", "2", "1", ":", "ru"):
+        for console in (thin, stock):
+            console.keys(keys)
+        for console in (thin, stock):
+            console.quiet(0.25)
+        assert cells(thin.screen) == cells(stock.screen), f"after {keys!r}"
+    sent = len(thin.raw) - before[0], len(stock.raw) - before[1]
+    assert sent[0] * 3 < sent[1], sent
+
+
+def test_an_idle_console_writes_nothing(terminal: Any, ended: Path) -> None:
+    """No clock, no spinner, no blinking: not a byte."""
+    console = terminal(ended)
+    console.shows("Completed", "no daemon")
+    console.quiet(1.0)
+    size = len(console.raw)
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        console.read()
+    assert len(console.raw) == size
+
+
+def test_no_byte_of_data_reaches_the_terminal_as_control(terminal: Any, seeder: Any) -> None:
+    """Hostile lines in the log: the terminal gets no title, no clipboard, no C1 byte."""
+    run = seeder.run("etl\x1b]0;pwned\x07", ("COMPLETED", "Completed"), name="\x1b]52;c;UFdO\x07")
+    seeder.log(run, 100, hostile=True)
+    seeder.close()
+    console = terminal(seeder.folder, '{"start": "logs 1"}')
+    console.shows("parquet")
+    console.quiet()
+    assert b"\x1b]0;title" not in console.raw
+    assert b"\x1b]52" not in console.raw
+    assert b"pwned\x07" not in console.raw
+    assert "\x9b" not in console.raw.decode("utf-8", "replace")
+
+
+def test_no_color_sends_no_colour(terminal: Any, ended: Path) -> None:
+    """Attributes only."""
+    console = terminal(ended, NO_COLOR="1")
+    console.shows("Completed", "no daemon")
+    console.quiet()
+    assert not [code for code in (b"38;5;", b"38;2;", b"48;5;", b"48;2;", b"\x1b[31m", b"\x1b[32m") if code in console.raw]
+
+
+def test_a_store_that_cannot_be_opened_is_told_with_exit_code_5(terminal: Any, tmp_path: Path, ended: Path) -> None:
+    """Missing and read-only asked for; damaged; newer: each says which, before the screen is touched."""
+    missing = terminal(tmp_path / "nothing", '{"read_only": true}')
+    assert missing.wait() == 5
+    assert b"no store at" in missing.raw
+    (ended / "telemetry.db").write_bytes(b"not a database, not at all" * 100)
+    damaged = terminal(ended)
+    assert damaged.wait() == 5
+    assert b"telemetry.db" in damaged.raw
+    for each in (missing, damaged):
+        assert b"\x1b[?1049h" not in each.raw
+
+
+def test_a_keys_file_that_errs_is_told_with_exit_code_2(terminal: Any, ended: Path, tmp_path: Path) -> None:
+    """File, line and remedy."""
+    keys = tmp_path / "keys"
+    keys.write_text("run.cancel\n")
+    console = terminal(ended, FLOWDECK_KEYS=str(keys))
+    assert console.wait() == 2
+    assert b"keys:1" in console.raw
+
+
+def test_what_is_imported_until_the_first_paint(ended: Path) -> None:
+    """Nothing that costs a tenth of a second without being needed: no SQLAlchemy, pydantic, croniter, markdown."""
+    code = (
+        "import sys; from pathlib import Path; from flowdeck.tui import app, feed, asks, console; "
+        "import flowdeck.store.reader, flowdeck.store.changes, flowdeck.engine.control; "
+        "print(' '.join(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"sqlalchemy", "sqlmodel", "alembic", "pydantic", "croniter", "tenacity", "cloudpickle", "watchfiles"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_the_sanitiser_costs_nothing_to_the_command_line() -> None:
+    """It imports neither Textual nor Rich."""
+    code = "import sys; import flowdeck.tui.sanitize; print('textual' in sys.modules, 'rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
