@@ -11,7 +11,7 @@ from .errors import MappingLengthMismatch, MappingMissingIterable
 from .futures import Future, FutureList
 from .interrupts import engine_code
 from .states import State
-from .task_run import TaskCall, task_steps
+from .task_run import TaskCall, record_caller, task_steps
 from .tasks import allow_failure, quote, unmapped
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def call(
 ) -> Any:
     """Run in this thread; the value once the record is durable."""
     with engine_code(), frame.run.session.gate.blocked():
+        _record_caller(frame)
         made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
         for future in made.dependencies():
             future.wait()
@@ -38,6 +39,7 @@ async def call_async(
 ) -> Any:
     """As ``call``, in the running event loop."""
     session = frame.run.session
+    _record_caller(frame)
     made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
     with session.gate.blocked():
         for future in made.dependencies():
@@ -51,6 +53,7 @@ def submit(
 ) -> Any:
     """Start once everything it needs has ended; a future at once."""
     with engine_code():
+        _record_caller(frame)
         made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
         future = _start(frame, made)
         frame.run.session.writer.soon(made.write_pending)
@@ -65,6 +68,7 @@ def map_over(
 ) -> Any:
     """One call per element; a list of futures in order."""
     with engine_code():
+        _record_caller(frame)
         columns, constants = _columns(task.name, task.bind(args, kwargs))
         futures: FutureList[Any] = FutureList()
         batch: list[TaskCall] = []
@@ -82,6 +86,11 @@ def map_over(
         futures.wait()
         return [future.state for future in futures]
     return futures
+
+
+def _record_caller(frame: Frame) -> None:
+    if frame.task is not None:
+        record_caller(frame.task)
 
 
 def _record_pending(frame: Frame, batch: list[TaskCall]) -> None:

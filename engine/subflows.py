@@ -15,7 +15,7 @@ from .interrupts import engine_code
 from .machine import next_run_state
 from .parameters import preview_json
 from .states import State
-from .task_run import collect_dependencies, replace_futures
+from .task_run import collect_dependencies, record_caller, replace_futures
 
 if TYPE_CHECKING:
     from .context import Frame
@@ -40,6 +40,8 @@ async def call_async(
 
 def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for: Any) -> Steps:
     parent, session = frame.run, frame.run.session
+    if frame.task is not None:
+        record_caller(frame.task)
     bound = flow.parameters.bind(args, kwargs)
     upstream, waiting = collect_dependencies(parent, bound, wait_for)
     for future in waiting:

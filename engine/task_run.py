@@ -49,8 +49,8 @@ class TaskCall:
     """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity."""
 
     __slots__ = (
-        "attempt", "beginning", "call_index", "created_at_us", "future", "inputs_hash", "interruption", "is_recorded", "is_replay",
-        "key", "map_group", "map_index", "name", "parameters", "run", "scope_seq", "seq", "started_at_us",
+        "attempt", "beginning", "call_index", "created_at_us", "future", "inputs_hash", "interruption", "is_recorded",
+        "is_replay", "key", "map_group", "map_index", "name", "parameters", "run", "scope_seq", "seq", "started_at_us",
         "state_name", "state_type", "tags", "task", "timeout_seconds", "upstream", "wait_for",
     )
 

@@ -1,0 +1,199 @@
+"""The invariants of docs/design.md as plain functions on a store and the effects its runs left outside of it.
+
+Each raises AssertionError with what it found. They read with SQL of their own where the store's reader could share
+a mistake with what is tested.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+Row = tuple[object, ...]
+
+
+class Effects:
+    """What the user's code did outside the store: one line each, appended with one write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lines(self) -> list[str]:
+        """All whole lines so far."""
+        try:
+            return self.path.read_text().split("\n")[:-1]
+        except FileNotFoundError:
+            return []
+
+    def begun(self) -> Counter[str]:
+        """How often each task's body began."""
+        return Counter(line.split()[1] for line in self.lines() if line.startswith("begin "))
+
+
+class Committed(NamedTuple):
+    """What the store knew at the moment of a kill, and how often those bodies had begun by then."""
+
+    names: frozenset[str]
+    begun: Counter[str]
+
+
+def rows(store: Path, query: str, parameters: Iterable[object] = (), database: str = "state") -> list[Row]:
+    """An answer of the file itself."""
+    with closing(sqlite3.connect(f"file:{store}/{database}.db?mode=ro", uri=True, timeout=10)) as connection:
+        return connection.execute(query, tuple(parameters)).fetchall()
+
+
+def committed(store: Path, root_id: int, effects: Effects) -> Committed:
+    """The names of the tasks of a run and its subflows whose completion is recorded. The run's process must be dead."""
+    found = rows(
+        store,
+        "SELECT t.name FROM task_run t JOIN flow_run r ON r.id = t.run_id WHERE ?1 IN (r.id, r.root_id)"
+        " AND t.kind = 'task' AND t.state_type = 'COMPLETED'",
+        (root_id,),
+    )
+    return Committed(frozenset(str(name) for (name,) in found), effects.begun())
+
+
+def i1_acknowledged_runs_exist(store: Path, run_ids: Iterable[int]) -> None:
+    """Every number that a submission gave back is a run."""
+    known = {run_id for (run_id,) in rows(store, "SELECT id FROM flow_run")}
+    assert set(run_ids) <= known, f"acknowledged, but gone: {sorted(set(run_ids) - known)}"
+
+
+def i2_ended_runs_stay_ended(store: Path) -> None:
+    """A root run leaves a terminal state only by somebody's request, or CRASHED by its resumption."""
+    left = rows(
+        store,
+        "SELECT e.run_id, e.from_type, e.to_type, e.to_name, e.actor FROM event e JOIN flow_run r ON r.id = e.run_id"
+        " WHERE e.kind = 'state' AND e.task_seq IS NULL AND r.root_id IS NULL AND e.actor = 'engine'"
+        f" AND e.from_type IN {TERMINAL} AND NOT (e.from_type = 'CRASHED' AND e.to_name = 'Resuming')",
+    )
+    assert not left, f"left an end without a request: {left}"
+
+
+def i3_committed_tasks_never_run_again(before: Committed, effects: Effects) -> None:
+    """Bodies of tasks that were recorded as completed at a kill did not begin again after it."""
+    after = effects.begun()
+    again = {name: (before.begun[name], after[name]) for name in before.names if after[name] != before.begun[name]}
+    assert not again, f"ran again although committed (begun before, begun in all): {again}"
+
+
+def i3_what_followed_a_call_knows_its_record(before: Committed, effects: Effects) -> None:
+    """At a kill, every call that had returned to the flow was committed: the flow noted ``returned NAME`` after it."""
+    returned = {line.split()[1] for line in effects.lines() if line.startswith("returned ")}
+    assert returned <= before.names, f"returned, but not recorded: {sorted(returned - before.names)}"
+
+
+def i4_one_process_at_a_time(effects: Effects, attempt: int) -> None:
+    """The lines of the run's processes do not interleave, and there were no more processes than attempts."""
+    order: list[str] = []
+    for line in effects.lines():
+        if line.startswith("process "):
+            pid = line.split()[1]
+            if not order or order[-1] != pid:
+                order.append(pid)
+    assert len(order) == len(set(order)), f"processes took turns: {order}"
+    assert len(order) <= attempt, f"{len(order)} processes for {attempt} attempts"
+
+
+def i6_nothing_runs_without_a_process(store: Path) -> None:
+    """Every run that is said to run has a lease of a process that lives."""
+    live = "state_type IN ('RUNNING', 'CANCELLING')"
+    found = rows(store, f"SELECT id, coalesce(root_id, id), state_name FROM flow_run WHERE {live}")
+    for run_id, root_id, name in found:
+        lease = rows(store, "SELECT pid FROM lease WHERE run_id = ?", (root_id,))
+        still = rows(store, f"SELECT 1 FROM flow_run WHERE id = ? AND {live}", (run_id,))
+        if still:
+            assert lease, f"run #{run_id} is {name} without a lease"
+            assert is_alive(int(str(lease[0][0]))), f"run #{run_id} is {name}, its process {lease[0][0]} is gone"
+
+
+def i8_what_was_said_is_stored(store: Path, root_id: int, effects: Effects) -> None:
+    """Every line that a process had logged or printed before it noted so is in the log once, in the order said."""
+    told: dict[str, list[str]] = defaultdict(list)
+    for line in effects.lines():
+        if line.startswith("said "):
+            _, speaker, number = line.split()
+            told[speaker].append(number)
+    stored: dict[str, list[str]] = defaultdict(list)
+    for (message,) in rows(
+        store, "SELECT message FROM log WHERE root_id = ? AND message LIKE 'saying %' ORDER BY line", (root_id,),
+        "telemetry",
+    ):  # fmt: skip
+        _, speaker, number = str(message).split()
+        stored[speaker].append(number)
+    for speaker, numbers in told.items():
+        kept = stored[speaker]
+        assert kept[: len(numbers)] == numbers, (
+            f"{speaker} said {len(numbers)} lines, {len(kept)} are stored; first difference at "
+            f"{next((a, b) for a, b in zip([*numbers, None], [*kept, None, None], strict=False) if a != b)}"
+        )
+        assert len(kept) <= len(numbers) + 1, f"{speaker}: {len(kept)} lines for {len(numbers)} said"
+
+
+def i9_files_are_sound(store: Path) -> None:
+    """SQLite finds both files intact, and nothing refers to what is not there."""
+    for database in ("state", "telemetry"):
+        assert rows(store, "PRAGMA integrity_check", database=database) == [("ok",)]
+        assert rows(store, "PRAGMA foreign_key_check", database=database) == []
+
+
+def i10_events_tell_the_tables(store: Path) -> None:
+    """Going through the events: each begins where the one before ended, and the last ones are what the tables say."""
+    told: dict[tuple[object, object], tuple[object, object]] = {}
+    broken = []
+    for event_id, run_id, task_seq, *states in rows(
+        store,
+        "SELECT id, run_id, task_seq, from_type, from_name, to_type, to_name FROM event WHERE kind = 'state'"
+        " ORDER BY id",
+    ):
+        from_, to = tuple(states[:2]), (states[2], states[3])
+        if told.get((run_id, task_seq), (None, None)) != from_:
+            broken.append((event_id, run_id, task_seq, told.get((run_id, task_seq)), from_, to))
+        told[run_id, task_seq] = to
+    now: dict[tuple[object, object], tuple[object, object]] = {}
+    for run_id, state_type, state_name in rows(store, "SELECT id, state_type, state_name FROM flow_run"):
+        now[run_id, None] = (state_type, state_name)
+    for run_id, seq, state_type, state_name in rows(store, "SELECT run_id, seq, state_type, state_name FROM task_run"):
+        now[run_id, seq] = (state_type, state_name)
+    keys = told.keys() | now.keys()
+    different = {key: (told.get(key), now.get(key)) for key in keys if told.get(key) != now.get(key)}
+    assert not different, f"(events, tables) differ: {different}"
+    assert not broken, f"events that do not follow each other (id, run, task, was, from, to): {broken[:5]}"
+
+
+def ended_runs_hold_nothing_open(store: Path) -> None:
+    """Within an ended run no task and no subflow is open, and a completed run has its result."""
+    open_tasks = rows(
+        store,
+        "SELECT t.run_id, t.seq, t.name, t.state_name, r.state_name FROM task_run t JOIN flow_run r ON r.id = t.run_id"
+        f" WHERE r.state_type IN {TERMINAL} AND t.ended_at_us IS NULL",
+    )
+    assert not open_tasks, f"open tasks of ended runs: {open_tasks}"
+    open_runs = rows(
+        store,
+        "SELECT c.id, c.state_name, r.id, r.state_name FROM flow_run c JOIN flow_run r ON r.id = c.root_id"
+        f" WHERE r.state_type IN {TERMINAL} AND c.state_type NOT IN {TERMINAL}",
+    )
+    assert not open_runs, f"open subflow runs of ended runs: {open_runs}"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and is not reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def result_of(store: Path, run_id: int) -> bytes | None:
+    """The bytes of a run's own result."""
+    found = rows(store, "SELECT data FROM result WHERE run_id = ? AND seq = 0", (run_id,))
+    return bytes(found[0][0]) if found and isinstance(found[0][0], bytes) else None
+
+

@@ -1,0 +1,136 @@
+"""The flow that the crash tests kill: calls, a map, nested tasks, retries, a subflow and a child program.
+
+Copied beside an ``effects`` file. Every body notes that it began; the flow notes what had returned to it; whoever
+logs or prints notes so afterwards. Its result depends on nothing else.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+from flowdeck import Interval, flow, get_run_logger, task
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+EFFECTS = os.path.join(HERE, "effects")
+SHELL = 'for i in 1 2 3; do echo "saying sh$0 $i"; echo "said sh$0 $i" >> "$1"; done'
+_saying = threading.Lock()
+_said = {"log": 0, "print": 0}
+
+
+def effect(text):
+    descriptor = os.open(EFFECTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.write(descriptor, (text + "\n").encode())
+    os.close(descriptor)
+
+
+def say(how):
+    with _saying:
+        _said[how] += 1
+        number = _said[how]
+        if how == "log":
+            get_run_logger().info("saying %s%d %d", how, os.getpid(), number)
+        else:
+            print(f"saying {how}{os.getpid()} {number}")
+        effect(f"said {how}{os.getpid()} {number}")
+
+
+def begin(name):
+    effect(f"process {os.getpid()}")
+    effect(f"begin {name}")
+    say("log")
+
+
+@task(task_run_name="fetch-{number}")
+def fetch(number):
+    begin(f"fetch-{number}")
+    return number * 3
+
+
+@task(task_run_name="square-{number}")
+def square(number):
+    begin(f"square-{number}")
+    time.sleep(0.002)
+    say("print")
+    return number * number
+
+
+@task(task_run_name="inner-{number}")
+def inner(number):
+    begin(f"inner-{number}")
+    return number + 1
+
+
+@task(task_run_name="outer-{number}")
+def outer(number):
+    begin(f"outer-{number}")
+    return sum(inner(number * 10 + step) for step in range(3))
+
+
+@task(task_run_name="flaky-{number}", retries=3, retry_delay_seconds=0.01)
+def flaky(number):
+    with open(EFFECTS) as file:
+        first = f"begin flaky-{number}\n" not in file.read()
+    begin(f"flaky-{number}")
+    if first:
+        raise ValueError("not yet")
+    return -number
+
+
+@task(task_run_name="shell-{number}")
+def shell(number):
+    begin(f"shell-{number}")
+    subprocess.run(["sh", "-c", SHELL, f"{os.getpid()}x{number}", EFFECTS], check=True)
+    return number
+
+
+@task(task_run_name="total-{label}")
+def total(label, numbers):
+    begin(f"total-{label}")
+    return sum(numbers)
+
+
+@flow
+def part(first):
+    numbers = [fetch(number) for number in range(first, first + 4)]
+    return total(f"part{first}", numbers) + len(square.map(range(first, first + 6)).result())
+
+
+@flow(crash_retries=1000, log_prints=True)
+def pipeline(size: int = 6):
+    effect(f"process {os.getpid()}")
+    fetched = []
+    for number in range(size):
+        fetched.append(fetch(number))
+        effect(f"returned fetch-{number}")
+    squares = square.map(range(100, 100 + 5 * size))
+    nested = outer.submit(1)
+    uncertain = flaky.submit(7)
+    program = shell.submit(3)
+    below = part(1000)
+    twice = outer(2)
+    effect("returned outer-2")
+    everything = total("all", squares)
+    effect("returned total-all")
+    again = part(2000)
+    return [fetched, everything, nested.result(), uncertain.result(), program.result(), below, twice, again]
+
+
+@flow
+def short(number: int):
+    effect(f"process-{number} {os.getpid()}")
+    effect(f"begin short-{number}")
+    result = fetch(number + 5000)
+    time.sleep(0.15)
+    effect(f"end short-{number}")
+    return result
+
+
+@flow(schedule=Interval(1, catchup="all", overlap="allow"))
+def ticking():
+    effect("tick")
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1] if len(sys.argv) > 1 else "pipeline"]()
