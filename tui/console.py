@@ -25,7 +25,7 @@ from .bars import Bar
 from .cells import safe
 from .feed import Feed, now_us
 from .palette import Command, read
-from .rows import Spans, spans_width
+from .rows import Span, Spans, spans_width
 from .screens.page import Page
 from .screens.runs import RunsPage
 from .waiting import Daemon
@@ -138,8 +138,8 @@ class Console(ThinApp):
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, self.exit, 0)
-        self.asker.tell = lambda answer: self.post_message(Answered(answer)) and None
-        self.feed.tell = lambda: self.post_message(Arrived()) and None
+        self.asker.tell = self._tell_answer
+        self.feed.tell = self._tell_news
         self.app_resume_signal.subscribe(self, lambda _: self.repaint())
         self.set_interval(1.0, self._tick)
         self._say_header()
@@ -149,6 +149,14 @@ class Console(ThinApp):
             self.notice(self._start, good=False)
         elif self._start.kind != "runs":
             self.obey(self._start)
+
+    def _tell_news(self) -> None:
+        """On the feed's thread."""
+        self.post_message(Arrived())
+
+    def _tell_answer(self, answer: Answer) -> None:
+        """On the asker's thread."""
+        self.post_message(Answered(answer))
 
     # ---- news -------------------------------------------------------------------------------------------------
 
@@ -196,10 +204,10 @@ class Console(ThinApp):
 
     def _say_header(self) -> None:
         palette = self.palette
-        left: list[tuple[str, theme.Style | None]] = [
+        left: list[Span] = [
             (" flowdeck ", palette.brand), ("  ", None), *self.page.trail(),
         ]  # fmt: skip
-        right: list[tuple[str, theme.Style | None]] = []
+        right: list[Span] = []
         if self.read_only:
             right.append(("read-only   ", palette.warn))
         daemon = self.daemon
@@ -240,7 +248,7 @@ class Console(ThinApp):
             glyph = palette.look("COMPLETED" if good else "FAILED").glyph
             self.footer.say(((f" {glyph} ", palette.good if good else palette.bad), (safe(text), palette.bar_key)))
             return
-        spans: list[tuple[str, theme.Style | None]] = [(" ", None)]
+        spans: list[Span] = [(" ", None)]
         targets = self.page.targets()
         states = [(run.state_type, run.state_name) for run in targets]
         for action in actions.at_place(self.page.place, footer_only=True):

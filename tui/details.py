@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 
+from rich.style import Style
+
 from ..store.rows import ArtifactRow, LeaseRow, MetricRow, RunRow
 from . import cells, theme, times
 from .news import Details
@@ -54,7 +56,7 @@ def _about(run: RunRow, daemon: Daemon, now_us: int) -> list[Spans]:
     return [line for line in lines if line]
 
 
-def _field(label: str, value: str | None, style: theme.Style | None = None) -> Spans:
+def _field(label: str, value: str | None, style: Style | None = None) -> Spans:
     if not value:
         return ()
     palette = theme.palette()

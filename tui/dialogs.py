@@ -162,7 +162,7 @@ class Trigger(ModalScreen[Order | None]):
     def __init__(self, name: str, parameters: str, known: Sequence[str]) -> None:
         super().__init__()
         self._known = list(known)
-        self._name = Input(value=name, placeholder="flow or deployment", id="trigger-name", compact=True)
+        self._flow = Input(value=name, placeholder="flow or deployment", id="trigger-name", compact=True)
         self._parameters = Input(value=parameters, placeholder='day=2026-01-31 pages=64 tags=["a"]',
                                  id="trigger-parameters", compact=True)  # fmt: skip
         self._problem = Words(id="trigger-problem")
@@ -170,11 +170,11 @@ class Trigger(ModalScreen[Order | None]):
     def compose(self) -> ComposeResult:
         """Name and parameters."""
         palette = theme.palette()
-        for each in (self._name, self._parameters):
+        for each in (self._flow, self._parameters):
             each.cursor_blink = False
         with Vertical(classes=_frame()):
             yield Words([(("Run a flow now", palette.strong),), (), (("Flow", palette.dim),)])
-            yield self._name
+            yield self._flow
             yield Words([(("Parameters, as name=value; the rest keeps its default", palette.dim),)])
             yield self._parameters
             yield self._problem
@@ -182,14 +182,14 @@ class Trigger(ModalScreen[Order | None]):
     def on_mount(self) -> None:
         """Start where something is missing."""
         self._hint()
-        (self._parameters if self._name.value else self._name).focus()
+        (self._parameters if self._flow.value else self._flow).focus()
 
     def _hint(self, problem: str = "") -> None:
         palette = theme.palette()
         if problem:
             self._problem.say([((safe(problem), palette.bad),)])
             return
-        typed = self._name.value
+        typed = self._flow.value
         near = [name for name in self._known if typed in name and name != typed][:6]
         words = f"known: {', '.join(near)}" if near else "enter runs it, esc leaves it"
         self._problem.say([((safe(words), palette.faint),)])
@@ -201,11 +201,11 @@ class Trigger(ModalScreen[Order | None]):
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        name = self._name.value.strip()
+        name = self._flow.value.strip()
         if not name:
-            self._name.focus()
+            self._flow.focus()
             return
-        if event.input is self._name and not self._parameters.value:
+        if event.input is self._flow and not self._parameters.value:
             self._parameters.focus()
             return
         try:

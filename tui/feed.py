@@ -25,7 +25,7 @@ from ..store.errors import (
     StoreNewer,
     StoreReadOnly,
 )
-from ..store.rows import EventRow, RunRow, TaskRow
+from ..store.rows import EventRow, RunRow, ScheduleRow, TaskRow
 from ..store.states import STATE_TYPES, TERMINAL_TYPES
 from . import filter as filters
 from .news import Details, FlowLine, Flows, News, Opened, Progress, TaskRef, Trouble
@@ -516,8 +516,8 @@ class Feed(threading.Thread):
         flows = tuple(read.flows())
         recent = {flow.name: tuple(read.runs(flow=flow.name, limit=RECENT_RUNS)) for flow in flows}
         schedules = defaultdict(list)
-        for schedule in read.schedules():
-            schedules[schedule.deployment].append(schedule)
+        for each in read.schedules():
+            schedules[each.deployment].append(each)
         lines: list[FlowLine] = []
         deployed: set[str] = set()
         for deployment in read.deployments():
@@ -525,7 +525,8 @@ class Feed(threading.Thread):
             runs = tuple(
                 run for run in recent.get(deployment.flow_name, ()) if run.deployment in (None, deployment.name)
             )
-            for schedule in schedules.get(deployment.name) or [None]:
+            timed: list[ScheduleRow | None] = [*schedules[deployment.name]]
+            for schedule in timed or [None]:
                 key = f"{deployment.name}/{schedule.id if schedule else ''}"
                 lines.append(FlowLine(key, deployment.flow_name, deployment, schedule, runs))
         for flow in flows:

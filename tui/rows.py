@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -121,52 +121,52 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
     class Highlighted(Message):
         """The cursor stands on another key, or on none."""
 
-        def __init__(self, view: RowView[K, R], key: K | None) -> None:
+        def __init__(self, view: RowView[Any, Any], key: Any) -> None:
             super().__init__()
             self.view = view
             self.key = key
 
         @property
-        def control(self) -> RowView[K, R]:
+        def control(self) -> RowView[Any, Any]:
             """The list it came from."""
             return self.view
 
     class Chosen(Message):
         """Enter was pressed, or the row clicked twice."""
 
-        def __init__(self, view: RowView[K, R], key: K) -> None:
+        def __init__(self, view: RowView[Any, Any], key: Any) -> None:
             super().__init__()
             self.view = view
             self.key = key
 
         @property
-        def control(self) -> RowView[K, R]:
+        def control(self) -> RowView[Any, Any]:
             """The list it came from."""
             return self.view
 
     class Marked(Message):
         """The set of marks changed."""
 
-        def __init__(self, view: RowView[K, R]) -> None:
+        def __init__(self, view: RowView[Any, Any]) -> None:
             super().__init__()
             self.view = view
 
         @property
-        def control(self) -> RowView[K, R]:
+        def control(self) -> RowView[Any, Any]:
             """The list it came from."""
             return self.view
 
     class Wanted(Message):
         """These rows are in sight (first and last, and how many there are): load what is missing around them."""
 
-        def __init__(self, view: RowView[K, R], first: int, last: int) -> None:
+        def __init__(self, view: RowView[Any, Any], first: int, last: int) -> None:
             super().__init__()
             self.view = view
             self.first = first
             self.last = last
 
         @property
-        def control(self) -> RowView[K, R]:
+        def control(self) -> RowView[Any, Any]:
             """The list it came from."""
             return self.view
 

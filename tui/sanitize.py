@@ -27,7 +27,8 @@ _ZERO_WIDTH = frozenset(
 )
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 REPLACEMENT = "\ufffd"
-"""Stands for what has no picture of its own: C1 controls, bidirectional controls, surrogates, unassigned and private points."""
+"""Stands for what has no picture of its own: C1 controls, bidirectional controls, surrogates, points that
+are unassigned or private."""
 
 
 def clean(text: str, *, limit: int = MAX_LINE_CHARS) -> str:

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 
 from ..store.rows import RunRow, TaskRow
 from . import cells, theme, times
-from .rows import Column, RowView, Spans
+from .rows import Column, RowView, Span, Spans
 from .tree import GroupKey, TaskKey, TreeKey, TreeLine, TreeModel, guide, is_live
 
 
@@ -137,7 +137,7 @@ class TreeView(RowView[TreeKey, TreeLine]):
 def _label(line: TreeLine) -> Spans:
     palette = theme.palette()
     look = palette.look(line.state_type, line.state_name)
-    pieces: list[tuple[str, theme.Style | None]] = []
+    pieces: list[Span] = []
     if line.rails:
         pieces.append((guide(line.rails, ascii_only=palette.ascii), palette.faint))
     pieces.append((f"{look.glyph} ", look.style))

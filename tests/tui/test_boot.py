@@ -190,7 +190,8 @@ def test_no_color_sends_no_colour(terminal: Any, ended: Path) -> None:
     console = terminal(ended, NO_COLOR="1")
     console.shows("Completed", "no daemon")
     console.quiet()
-    assert not [code for code in (b"38;5;", b"38;2;", b"48;5;", b"48;2;", b"\x1b[31m", b"\x1b[32m") if code in console.raw]
+    colours = (b"38;5;", b"38;2;", b"48;5;", b"48;2;", b"\x1b[31m", b"\x1b[32m")
+    assert not [code for code in colours if code in console.raw]
 
 
 def test_a_store_that_cannot_be_opened_is_told_with_exit_code_5(terminal: Any, tmp_path: Path, ended: Path) -> None:

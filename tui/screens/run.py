@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rich.style import Style
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -17,7 +18,7 @@ from ..bars import Bar
 from ..feed import now_us
 from ..log_source import SEARCH_LINES, StoreLog
 from ..news import Details, Opened, TaskRef
-from ..rows import Column, RowView, Spans
+from ..rows import Column, RowView, Span, Spans
 from ..text_view import TextView
 from ..tree import TaskKey, TreeKey
 from ..tree_view import TreeView
@@ -316,14 +317,14 @@ class RunPage(Page):
             return
         moment = now_us()
         look = palette.look(run.state_type, run.state_name)
-        left: list[tuple[str, theme.Style | None]] = [
-            (f"  {look.glyph} {cells.safe(run.state_name)}", look.style + theme.Style(bold=True)),
+        left: list[Span] = [
+            (f"  {look.glyph} {cells.safe(run.state_name)}", look.style + Style(bold=True)),
             (f"   {cells.safe(run.flow_name)}", palette.strong),
             (f"  {cells.safe(run.name)}", palette.dim),
         ]
         if run.attempt > 1:
             left.append((f"  attempt {run.attempt}", palette.warn))
-        right: list[tuple[str, theme.Style | None]] = list(cells.took(run, moment))
+        right: list[Span] = list(cells.took(run, moment))
         if self._total:
             right.append(("   ", None))
             right += cells.bar(self._done, self._total, self._failed, 12, live=run.ended_at_us is None)
@@ -352,11 +353,11 @@ class RunPage(Page):
 
     def _say_tabs(self) -> None:
         palette = theme.palette()
-        spans: list[tuple[str, theme.Style | None]] = [("  ", None)]
+        spans: list[Span] = [("  ", None)]
         for number, tab in enumerate(TABS, 1):
             here = tab == self.tab
             spans.append((f"{number} ", palette.accent if here else palette.faint))
-            style = palette.strong + theme.Style(underline=True) if here else palette.dim
+            style = palette.strong + Style(underline=True) if here else palette.dim
             spans.append((_TITLES[tab], style))
             spans.append(("   ", None))
         self.tabs.say(tuple(spans))

@@ -15,7 +15,7 @@ from .. import filter as filters
 from ..bars import Bar
 from ..cells import RunLine
 from ..feed import now_us
-from ..rows import Column, RowView, Spans, spans_width
+from ..rows import Column, RowView, Span, Spans, spans_width
 from .page import Page
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class RunsPage(Page):
         right = self._list_words()
         room = self.app.size.width - spans_width(right) - 3
         for wordy in (True, False):
-            spans: list[tuple[str, theme.Style | None]] = [("  ", None)]
+            spans: list[Span] = [("  ", None)]
             for kind, word in _SHOWN_TYPES:
                 number = self._counts.get(kind, 0)
                 if number:
@@ -137,7 +137,7 @@ class RunsPage(Page):
 
     def _list_words(self) -> Spans:
         palette = theme.palette()
-        pieces: list[tuple[str, theme.Style | None]] = []
+        pieces: list[Span] = []
         if self.view.marks:
             pieces.append((f"{len(self.view.marks)} marked  ", palette.warn))
         if self.filter_text:
