@@ -12,6 +12,8 @@ import os
 import sqlite3
 from typing import NamedTuple
 
+from .locking import begin_immediate
+
 FIXED_IN: tuple[tuple[int, int, int], ...] = ((3, 44, 6), (3, 50, 7))
 """Maintenance lines that got the fix; every release from 3.51.3 on has it."""
 
@@ -23,6 +25,8 @@ def wal_reset_bug(sqlite_version: tuple[int, int, int]) -> bool:
     return not any(sqlite_version[:2] == fixed[:2] and sqlite_version >= fixed for fixed in FIXED_IN)
 
 
+LOCK_WAIT_SECONDS = 0.25
+
 AFFECTED: bool = wal_reset_bug(sqlite3.sqlite_version_info[:3])
 """Whether the library this process runs on is affected."""
 
@@ -31,7 +35,7 @@ class CheckpointResult(NamedTuple):
     """What a checkpoint did."""
 
     ran: bool
-    """False when the write lock could not be had at once."""
+    """False when the write lock could not be had in time."""
     log_pages: int
     moved_pages: int
     """Fewer than ``log_pages`` when a reader still looks at an older state."""
@@ -40,11 +44,11 @@ class CheckpointResult(NamedTuple):
 def checkpoint(writer: sqlite3.Connection, second: sqlite3.Connection) -> CheckpointResult:
     """Move what the log holds into the database, with commits of all processes shut out while it runs.
 
-    ``writer`` must not be in a transaction; ``second`` is another connection to the same file. An error of SQLite's
+    ``writer`` must not be in a transaction, and its ``busy_timeout`` 0; ``second`` is another connection to the same file. An error of SQLite's
     passes through, with the write lock given back.
     """
     try:
-        writer.execute("BEGIN IMMEDIATE")
+        begin_immediate(writer, LOCK_WAIT_SECONDS)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             return CheckpointResult(False, 0, 0)

@@ -30,6 +30,7 @@ from .errors import (
     StoreReadOnly,
     StoreUnsupported,
 )
+from .locking import begin_immediate
 from .location import NETWORK_FILE_SYSTEMS, filesystem_type
 
 Database = Literal["state", "telemetry"]
@@ -321,9 +322,17 @@ def _nobody_can_write(path: str) -> bool:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Run the block in one write transaction: committed at its end, rolled back on any exception."""
+    """Run the block in one write transaction: committed at its end, rolled back on any exception.
+
+    Waits for the write lock as long as the connection's ``busy_timeout`` says.
+    """
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        wait_ms = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+        connection.execute("PRAGMA busy_timeout=0")
+        try:
+            begin_immediate(connection, wait_ms / 1000)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={wait_ms}")
         try:
             yield connection
             connection.execute("COMMIT")

@@ -27,6 +27,7 @@ from typing import Any, Final, TypeVar, cast
 from .checkpoint import AFFECTED, checkpoint
 from .connection import LOG_BYTES, Database, connect, database_path, is_store_trouble, translate
 from .errors import StoreError, StoreFull, StoreLocked, StoreMissing
+from .locking import begin_immediate
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -36,8 +37,8 @@ CHECKPOINT_AGAIN_SECONDS: Final = 1.0
 """How long to wait after a checkpoint that could not move everything because a reader stood in the way."""
 RETRY_SECONDS: Final[tuple[float, ...]] = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Pauses between tries when the disk is full or the file locked; the last one repeats."""
-BUSY_TIMEOUT_MS: Final = 1_000
-"""How long SQLite itself waits for the write lock: short, because a group is tried again anyway and says why."""
+LOCK_WAIT_SECONDS: Final = 1.0
+"""How long to try for the write lock before saying that it is held; then it is tried again."""
 DISK_ERROR_TRIES: Final = 4
 """After so many input/output errors in a row the operations fail: the disk is broken, not busy."""
 IDLE_WAKE_SECONDS: Final = 1.0
@@ -329,8 +330,8 @@ class Writer:
             connection = self._connection
             if connection is None:
                 connection = self._connection = connect(self._folder, self._database)
-                connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-            connection.execute("BEGIN IMMEDIATE")
+                connection.execute("PRAGMA busy_timeout=0")
+            begin_immediate(connection, LOCK_WAIT_SECONDS)
             try:
                 for ticket in group:
                     if ticket.operation is not None:

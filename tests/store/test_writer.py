@@ -303,7 +303,7 @@ def test_a_callback_may_hand_over_to_a_full_queue(folder: Path) -> None:
 
 def test_a_locked_file_is_waited_for_and_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process holds the write lock: trouble says so, and the operation happens when it lets go."""
-    monkeypatch.setattr(writer_module, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(writer_module, "LOCK_WAIT_SECONDS", 0.02)
     writer = Writer(folder)
     blocker = connect(folder, "state")
     blocker.execute("BEGIN IMMEDIATE")
@@ -323,7 +323,7 @@ def test_a_locked_file_is_waited_for_and_said(folder: Path, monkeypatch: pytest.
 
 def test_closing_with_a_timeout_gives_up_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be written fails with the reason: nobody is left waiting, nothing is silently dropped."""
-    monkeypatch.setattr(writer_module, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(writer_module, "LOCK_WAIT_SECONDS", 0.02)
     writer = Writer(folder)
     blocker = connect(folder, "state")
     blocker.execute("BEGIN IMMEDIATE")
@@ -537,7 +537,7 @@ def test_a_checkpoint_keeps_everybody_elses_commits_out(folder: Path) -> None:
     assert result.ran
     assert result.log_pages == result.moved_pages > 0
     assert not first.in_transaction
-    first.execute("PRAGMA busy_timeout=10")
+    first.execute("PRAGMA busy_timeout=0")
     other.execute("BEGIN IMMEDIATE")
     assert not checkpoint(first, second).ran
     other.execute("ROLLBACK")
