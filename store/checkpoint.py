@@ -44,8 +44,8 @@ class CheckpointResult(NamedTuple):
 def checkpoint(writer: sqlite3.Connection, second: sqlite3.Connection) -> CheckpointResult:
     """Move what the log holds into the database, with commits of all processes shut out while it runs.
 
-    ``writer`` must not be in a transaction, and its ``busy_timeout`` 0; ``second`` is another connection to the same file. An error of SQLite's
-    passes through, with the write lock given back.
+    ``writer`` must not be in a transaction, and its ``busy_timeout`` must be 0; ``second`` is another connection to the
+    same file. An error of SQLite's passes through, with the write lock given back.
     """
     try:
         begin_immediate(writer, LOCK_WAIT_SECONDS)

@@ -30,8 +30,8 @@ from .errors import (
     StoreReadOnly,
     StoreUnsupported,
 )
-from .locking import begin_immediate
 from .location import NETWORK_FILE_SYSTEMS, filesystem_type
+from .locking import begin_immediate
 
 Database = Literal["state", "telemetry"]
 
