@@ -25,7 +25,7 @@ from .bars import Bar
 from .cells import safe
 from .feed import Feed, now_us
 from .palette import Command, read
-from .rows import Span, Spans, spans_width
+from .rows import Span, spans_width
 from .screens.page import Page
 from .screens.runs import RunsPage
 from .waiting import Daemon
@@ -42,6 +42,15 @@ if TYPE_CHECKING:
 LEAST_WIDTH, LEAST_HEIGHT = 60, 15
 NOTICE_SECONDS = 5.0
 REAP_SECONDS = 2.0
+_FOOTER_FITS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("   ", frozenset()),
+    ("  ", frozenset()),
+    ("  ", frozenset({"go.flows"})),
+    ("  ", frozenset({"go.flows", "flow.trigger"})),
+    ("  ", frozenset({"go.flows", "flow.trigger", "app.palette", "run.freeze"})),
+    (" ", frozenset({"go.flows", "flow.trigger", "app.palette", "run.freeze"})),
+)
+"""With less room: the space between keys, and the keys left out; help has them all."""
 _LIVE_WITH_PROCESS = frozenset({"RUNNING", "PENDING", "CANCELLING", "PAUSED"})
 
 
@@ -248,22 +257,18 @@ class Console(ThinApp):
             glyph = palette.look("COMPLETED" if good else "FAILED").glyph
             self.footer.say(((f" {glyph} ", palette.good if good else palette.bad), (safe(text), palette.bar_key)))
             return
-        spans: list[Span] = [(" ", None)]
-        targets = self.page.targets()
-        states = [(run.state_type, run.state_name) for run in targets]
-        for action in actions.at_place(self.page.place, footer_only=True):
-            fits, label = self._label_of(action, states)
-            spans.append((actions.shown_keys(action, self.keymap)[0], palette.bar_key if fits else palette.bar_faint))
-            spans.append((f" {label}   ", palette.bar_text if fits else palette.bar_faint))
-        self.footer.say(self._squeezed(tuple(spans)))
-
-    def _squeezed(self, spans: Spans) -> Spans:
-        """With less room between the keys when there is not enough."""
-        for gap in ("   ", "  ", " "):
-            fitted = tuple((text.rstrip(" ") + gap if text.endswith("   ") else text, style) for text, style in spans)
-            if spans_width(fitted) <= self.size.width:
-                return fitted
-        return fitted
+        states = [(run.state_type, run.state_name) for run in self.page.targets()]
+        shown = actions.at_place(self.page.place, footer_only=True)
+        for gap, leave_out in _FOOTER_FITS:
+            spans: list[Span] = [(" ", None)]
+            for action in shown:
+                if action.id not in leave_out:
+                    fits, label = self._label_of(action, states)
+                    key, text = (palette.bar_key, palette.bar_text) if fits else (palette.bar_faint, palette.bar_faint)
+                    spans += [(actions.shown_keys(action, self.keymap)[0], key), (f" {label}{gap}", text)]
+            if spans_width(tuple(spans)) <= self.size.width + len(gap):
+                break
+        self.footer.say(tuple(spans))
 
     def _label_of(self, action: Action, states: list[tuple[str, str]]) -> tuple[bool, str]:
         """Whether it can be done now, and what it is called now."""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ..store.changes import ChangeFeed, Changes
     from ..store.reader import Reader
 
+GAP_KEY = 0
+"""Stands in the list's order for the runs between the newest and the oldest that are loaded."""
 LIVE_TYPES = frozenset(STATE_TYPES) - TERMINAL_TYPES
 PAGE = 200
 """Ended runs loaded at once."""
@@ -89,6 +91,10 @@ class Feed(threading.Thread):
         self._scan_from: int | None = None
         """Ended runs older than this id were not looked at; None when all were."""
         self._wanted_ended = PAGE
+        self._tail: list[int] = []
+        """Oldest runs, newest of them first; between them and the others is a gap while ``_scan_from`` is above."""
+        self._tail_below = 0
+        """Every run of the list with an id below this is in the tail."""
         self._order: tuple[int, ...] = ()
         self._in_sight: tuple[int, ...] = ()
         self._progress: dict[int, Progress] = {}
@@ -130,6 +136,14 @@ class Feed(threading.Thread):
     def list_more(self) -> None:
         """Load older runs."""
         self._asked.put(self._want_more)
+
+    def list_end(self) -> None:
+        """Load the oldest runs, leaving out what lies between."""
+        self._asked.put(self._load_tail)
+
+    def list_more_from_end(self) -> None:
+        """Load the runs just before the oldest ones that are loaded."""
+        self._asked.put(self._grow_tail)
 
     def look_at(self, run_ids: Iterable[int]) -> None:
         """These runs are in sight: tell how far their tasks are."""
@@ -283,7 +297,7 @@ class Feed(threading.Thread):
     def _start_list(self, chosen: filters.Filter) -> None:
         self._filter = chosen
         self._wanted_ended = PAGE
-        self._ended = []
+        self._ended, self._tail, self._tail_below = [], [], 0
         moment = now_us()
         live_types = LIVE_TYPES if chosen.states is None else LIVE_TYPES & chosen.states
         rows = self._read.runs(states=live_types, limit=MAX_LIVE) if live_types else []
@@ -314,8 +328,39 @@ class Feed(threading.Thread):
             insort(self._ended, _ended_key(row))
         self._listed.update(found)
         self._scan_from = min(row.id for row in rows) if len(rows) == limit else None
+        self._close_gap()
         if not first:
             self._tell_list(found)
+
+    def _load_tail(self) -> None:
+        if self._scan_from is None or self._filter or self._tail:
+            return
+        self._tail_below = 1
+        self._grow_tail()
+
+    def _grow_tail(self) -> None:
+        """Take the next runs above the tail into it: more ids at once where few of them are listed."""
+        if self._scan_from is None or not self._tail_below:
+            return
+        found: dict[int, RunRow] = {}
+        reach = PAGE
+        while len(found) < PAGE // 2 and self._tail_below < self._scan_from:
+            bound = min(self._tail_below + reach, self._scan_from)
+            rows = self._read.runs(states=TERMINAL_TYPES, limit=reach, before_id=bound)
+            found.update((row.id, row) for row in rows if row.id >= self._tail_below and row.id not in self._listed)
+            self._tail_below = bound
+            reach *= 2
+        self._tail = [*sorted(found, reverse=True), *self._tail]
+        self._listed.update(found)
+        self._close_gap()
+        self._tell_list(found)
+
+    def _close_gap(self) -> None:
+        """Nothing lies between the tail and the others any more: it is not a tail then."""
+        if self._tail and (self._scan_from is None or self._tail_below >= self._scan_from):
+            for run_id in self._tail:
+                insort(self._ended, _ended_key(self._listed[run_id]))
+            self._tail, self._tail_below, self._scan_from = [], 0, None
 
     def _want_more(self) -> None:
         if self._scan_from is not None:
@@ -331,13 +376,18 @@ class Feed(threading.Thread):
             old = self._listed.pop(run_id, None)
             self._live.pop(run_id, None)
             if old is not None and old.ended_at_us is not None:
-                self._ended.remove(_ended_key(old))
+                if run_id < self._tail_below:
+                    self._tail.remove(run_id)
+                else:
+                    self._ended.remove(_ended_key(old))
             self._progress.pop(run_id, None)
             if not self._filter.matches(row, moment):
                 continue
             self._listed[run_id] = changed[run_id] = row
             if row.ended_at_us is None:
                 self._live[run_id] = row
+            elif run_id < self._tail_below:
+                self._tail = sorted({*self._tail, run_id}, reverse=True)
             else:
                 insort(self._ended, _ended_key(row))
         if rows:
@@ -345,8 +395,11 @@ class Feed(threading.Thread):
 
     def _tell_list(self, changed: dict[int, RunRow], *, whole: bool = False) -> None:
         order = (*sorted(self._live, reverse=True), *(-key for _, key in self._ended))
+        if self._tail:
+            order = (*order, GAP_KEY, *self._tail)
         news = News(
-            order=order if whole or order != self._order else None, rows=changed, searching=self._scanning()
+            order=order if whole or order != self._order else None, rows=changed, searching=self._scanning(),
+            more=self._scan_from is not None,
         )
         self._order = order
         self._hand_over(news)

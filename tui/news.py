@@ -114,6 +114,8 @@ class News:
     """Runs of each state type in the whole store."""
     searching: bool | None = None
     """Whether older runs are still being looked through."""
+    more: bool | None = None
+    """Whether there are older runs that are not in the list yet."""
     daemon: Daemon | None = None
     trouble: Trouble | Literal["none"] | None = None
     opened: Opened | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import ComposeResult
+from textual.strip import Strip
 from textual.widgets import Input
 
 from ...store.rows import RunRow
@@ -14,8 +15,8 @@ from .. import cells, theme, times, waiting
 from .. import filter as filters
 from ..bars import Bar
 from ..cells import RunLine
-from ..feed import now_us
-from ..rows import Column, RowView, Span, Spans, spans_width
+from ..feed import GAP_KEY, now_us
+from ..rows import Column, RowView, Span, Spans, line_strip, spans_width
 from .page import Page
 
 if TYPE_CHECKING:
@@ -27,13 +28,40 @@ _SHOWN_TYPES = (
     ("COMPLETED", "completed"),
 )  # fmt: skip
 _PROBLEMS = "state:problem"
+_ID_WIDTH = 6
 _NEAR_END = 60
 """Rows before the end of what is loaded when more are asked for."""
 _FILTER_DELAY_SECONDS = 0.12
 
 
 class RunsView(RowView[int, RunLine]):
-    """The list itself."""
+    """The list itself; where runs are not loaded between the newest and the oldest, one line says so."""
+
+    def __init__(self, page: RunsPage) -> None:
+        super().__init__(_columns(page, _ID_WIDTH), id="runs")
+        self.page = page
+        self.id_width = _ID_WIDTH
+
+    def draw_row(self, row: int, key: int, width: int) -> Strip:
+        """One run, or the gap."""
+        if key != GAP_KEY:
+            return super().draw_row(row, key, width)
+        palette = theme.palette()
+        base = palette.base + palette.cursor if row == self.cursor else palette.base
+        return line_strip((("     " + palette.glyph("⋯", "...") + "  older runs, not loaded yet", palette.faint),),
+                          width, base)  # fmt: skip
+
+    def action_edge(self, direction: int) -> None:
+        """The last row is the oldest run there is, loaded or not."""
+        super().action_edge(direction)
+        if direction > 0:
+            self.page.go_to_end()
+
+    def widen(self, run_id: int) -> None:
+        """Room for this number."""
+        if len(str(run_id)) + 1 > self.id_width:
+            self.id_width = len(str(run_id)) + 1
+            self.set_columns(_columns(self.page, self.id_width))
 
 
 class RunsPage(Page):
@@ -53,8 +81,10 @@ class RunsPage(Page):
         self._known = False
         self._searching = True
         self._asked_at = -1
+        self._more = False
         self.counts_bar = Bar(id="counts")
-        self.view = RunsView(_columns(self), id="runs")
+        self.view = RunsView(self)
+        self._to_end = False
         self.cursor_bar = Bar(id="cursor-line")
         self.filter_input = Input(
             value=filter_text, placeholder="state:failed flow:etl age:<1h !word, or a regular expression",
@@ -80,6 +110,8 @@ class RunsPage(Page):
         """Mutate the list."""
         if news.searching is not None and news.searching != self._searching:
             self._searching = news.searching
+        if news.more is not None:
+            self._more = news.more
         if news.counts is not None:
             self._counts = dict(news.counts)
         records = self.view.records
@@ -93,7 +125,12 @@ class RunsPage(Page):
                 self.view.set(run_id, line._replace(progress=progress))
         if news.order is not None:
             self._known = True
+            if news.order:
+                self.view.widen(max(news.order))
             self.view.set_rows(news.order)
+            if self._to_end and GAP_KEY in news.order:
+                self._to_end = False
+                self.view.move_to(len(news.order) - 1)
             for gone in records.keys() - set(news.order):
                 del records[gone]
             self._look_at()
@@ -178,9 +215,22 @@ class RunsPage(Page):
     def _wanted(self, event: RowView.Wanted) -> None:
         self._look_at()
         total = len(self.view.order)
-        if event.last >= total - _NEAR_END and self._asked_at != total:
+        order = self.view.order
+        gap = order.index(GAP_KEY) if GAP_KEY in order else None
+        if gap is not None:
+            if event.first - _NEAR_END <= gap < event.first:
+                self.console_app.feed.list_more_from_end()
+            elif event.first <= gap <= event.last + _NEAR_END:
+                self.console_app.feed.list_more()
+        elif event.last >= total - _NEAR_END and self._asked_at != total:
             self._asked_at = total
             self.console_app.feed.list_more()
+
+    def go_to_end(self) -> None:
+        """Load the oldest runs, if they are not, and go there."""
+        if self._more and not self.filter_text:
+            self._to_end = True
+            self.console_app.feed.list_end()
 
     def _look_at(self) -> None:
         self.console_app.feed.look_at(self.view.visible_keys())
@@ -194,6 +244,9 @@ class RunsPage(Page):
 
     @on(RowView.Chosen)
     def _chosen(self, event: RowView.Chosen) -> None:
+        if event.key == GAP_KEY:
+            self.console_app.feed.list_more()
+            return
         self.console_app.go_run(event.key)
 
     def tick(self, now_us: int) -> None:
@@ -289,7 +342,7 @@ class RunsPage(Page):
         return None if row is None else self.view.key_at(row + step)
 
 
-def _columns(page: RunsPage) -> Sequence[Column[RunLine]]:
+def _columns(page: RunsPage, id_width: int) -> Sequence[Column[RunLine]]:
     def why(line: RunLine) -> Spans:
         palette = theme.palette()
         words = cells.safe(waiting.why(line.run, now_us(), page.console_app.daemon))
@@ -298,7 +351,7 @@ def _columns(page: RunsPage) -> Sequence[Column[RunLine]]:
         return ((words, palette.dim),)
 
     return (
-        Column("id", "RUN", lambda line: cells.run_id(line.run), 6, right=True),
+        Column("id", "RUN", lambda line: cells.run_id(line.run), id_width, right=True),
         Column("state", "STATE", lambda line: cells.state(line.run.state_type, line.run.state_name), 13,
                wish=15, max_width=15, flex=1),
         Column("flow", "FLOW", lambda line: cells.flow_name(line.run), 12, flex=2, wish=14, max_width=24),
