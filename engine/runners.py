@@ -8,9 +8,11 @@ name; they bound the pool.
 from __future__ import annotations
 
 import contextvars
+import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,9 @@ FIRST_THREADS = min(8, (os.cpu_count() or 1) + 2)
 """Threads made at once; more follow while tasks wait and none ends."""
 MOST_THREADS = 1000
 _GROWTH = 8
+_here = threading.local()
+_TICKS_IN_HOOKS = 4
+"""After so many ticks without progress the threads are slow outside of tasks, too: in hooks, or writing results."""
 
 
 class ThreadPoolTaskRunner:
@@ -59,10 +64,15 @@ class Pool:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = self.lock = threading.Lock()
         self._threads = 0
-        self._ended = 0
-        self._ended_at_last_tick = 0
+        self._taken = itertools.count()
+        self._taken_at_last_tick = 0
+        self._ticks_without_progress = 0
+        self._in_code: set[_Drive] = set()
+        """Calls whose user code has a thread now."""
         self._closed = False
         self._limit = MOST_THREADS
+        self._lent = 0
+        """Threads that wait for other tasks of the run: as many more may run meanwhile."""
         self._loop: Any = None
         self._calls: set[TaskCall] = set()
         self._coroutines: set[Any] = set()
@@ -88,15 +98,36 @@ class Pool:
     def put(self, work: Callable[[], None]) -> None:
         """Have a thread do this."""
         self._work.put(work)
-        if self._threads < min(FIRST_THREADS, self._limit):
+        if self._threads < min(FIRST_THREADS + self._lent, self._limit + self._lent):
             self._grow(1)
 
+    @contextmanager
+    def lending(self) -> Iterator[None]:
+        """Around a wait for other tasks: a pool's own thread makes room for them, so that it never waits for itself."""
+        if getattr(_here, "pool", None) is not self:
+            yield
+            return
+        with self._lock:
+            self._lent += 1
+        if self._work.qsize():
+            self._grow(1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lent -= 1
+
     def tick(self) -> None:
-        """Grow while work waits and nothing ended since the last tick: the running tasks are slow."""
-        stuck = self._ended == self._ended_at_last_tick
-        self._ended_at_last_tick = self._ended
-        if stuck and (waiting := self._work.qsize()):
-            self._grow(min(waiting, _GROWTH + self._threads // 2))
+        """Grow while work waits and no thread took any since the last tick, because they are all in slow user code.
+
+        Threads that merely wait for their turn on the interpreter would only get more company.
+        """
+        taken = next(self._taken)
+        progress, self._taken_at_last_tick = taken > self._taken_at_last_tick + 1, taken
+        self._ticks_without_progress = 0 if progress else self._ticks_without_progress + 1
+        stuck = not progress and len(self._in_code) >= self._threads
+        if (stuck or self._ticks_without_progress >= _TICKS_IN_HOOKS) and (waiting := self._work.qsize()):
+            self._grow(min(waiting, _GROWTH + self._threads))
 
     def cancel(self) -> None:
         """Make every waiting call pass the broken gate, which ends it as Cancelled."""
@@ -154,19 +185,19 @@ class Pool:
         with self._lock:
             known = call in self._calls
             self._calls.discard(call)
-            self._ended += 1
         if known and call.future is not None:
             call.future.resolve(state)
 
     def _grow(self, wanted: int) -> None:
         with self._lock:
-            wanted = 0 if self._closed else max(0, min(wanted, self._limit - self._threads))
+            wanted = 0 if self._closed else max(0, min(wanted, self._limit + self._lent - self._threads))
             self._threads += wanted
         for _ in range(wanted):
             threading.Thread(target=self._serve, name="flowdeck-worker", daemon=True).start()
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:
+            next(self._taken)
             work()
 
     def _submit_async(self, call: TaskCall, steps: Steps, context: contextvars.Context) -> None:
@@ -255,10 +286,14 @@ class _Drive:
         return self._steps.send(answer)
 
     def _perform(self, effect: Any) -> None:
+        in_code = self._pool._in_code
+        in_code.add(self)
         try:
             self._answer = self._context.run(effect.perform)
         except BaseException as error:  # noqa: BLE001 - handed to the steps, which decide
             self._error = error
+        finally:
+            in_code.discard(self)
 
     def _again(self) -> None:
         session = self._pool._session
