@@ -9,7 +9,7 @@ import json
 from typing import Any, NamedTuple
 
 from .errors import ResultUnreadable
-from .states import describe_exception
+from .states import describe_exception, storable
 
 PREVIEW_CHARACTERS = 200
 _PRINTABLE_BITS = 2_000
@@ -90,6 +90,7 @@ def preview(value: Any) -> str:
             text = limited.repr(value)
         except Exception as error:  # noqa: BLE001 - the user's __repr__
             text = f"<{kind.__qualname__}: its repr raised {type(error).__name__}>"
+    text = storable(text)
     return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
 
 

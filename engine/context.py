@@ -6,12 +6,12 @@ from any thread or coroutine that the engine started.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import MissingContextError
+from .errors import MissingContextError, UsageError
 
 if TYPE_CHECKING:
     from .flow_run import FlowRun
@@ -44,6 +44,25 @@ def require_frame(what: str) -> Frame:
     if frame is None:
         raise MissingContextError(f"{what} needs a run around it; call it inside a @flow or @task function")
     return frame
+
+
+def own_doc(fn: Any) -> str | None:
+    """The function's own docstring; ``inspect.getdoc`` would look into classes, and in methods find itself."""
+    from inspect import cleandoc
+
+    text = getattr(fn, "__doc__", None)
+    return cleandoc(text) if isinstance(text, str) and text else None
+
+
+def check_options(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ``UsageError`` with the nearest name for an option that there is not."""
+    for name in given:
+        if name not in known:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, list(known), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"its options are {', '.join(sorted(known))}"
+            raise UsageError(f"{what} has no option {name!r}; {hint}")
 
 
 @contextmanager

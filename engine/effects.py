@@ -160,7 +160,7 @@ class Await:
         ended = threading.Event()
         self.subject.when_done(ended.set)
         gate = self.session.gate
-        with gate.on_cancel(ended.set), gate.blocked(), woken_by(ended.set):
+        with gate.on_cancel(ended.set), gate.blocked(), self.session.pool.lending(), woken_by(ended.set):
             ended.wait(self.seconds)
         if not self.subject.done():
             gate.check()

@@ -266,7 +266,7 @@ class Outstanding:
             ended = [(f, f.outcome) for f in self._unhandled if not f.handled and f.outcome is not None]
             total = self._total
         bad = [state for _, state in ended if state.name != "Skipped"]
-        if not bad:
+        if not bad or all(future.passed_on for future, _ in ended):
             return None
         state = aggregate(bad)
         # What failed by itself comes before what did not start because of it.

@@ -13,7 +13,7 @@ from . import context
 from .errors import UsageError
 from .parameters import Parameters
 from .retries import Delay, RetryPolicy
-from .states import State
+from .states import State, storable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,8 +64,8 @@ class Flow(Generic[P, R]):
         if not callable(fn):
             raise UsageError(f"@flow needs a function, not {fn!r}")
         self.fn = fn
-        self.name = name or _default_name(fn)
-        self.description = description or inspect.getdoc(fn)
+        self.name = storable(name or _default_name(fn))
+        self.description = description or context.own_doc(fn)
         self.version = version
         self.flow_run_name = flow_run_name
         self.tags = sorted(tags or ())
@@ -109,14 +109,12 @@ class Flow(Generic[P, R]):
         """A flow defined in a class is a method."""
         if instance is None:
             return self
-        return Flow(self.fn.__get__(instance, owner), **{**self._options, "name": self.name})
+        return Flow(self.fn.__get__(instance, owner), **{**self._options, **self.hooks, "name": self.name})
 
     def with_options(self, **options: Any) -> Flow[P, R]:
         """A copy with some options changed."""
-        unknown = set(options) - set(self._options)
-        if unknown:
-            raise UsageError(f"flow {self.name!r} has no option {sorted(unknown)[0]!r}")
-        merged = {**self._options, **options}
+        context.check_options(f"flow {self.name!r}", options, self._options)
+        merged = {**self._options, **self.hooks, **options}
         if merged["name"] is None:
             merged["name"] = self.name
         return Flow(self.fn, **merged)
@@ -164,7 +162,7 @@ class Flow(Generic[P, R]):
         if template is None:
             return ""
         try:
-            return template() if callable(template) else template.format(**parameters)
+            return storable(template() if callable(template) else template.format(**parameters))
         except Exception as error:
             raise UsageError(f"flow {self.name!r}: flow_run_name cannot be made: {error}") from error
 
@@ -225,6 +223,10 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 
 def flow(__fn: Any = None, /, **options: Any) -> Any:
     """Make a flow of a function: ``@flow`` or ``@flow(retries=1, schedule="0 6 * * *")``; see ``Flow``."""
+    context.check_options("@flow", options, _OPTIONS)
     if __fn is not None:
         return Flow(__fn, **options)
     return lambda fn: Flow(fn, **options)
+
+
+_OPTIONS = frozenset(inspect.signature(Flow.__init__).parameters) - {"self", "fn"}

@@ -26,7 +26,7 @@ _PENDING = State("PENDING")
 class Future(Generic[T]):
     """The outcome to come of one task run."""
 
-    __slots__ = ("__weakref__", "_callbacks", "_state", "_waiter", "call", "handled")
+    __slots__ = ("__weakref__", "_callbacks", "_state", "_waiter", "call", "handled", "passed_on")
 
     def __init__(self, call: TaskCall) -> None:
         self.call: TaskCall | None = call
@@ -35,6 +35,8 @@ class Future(Generic[T]):
         self._waiter: threading.Event | None = None
         self.handled = False
         """Whether the user's code has seen the outcome; an unseen failure fails the flow."""
+        self.passed_on = False
+        """Whether another task did not start because of it, whose outcome then stands for this one's."""
 
     @property
     def state(self) -> State:
@@ -75,8 +77,9 @@ class Future(Generic[T]):
             if frame is None:
                 waiter.wait(timeout)
                 return
-            gate = frame.run.session.gate
-            with gate.on_cancel(waiter.set), gate.blocked(), woken_by(waiter.set):
+            session = frame.run.session
+            gate = session.gate
+            with gate.on_cancel(waiter.set), gate.blocked(), session.pool.lending(), woken_by(waiter.set):
                 waiter.wait(timeout)
             if self._state is None:
                 gate.check()
@@ -184,7 +187,8 @@ def _next_ended(ended: Any, frame: Any, deadline: float | None, total: int) -> F
         if gate is None:
             got = ended.get(timeout=left)
         else:
-            with engine_code(), gate.on_cancel(wake), gate.blocked(), woken_by(wake):
+            pool = frame.run.session.pool
+            with engine_code(), gate.on_cancel(wake), gate.blocked(), pool.lending(), woken_by(wake):
                 got = ended.get(timeout=left)
     except queue.Empty:
         raise TimeoutError(f"not all of {total} futures ended in time") from None

@@ -7,6 +7,7 @@ from ..store.rows import MetricRow
 from .clock import now_us
 from .context import require_frame
 from .errors import UsageError
+from .states import storable
 
 
 def metric(name: str, value: float) -> None:
@@ -18,5 +19,8 @@ def metric(name: str, value: float) -> None:
         number = float(value)
     except (TypeError, ValueError):
         raise UsageError(f"metric {name!r}: the value must be a number, not {value!r}") from None
-    row = MetricRow(frame.run.id, frame.task.seq if frame.task is not None else None, now_us(), name, number)
+    if number != number:
+        raise UsageError(f"metric {name!r}: the value is not a number (NaN)")
+    task_seq = frame.task.seq if frame.task is not None else None
+    row = MetricRow(frame.run.id, task_seq, now_us(), storable(name), number)
     frame.run.session.telemetry.soon(lambda conn: metrics.append(conn, [row]))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .errors import ParameterError
+from .states import storable
 
 _EXACT = (str, int, float, bool, bytes, list, dict, tuple, set)
 
@@ -159,7 +160,9 @@ class Parameters:
 def to_json(values: dict[str, Any]) -> str | None:
     """JSON of parameters as a person or the daemon could give them back; None when some value has no JSON form."""
     try:
-        return json.dumps(values, ensure_ascii=False, default=_plain)
+        text = json.dumps(values, ensure_ascii=False, default=_plain)
+        # A lone surrogate has no place in a database but a way to be written in JSON.
+        return text if storable(text) == text else json.dumps(values, default=_plain)
     except (TypeError, ValueError, RecursionError):
         return None
 
@@ -174,14 +177,14 @@ def preview_json(values: dict[str, Any]) -> str:
             shown[name] = json.loads(json.dumps(value, default=_plain))
         except (TypeError, ValueError, RecursionError):
             shown[name] = preview(value)
-    return json.dumps(shown, ensure_ascii=False)
+    return storable(json.dumps(shown, ensure_ascii=False))
 
 
 def _plain(value: Any) -> Any:
     kind = type(value)
     if kind.__module__ == "datetime" and hasattr(value, "isoformat"):
         return value.isoformat()
-    if kind.__module__ in ("pathlib", "uuid", "decimal"):
+    if kind.__module__.partition(".")[0] in ("pathlib", "uuid", "decimal"):
         return str(value)
     if hasattr(kind, "model_dump"):
         return value.model_dump(mode="json")

@@ -196,9 +196,20 @@ class Pool:
             threading.Thread(target=self._serve, name="flowdeck-worker", daemon=True).start()
 
     def _serve(self) -> None:
+        _here.pool = self
         while (work := self._work.get()) is not None:
             next(self._taken)
             work()
+            if self._threads > self._limit + self._lent and self._retire():
+                return
+
+    def _retire(self) -> bool:
+        """Whether this thread is one too many now that those who waited go on."""
+        with self._lock:
+            if self._threads <= self._limit + self._lent:
+                return False
+            self._threads -= 1
+            return True
 
     def _submit_async(self, call: TaskCall, steps: Steps, context: contextvars.Context) -> None:
         loop = self._event_loop()

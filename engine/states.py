@@ -34,8 +34,8 @@ class State:
         if type not in NAMES:
             raise ValueError(f"no state type {type!r}; the types are {', '.join(NAMES)}")
         self.type = type
-        self.name = name or NAMES[type][0]
-        self.message = message
+        self.name = storable(name) if name else NAMES[type][0]
+        self.message = message if message is None else storable(message)
         self._data = data
         self.error = error
 
@@ -129,13 +129,20 @@ def Failed(*, data: Any = _UNSET, message: str | None = None, name: str | None =
     return State("FAILED", name, message, data=data, error=error)
 
 
+def storable(text: Any) -> str:
+    """A text as every database takes it: what is no character (a lone surrogate) stands as its number."""
+    if not isinstance(text, str):
+        text = describe_exception(text) if isinstance(text, BaseException) else str(text)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def describe_exception(error: BaseException) -> str:
     """``TypeName: text`` in one line of at most 300 characters, even for an exception that cannot be printed."""
     try:
         text = str(error)
     except Exception as broken:  # noqa: BLE001 - the user's __str__
         text = f"<its text cannot be made: {type(broken).__name__}>"
-    line = " ".join(text[:600].split())
+    line = " ".join(storable(text[:600]).split())
     described = f"{type(error).__name__}: {line}" if line else type(error).__name__
     return described if len(described) <= 300 else described[:299] + "…"
 

@@ -49,9 +49,10 @@ class TaskCall:
     """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity."""
 
     __slots__ = (
-        "attempt", "beginning", "call_index", "created_at_us", "future", "inputs_hash", "interruption", "is_recorded",
-        "is_replay", "key", "map_group", "map_index", "name", "parameters", "run", "scope_seq", "seq", "started_at_us",
-        "state_name", "state_type", "tags", "task", "timeout_seconds", "upstream", "wait_for",
+        "attempt", "beginning", "call_index", "container_origins", "created_at_us", "future", "inputs_hash",
+        "interruption", "is_recorded", "is_replay", "key", "map_group", "map_index", "name", "parameters", "run",
+        "scope_seq", "seq", "started_at_us", "state_name", "state_type", "tags", "task", "timeout_seconds",
+        "upstream", "wait_for",
     )
 
     def __init__(
@@ -77,6 +78,8 @@ class TaskCall:
         self.created_at_us = now_us()
         self.started_at_us: int | None = None
         self.upstream: list[tuple[int, int, str]] = []
+        self.container_origins: list[tuple[int, int, str]] | tuple[()] = ()
+        """Where the collection came from that this call was mapped over."""
         self.inputs_hash: str | None = None
         self.future: Future[Any] | None = None
         self.interruption: BaseException | None = None
@@ -123,6 +126,8 @@ class TaskCall:
     def dependencies(self) -> list[Future[Any]]:
         """Unfinished futures among the arguments and ``wait_for``; also notes the lineage edges."""
         self.upstream, found = collect_dependencies(self.run, self.parameters, self.wait_for)
+        known = {origin[:2] for origin in self.upstream}
+        self.upstream += [origin for origin in self.container_origins if origin[:2] not in known]
         return found
 
     def resolve_inputs(self) -> tuple[dict[str, Any], State | None]:
@@ -426,6 +431,7 @@ def replace_futures(parameters: dict[str, Any], wait_for: Any) -> tuple[dict[str
         if allow_failure:
             future.handled = True
             return state.result(raise_on_failure=False)
+        future.passed_on = True
         broken.append(f"{future.call.name if future.call else 'a task'} ended {state.name}")
         return None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from . import context
 from .errors import UsageError
 from .retries import Delay, RetryPolicy
-from .states import State
+from .states import State, storable
 
 if TYPE_CHECKING:
     from .task_run import TaskCall
@@ -76,9 +76,9 @@ class Task(Generic[P, R]):
         if not callable(fn):
             raise UsageError(f"@task needs a function, not {fn!r}")
         self.fn = fn
-        self.name = name or _name_of(fn)
+        self.name = storable(name or _name_of(fn))
         self.key = self.name
-        self.description = description or inspect.getdoc(fn)
+        self.description = description or context.own_doc(fn)
         self.tags = frozenset(tags or ())
         self.version = version
         self.task_run_name = task_run_name
@@ -132,10 +132,8 @@ class Task(Generic[P, R]):
 
     def with_options(self, **options: Any) -> Task[P, R]:
         """A copy with some options changed."""
-        unknown = set(options) - set(self._options)
-        if unknown:
-            raise UsageError(f"task {self.name!r} has no option {sorted(unknown)[0]!r}")
-        merged = {**self._options, **options}
+        context.check_options(f"task {self.name!r}", options, self._options)
+        merged = {**self._options, **self.hooks, **options}
         if merged["name"] is None:
             merged["name"] = self.name
         return Task(self.fn, **merged)
@@ -188,14 +186,21 @@ class Task(Generic[P, R]):
         bound.arguments.update(values)
         return bound.args, bound.kwargs
 
-    def run_name(self, call: TaskCall) -> str:
+    def run_name(self, call: TaskCall, parameters: dict[str, Any]) -> str:
         """What people read: the template's text, else ``extract`` and ``extract[3]``."""
         template = self.task_run_name
         if template is not None:
             try:
-                return template() if callable(template) else template.format(**call.parameters)
+                if callable(template):
+                    return storable(template())
+                defaults = {p.name: p.default for p in self.signature.parameters.values() if p.default is not p.empty}
+                return storable(template.format(**{**defaults, **parameters}))
             except Exception as error:
-                raise UsageError(f"task {self.name!r}: task_run_name cannot be made: {error}") from error
+                raise UsageError(f"task {self.name!r}: task_run_name cannot be made: {error!r}") from error
+        return self.default_name(call)
+
+    def default_name(self, call: TaskCall) -> str:
+        """``extract`` for the first call, ``extract[3]`` for later and mapped ones."""
         if call.map_index is not None or call.call_index:
             return f"{self.name}[{call.call_index}]"
         return self.name
@@ -281,6 +286,10 @@ def task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 def task(__fn: Any = None, /, **options: Any) -> Any:
     """Make a task of a function: ``@task`` or ``@task(retries=3, …)``; see ``Task`` for the options."""
+    context.check_options("@task", options, _OPTIONS)
     if __fn is not None:
         return Task(__fn, **options)
     return lambda fn: Task(fn, **options)
+
+
+_OPTIONS = frozenset(inspect.signature(Task.__init__).parameters) - {"self", "fn"}
