@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import sqlite3
+from collections.abc import Callable
+from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
 from .effects import Await, drive, drive_async
@@ -69,13 +71,16 @@ def map_over(
     """One call per element; a list of futures in order."""
     with engine_code():
         _record_caller(frame)
-        columns, constants = _columns(task.name, task.bind(args, kwargs))
+        bound, gather = _spread(task, task.bind(args, kwargs))
+        columns, constants = _columns(task.name, bound)
+        containers = _origins_of_containers(frame, [bound[name] for name in columns])
         futures: FutureList[Any] = FutureList()
         batch: list[TaskCall] = []
         for index in range(len(next(iter(columns.values())))):
             parameters = {name: column[index] for name, column in columns.items()}
             parameters.update(constants)
-            made = TaskCall(frame.run, task, parameters, frame.scope_seq, wait_for, map_index=index)
+            made = TaskCall(frame.run, task, gather(parameters), frame.scope_seq, wait_for, map_index=index)
+            made.container_origins = containers
             futures.append(_start(frame, made))
             batch.append(made)
             if len(batch) == _PENDING_BATCH:
@@ -86,6 +91,17 @@ def map_over(
         futures.wait()
         return [future.state for future in futures]
     return futures
+
+
+def _origins_of_containers(frame: Frame, containers: list[Any]) -> list[tuple[int, int, str]]:
+    """The tasks whose whole results are mapped over: each element comes from there, too."""
+    origins: list[tuple[int, int, str]] = []
+    for value in containers:
+        if isinstance(value, Future):
+            origins += [(value.call.run.id, value.call.seq, "data")] if value.call is not None else []
+        elif (origin := frame.run.lineage.origin(value)) is not None:
+            origins.append((*origin, "data"))
+    return origins
 
 
 def _record_caller(frame: Frame) -> None:
@@ -130,6 +146,38 @@ def _start(frame: Frame, made: TaskCall) -> Future[Any]:
     for upstream in waiting:
         upstream.add_done_callback(one_ended)
     return future
+
+
+def _spread(
+    task: Task[Any, Any], values: dict[str, Any]
+) -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
+    """``*args`` and ``**options`` one by one, since each of them may be mapped over; and the way back."""
+    places: dict[str, tuple[str, int | str]] = {}
+    spread: dict[str, Any] = {}
+    for name, value in values.items():
+        kind = task.signature.parameters[name].kind
+        if kind is Parameter.VAR_POSITIONAL:
+            found: list[tuple[str, int | str, Any]] = [(f"{name}[{n}]", n, item) for n, item in enumerate(value)]
+        elif kind is Parameter.VAR_KEYWORD:
+            found = [(key, key, item) for key, item in value.items()]
+        else:
+            spread[name] = value
+            continue
+        for key, place, item in found:
+            places[key], spread[key] = (name, place), item
+    if not places:
+        return values, lambda row: row
+
+    def gather(row: dict[str, Any]) -> dict[str, Any]:
+        whole = {name: row[name] for name in values if name in row and name not in places}
+        for key, (name, place) in places.items():
+            if isinstance(place, int):
+                whole[name] = (*whole.get(name, ()), row[key])
+            else:
+                whole.setdefault(name, {})[place] = row[key]
+        return whole
+
+    return spread, gather
 
 
 def _columns(name: str, values: dict[str, Any]) -> tuple[dict[str, list[Any]], dict[str, Any]]:

@@ -120,7 +120,7 @@ class Future(Generic[T]):
             except Exception as error:  # noqa: BLE001 - the user's; tasks that wait hang on the callbacks after it
                 import logging
 
-                logging.getLogger("flowdeck.engine").error("a callback of %r failed", self, exc_info=error)
+                logging.getLogger("flowdeck.engine").warning("a callback of %r failed", self, exc_info=error)
 
     def __repr__(self) -> str:
         name = self.call.name if self.call is not None else "task"
@@ -133,10 +133,15 @@ class FutureList(list[Future[T]]):
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[T]:
         """All values in order; raises the first exception, or TimeoutError for all of them together."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        return [
-            future.result(None if deadline is None else max(0.0, deadline - time.monotonic()), raise_on_failure)
-            for future in self
-        ]
+        values = []
+        for future in self:
+            future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if future.outcome is not None and not future.outcome.is_completed():
+                # Whoever is given the first failure of all has seen that they failed.
+                for other in self:
+                    other.handled = True
+            values.append(future.result(0, raise_on_failure))
+        return values
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until all have an outcome or ``timeout`` seconds passed."""

@@ -34,6 +34,7 @@ from .interrupts import CoroutineSlot, TerminationHandler, ThreadSlot
 from .interrupts import cancel_grace_seconds as cancel_grace_seconds
 from .lineage import Lineage
 from .runners import Pool
+from .states import describe_exception
 from .task_run import write_beginning
 
 if TYPE_CHECKING:
@@ -358,9 +359,9 @@ class Session:
             # A moment's lock or a busy checkpoint; the next tick reads again.
             self._data_version = -1
         except Exception as error:  # noqa: BLE001 - a service tick: no descriptors left, a disk gone
-            if self._tick_trouble != (trouble := f"{type(error).__name__}: {error}"):
+            if self._tick_trouble != (trouble := describe_exception(error)):
                 self._tick_trouble = trouble
-                logger.error("the background thread of run #%d has trouble", self.root_id, exc_info=error)
+                logger.warning("the background thread of run #%d has trouble: %s", self.root_id, trouble)
 
     def _next_wait(self) -> float:
         with self._timers_lock:

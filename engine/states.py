@@ -131,9 +131,10 @@ def Failed(*, data: Any = _UNSET, message: str | None = None, name: str | None =
 
 def storable(text: Any) -> str:
     """A text as every database takes it: what is no character (a lone surrogate) stands as its number."""
-    if not isinstance(text, str):
-        text = describe_exception(text) if isinstance(text, BaseException) else str(text)
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(text, BaseException):
+        return describe_exception(text)
+    plain = str(text)
+    return plain if plain.isascii() else plain.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def describe_exception(error: BaseException) -> str:
