@@ -60,9 +60,13 @@ class Field:
         self.processes.append(process)
         return process
 
-    def script(self, flow: str = "pipeline", **environment: str) -> subprocess.Popen[bytes]:
+    def command(self, flow: str = "pipeline") -> tuple[str, ...]:
         """``python pipeline.py FLOW``."""
-        return self.start(sys.executable, "-P", str(self.file), flow, **environment)
+        return sys.executable, "-P", str(self.file), flow
+
+    def script(self, flow: str = "pipeline") -> subprocess.Popen[bytes]:
+        """``python pipeline.py FLOW``, started."""
+        return self.start(*self.command(flow))
 
     def daemon(self, **environment: str) -> subprocess.Popen[bytes]:
         """A ready daemon on the flows."""

@@ -101,6 +101,18 @@ def i4_one_process_at_a_time(effects: Effects, attempt: int) -> None:
     assert len(order) <= attempt, f"{len(order)} processes for {attempt} attempts"
 
 
+def i5_each_tick_has_one_run(store: Path, seconds: int = 1) -> None:
+    """No due time of a schedule has two runs, and between the first and the last none is missing."""
+    by_schedule: dict[object, list[int]] = defaultdict(list)
+    for schedule_id, due_us in rows(
+        store, "SELECT schedule_id, due_at_us FROM flow_run WHERE schedule_id IS NOT NULL ORDER BY due_at_us"
+    ):
+        by_schedule[schedule_id].append(int(str(due_us)))
+    for schedule_id, due in by_schedule.items():
+        wanted = list(range(due[0], due[-1] + 1, seconds * 1_000_000))
+        assert due == wanted, f"schedule {schedule_id}: ticks {sorted(set(wanted) ^ set(due))} differ, or are doubled"
+
+
 def i6_nothing_runs_without_a_process(store: Path) -> None:
     """Every run that is said to run has a lease of a process that lives."""
     live = "state_type IN ('RUNNING', 'CANCELLING')"
