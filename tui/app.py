@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -41,6 +42,8 @@ def run_console(
     first = start.split(None, 1) if start else []
     if first and first[0] == "runs" and len(first) == 2:
         feed.list_runs(first[1])
+    # What is made until the first paint lives on: looking through it for garbage again and again costs some 30 ms.
+    gc.disable()
     feed.start()  # reads while Textual is imported
     asker.start()
     try:
@@ -51,6 +54,7 @@ def run_console(
             feed, asker, read_only=read_only, wire=wire, mouse=mouse, keymap=keymap, start=start
         )
     finally:
+        gc.enable()
         feed.stop()
         asker.stop()
         feed.join(2.0)

@@ -8,6 +8,7 @@ leave the terminal as it was.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import time
 from typing import TYPE_CHECKING, ClassVar
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 LEAST_WIDTH, LEAST_HEIGHT = 60, 15
 NOTICE_SECONDS = 5.0
 REAP_SECONDS = 2.0
+_SETTLED_SECONDS = 1.0
 _FOOTER_FITS: tuple[tuple[str, frozenset[str]], ...] = (
     ("   ", frozenset()),
     ("  ", frozenset()),
@@ -151,6 +153,7 @@ class Console(ThinApp):
         self.feed.tell = self._tell_news
         self.app_resume_signal.subscribe(self, lambda _: self.repaint())
         self.set_interval(1.0, self._tick)
+        self.set_timer(_SETTLED_SECONDS, _collect_garbage_again)
         self._say_header()
         self.say_footer()
         self.on_arrived()
@@ -505,6 +508,13 @@ class Console(ThinApp):
         self._say_header()
         self.say_footer()
         self.page.shown()
+
+def _collect_garbage_again() -> None:
+    """The start is over: from here on as usual, but not through what the start made."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
 
 _CONFIRM_NOTES = {
     "cancel": ("Its code sees Cancelled; what does not end within 10 s is killed.", "What finished stays recorded."),
