@@ -321,7 +321,7 @@ def flow_steps(run: FlowRun) -> Steps:
             run.start()
             run.interruption = None
             value = yield Call(flow.fn, args, kwargs, Frame(run, None), run, flow.is_async)
-            yield Await(session, run.outstanding)
+            yield from _await_within_timeout(run, attempt_begun)
             state = _final_state(run, value)
         except GeneratorExit:
             raise
@@ -347,10 +347,25 @@ def flow_steps(run: FlowRun) -> Steps:
         if session.gate.is_cancelled:
             yield EndEverything(session)
         session.capture.settle()
+        if state.is_crashed() and session.leaves_end_to_supervisor():
+            return state
     yield Durable(session, _end_operation(run, state))
     for hook in flow.hooks_for(state):
         session.run_hook(hook, flow, run, state)
     return state
+
+
+def _await_within_timeout(run: FlowRun, begun: float) -> Steps:
+    """Wait for what was submitted; the flow's timeout holds for it, too."""
+    seconds = run.timeout_seconds
+    if run.outstanding.done() or seconds is None:
+        yield Await(run.session, run.outstanding)
+        return
+    yield Await(run.session, run.outstanding, max(0.0, begun + seconds - time.monotonic()))
+    if not run.outstanding.done():
+        run.interruption = RunTimedOut(f"took longer than {seconds:g} s")
+        run.session.stop_run(run, f"its flow {run.name} {run.interruption}")
+        raise run.interruption
 
 
 def _await_outstanding(run: FlowRun) -> Steps:

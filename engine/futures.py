@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from .context import current_frame
 from .errors import Cancelled
 from .interrupts import engine_code, woken_by
-from .states import State
+from .states import State, describe_exception
 
 if TYPE_CHECKING:
     from .task_run import TaskCall
@@ -120,7 +120,9 @@ class Future(Generic[T]):
             except Exception as error:  # noqa: BLE001 - the user's; tasks that wait hang on the callbacks after it
                 import logging
 
-                logging.getLogger("flowdeck.engine").warning("a callback of %r failed", self, exc_info=error)
+                logging.getLogger("flowdeck.engine").warning(
+                    "a callback of %r failed: %s", self, describe_exception(error)
+                )
 
     def __repr__(self) -> str:
         name = self.call.name if self.call is not None else "task"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import signal
 import socket
 import sqlite3
 import sys
@@ -19,7 +20,7 @@ from ..store import leases, results, runs
 from ..store.connection import connect, open_store
 from ..store.errors import StaleState, StoreError
 from ..store.location import find_store
-from ..store.rows import RunRow
+from ..store.rows import LeaseRow, RunRow
 from . import codec
 from .clock import now_us
 from .effects import drive, drive_async
@@ -89,8 +90,9 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
     0 completed · 1 failed or crashed · 130 cancelled. Raises NotFound, NotAllowed or StaleState when the run is not
     this process's to take.
     """
-    row = _take(folder, run_id, attempt, resumable=not echo)
+    row = _take(folder, run_id, attempt, resumable=not echo, crash_retries=flow.crash_retries)
     session = Session(folder, run_id, attempt, echo=echo)
+    session.is_resumable = not echo
     try:
         session.lease = row[1]
         parameters, problem = _stored_parameters(folder, row[0], flow)
@@ -103,6 +105,10 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
         state = drive(flow_steps(run))
     finally:
         session.close()
+    if session.ends_by_signal:
+        # As the signal would have ended it: whoever watches sees which, and resumes the run.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
     return exit_code(state)
 
 
@@ -134,7 +140,9 @@ def make_run(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via
     """The run's row (PENDING) and this process's lease on it, durable before anything of it runs."""
     at_us, actor = now_us(), actor_name(via)
     text = to_json(parameters)
-    kept = codec.encode(parameters) if text is None else None
+    # What JSON would change (a tuple, a date without a hint) must be the same in every attempt.
+    encoded = codec.encode(parameters)
+    kept = encoded if encoded.codec != "json" else None
     connection = connect(folder, "state")
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -171,14 +179,16 @@ def _begin(session: Session, run: FlowRun) -> None:
     session.start()
 
 
-def _lease(run_id: int, attempt: int, actor: str, *, resumable: bool) -> Any:
+def _lease(run_id: int, attempt: int, actor: str, *, resumable: bool, crash_retries: int = 0) -> LeaseRow:
     return leases.this_process(
         leases.run_owner(run_id), actor=actor, at_us=now_us(), run_id=run_id, attempt=attempt,
-        info=json.dumps({"resumable": resumable}),
+        info=json.dumps({"resumable": resumable, "crash_retries": crash_retries}),
     )
 
 
-def _take(folder: Path, run_id: int, attempt: int, *, resumable: bool) -> tuple[RunRow, Any]:
+def _take(
+    folder: Path, run_id: int, attempt: int, *, resumable: bool, crash_retries: int
+) -> tuple[RunRow, LeaseRow]:
     """Take the lease on a claimed run; only one process can."""
     connection = connect(folder, "state")
     try:
@@ -191,7 +201,9 @@ def _take(folder: Path, run_id: int, attempt: int, *, resumable: bool) -> tuple[
                 raise StaleState(
                     f"run #{run_id} is {row.state_name}, attempt {row.attempt}; expected Pending, attempt {attempt}"
                 )
-            lease = _lease(run_id, attempt, actor_name("engine"), resumable=resumable)
+            lease = _lease(
+                run_id, attempt, actor_name("engine"), resumable=resumable, crash_retries=crash_retries
+            )
             leases.acquire(connection, lease)
         except BaseException:
             connection.execute("ROLLBACK")

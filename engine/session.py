@@ -16,8 +16,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -74,11 +73,14 @@ class Session:
         self.capture = Capture(folder, run_id, attempt, echo=echo)
         self._termination = TerminationHandler()
         self._slots: dict[ThreadSlot | CoroutineSlot, Any] = {}
-        self._slots_lock = threading.Lock()
+        """Whose user code runs where. Changed without a lock; who ends them first breaks the gate, then reads this."""
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_ids = itertools.count()
         self._timers_lock = threading.Lock()
         self._wake = threading.Event()
+        self.is_resumable = False
+        """Whether a supervisor resumes the run when this process dies."""
+        self.ends_by_signal = False
         self._closing = False
         self._outer_mark: str | None = None
         self._reader: sqlite3.Connection | None = None
@@ -115,7 +117,7 @@ class Session:
             os.environ.pop(processes.RUN_MARK, None)
         else:
             os.environ[processes.RUN_MARK] = self._outer_mark
-        if (lease := self.lease) is not None:
+        if (lease := self.lease) is not None and not self.ends_by_signal:
             # Last: while the lease stands nobody else moves or removes this run's output.
             self.writer.soon(lambda conn: leases.release(conn, lease.owner, lease))
         self.writer.close()
@@ -174,23 +176,9 @@ class Session:
 
     # -- user code -----------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def interruptible(self, frame: Frame, owner: Any, slot: ThreadSlot | CoroutineSlot) -> Iterator[None]:
+    def interruptible(self, frame: Frame, owner: Any, slot: ThreadSlot | CoroutineSlot) -> _Activation:
         """Around an activation of user code: it can be cancelled and timed out, and counts as busy."""
-        with self._slots_lock:
-            self._slots[slot] = owner
-        timer = self._start_timeout(owner, slot) if owner.timeout_seconds else None
-        self.gate.enter(frame)
-        try:
-            if self.gate.is_cancelled:
-                self.gate.check()
-            yield
-        finally:
-            self.gate.leave(frame)
-            if timer is not None:
-                timer.clear()
-            with self._slots_lock:
-                del self._slots[slot]
+        return _Activation(self, frame, owner, slot)
 
     def _start_timeout(self, owner: Any, slot: ThreadSlot | CoroutineSlot) -> list[Any]:
         # Emptied when the code has ended: the timer itself stays until its time and must not hold the call.
@@ -212,8 +200,7 @@ class Session:
         stopped = [live for live in list(self.live_runs.values()) if live.is_within(run)]
         for live in stopped:
             live.stop_reason = reason
-        with self._slots_lock:
-            slots = list(self._slots.items())
+        slots = self._slots.copy().items()
         for slot, owner in slots:
             if owner is not run and getattr(owner, "run", owner) in stopped:
                 slot.interrupt(Cancelled(reason))
@@ -283,8 +270,7 @@ class Session:
             self._move(self.root, ("RUNNING", "PAUSED", "PENDING"), "begin_cancel", reason)
         self.gate.cancel(reason)
         self.pool.cancel()
-        with self._slots_lock:
-            slots = list(self._slots)
+        slots = self._slots.copy()
         for slot in slots:
             slot.interrupt(Cancelled(reason))
 
@@ -293,6 +279,14 @@ class Session:
         """Whether SIGTERM came from outside."""
         return self._termination.received
 
+    def leaves_end_to_supervisor(self) -> bool:
+        """Whether this process, told to end by a signal, records no end of its run: who watches it then resumes it.
+
+        So a machine that shuts down ends no run for good. A script that a person started has nobody to resume it.
+        """
+        self.ends_by_signal = self.is_resumable and self.was_terminated and self.reason_to_end() is None
+        return self.ends_by_signal
+
     def heed_termination(self) -> None:
         """After SIGTERM: everything ends as after a cancellation; nothing when none came."""
         if not self._termination.received or self.gate.is_cancelled:
@@ -300,8 +294,7 @@ class Session:
         reason = "the process received SIGTERM"
         self.gate.cancel(reason)
         self.pool.cancel()
-        with self._slots_lock:
-            slots = list(self._slots)
+        slots = self._slots.copy()
         for slot in slots:
             if not slot.is_signalled:  # the handler raised in the main thread's code itself
                 slot.interrupt(Cancelled(reason))
@@ -459,3 +452,34 @@ class Session:
         self.fenced = True
         self.begin_cancel("a newer attempt of this run is under way in another process")
 
+
+class _Activation:
+    """One activation of user code, known to the session while it lasts."""
+
+    __slots__ = ("_frame", "_owner", "_session", "_slot", "_timer")
+
+    def __init__(self, session: Session, frame: Frame, owner: Any, slot: ThreadSlot | CoroutineSlot) -> None:
+        self._session = session
+        self._frame = frame
+        self._owner = owner
+        self._slot = slot
+        self._timer: list[Any] | None = None
+
+    def __enter__(self) -> None:
+        session, owner, slot = self._session, self._owner, self._slot
+        session._slots[slot] = owner
+        session.gate.enter(self._frame)
+        try:
+            if owner.timeout_seconds:
+                self._timer = session._start_timeout(owner, slot)
+            if session.gate.is_cancelled:
+                session.gate.check()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._session.gate.leave(self._frame)
+        if self._timer is not None:
+            self._timer.clear()
+        del self._session._slots[self._slot]

@@ -1,0 +1,155 @@
+"""``map``: one call per element, in order, of whatever can be iterated."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import pytest
+
+from flowdeck import flow, task, unmapped
+from flowdeck.engine.errors import MappingLengthMismatch, MappingMissingIterable
+
+
+@task
+def add(x, y=0, z=()):
+    return x + y
+
+
+@task
+def same(x):
+    return x
+
+
+@task
+def numbers(n):
+    return list(range(n))
+
+
+@task
+def bad(x):
+    raise ValueError(f"no {x}")
+
+
+def test_every_iterable_is_mapped_over(reader) -> None:
+    """Lists, tuples, sets, ranges, generators, other maps, futures of lists; in order; with the rest for everybody."""
+
+    @flow
+    def maps():
+        return [
+            add.map([1, 2]).result(), add.map((1, 2), [10, 20]).result(), add.map(range(2), y=5).result(),
+            add.map((n for n in (1, 2)), unmapped(7)).result(), add.map({3}).result(),
+            add.map(add.map([1, 2]), y=1).result(), add.map(numbers.submit(3), 1).result(),
+            same.map(["ab", b"c"], ).result(), add.map([[1], [2]], unmapped([9])).result(), add.map([]).result(),
+            add.map([same.submit(4), 5]).result(),
+        ]  # fmt: skip
+
+    assert maps() == [
+        [1, 2], [11, 22], [5, 6], [8, 9], [3], [2, 3], [1, 2, 3], ["ab", b"c"], [[1, 9], [2, 9]], [], [4, 5],
+    ]  # fmt: skip
+
+
+def test_strings_and_dicts_are_values(reader) -> None:
+    """Not something to take apart; a default that could be iterated is not mapped over either."""
+
+    @task
+    def pair(x, text, table, items=(1, 2, 3)):
+        return (x, text, table, items)
+
+    @flow
+    def maps():
+        return pair.map([1, 2], "abc", {"k": 1}).result()
+
+    assert maps() == [(1, "abc", {"k": 1}, (1, 2, 3)), (2, "abc", {"k": 1}, (1, 2, 3))]
+
+
+def test_variadic_arguments_are_mapped_one_by_one(reader) -> None:
+    """``*args`` and ``**options`` too."""
+
+    @task
+    def many(*args, **options):
+        return args, options
+
+    @flow
+    def maps():
+        return many.map([1, 2], [3, 4], a=[5, 6], b="x", c=unmapped([7])).result()
+
+    assert maps() == [((1, 3), {"a": 5, "b": "x", "c": [7]}), ((2, 4), {"a": 6, "b": "x", "c": [7]})]
+
+
+def test_mistakes_are_told_in_words(reader) -> None:
+    """Lengths by name, and what to do instead of mapping over nothing."""
+
+    @flow
+    def wrong():
+        with pytest.raises(MappingLengthMismatch, match="x has 2, y has 3"):
+            add.map([1, 2], [1, 2, 3])
+        with pytest.raises(MappingMissingIterable, match=r"call add\(\) instead"):
+            add.map(1, "text")
+
+    wrong()
+    assert reader.tasks(1) == []
+
+
+def test_members_know_their_place(reader) -> None:
+    """Name, group and index; a second map of the same task is another group."""
+
+    @flow
+    def maps():
+        same(0)
+        same.map(["a", "b"])
+        same.map(["c", "d"]).wait()
+
+    maps()
+    rows = [(row.name, row.call_index, row.map_group, row.map_index) for row in reader.tasks(1)]
+    assert rows == [
+        ("same", 0, None, None), ("same[1]", 1, 1, 0), ("same[2]", 2, 1, 1), ("same[3]", 3, 3, 0), ("same[4]", 4, 3, 1),
+    ]  # fmt: skip
+
+
+def test_dependencies_go_element_by_element(reader) -> None:
+    """One failing member holds up its own line only."""
+
+    @task
+    def odd(x):
+        if x % 2:
+            raise ValueError(f"no {x}")
+        return x
+
+    @flow
+    def lines():
+        ended = add.map(odd.map([0, 1, 2]), y=10)
+        ended.wait()
+        return [future.state.name for future in ended], [future.result(raise_on_failure=False) for future in ended][::2]
+
+    assert lines() == (["Completed", "NotReady", "Completed"], [10, 12])
+    pairs = {(edge.from_seq, edge.to_seq) for edge in reader.edges(1)}
+    assert {(1, 4), (2, 5), (3, 6)} <= pairs
+
+
+def test_states_and_first_failure(reader) -> None:
+    """``return_state=True`` waits for all; ``result`` raises the first in order."""
+
+    @flow
+    def failing():
+        states = bad.map([1, 2], return_state=True)
+        assert [state.message for state in states] == ["ValueError: no 1", "ValueError: no 2"]
+        with pytest.raises(ValueError, match="no 1"):
+            bad.map([1, 2]).result()
+        assert [str(e) for e in bad.map([3, 4]).result(raise_on_failure=False)] == ["no 3", "no 4"]
+
+    assert failing() is None
+
+
+def test_ten_thousand_members_are_correct_and_cheap(reader) -> None:
+    """Every one recorded; memory per task is bounded."""
+    same_flow = flow(lambda n: sum(same.map(range(n)).result()), name="many")
+    same_flow(500)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.monotonic()
+    assert same_flow(10_000) == sum(range(10_000))
+    per_task = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 10_000
+    assert per_task < 8_000, f"{per_task:.0f} bytes a task after {time.monotonic() - begun:.1f} s"
+    assert reader.task_counts(2) == {("COMPLETED", "Completed"): 10_000}
+    indexes = [row.map_index for row in reader.tasks(2)]
+    assert indexes == list(range(10_000))

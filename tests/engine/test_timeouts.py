@@ -1,0 +1,215 @@
+"""``timeout_seconds`` of tasks and flows: in the main thread, on the pool, in coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from flowdeck import flow, task
+from flowdeck.engine.errors import RunTimedOut
+
+LONG = 5.0
+
+
+def spin():
+    """Busy in Python for too long."""
+    end = time.monotonic() + LONG
+    while time.monotonic() < end:
+        pass
+
+
+def quickly(call):
+    """What it returns; fails when it took as long as the body would have."""
+    begun = time.monotonic()
+    value = call()
+    assert time.monotonic() - begun < LONG / 2
+    return value
+
+
+@pytest.mark.parametrize("body", [lambda: time.sleep(LONG), spin])
+def test_a_task_in_the_main_thread_is_stopped(reader, body) -> None:
+    """Also while it sleeps; the flow may go on."""
+    stopped = []
+
+    @task(timeout_seconds=0.1)
+    def slow():
+        try:
+            body()
+        finally:
+            stopped.append(True)
+
+    @flow
+    def whole():
+        with pytest.raises(TimeoutError, match="slow took longer than 0.1 s"):
+            slow()
+        return "went on"
+
+    assert quickly(whole) == "went on"
+    row = reader.tasks(1)[0]
+    assert (row.state_type, row.state_name, row.cause) == ("FAILED", "TimedOut", "took longer than 0.1 s")
+    assert stopped == [True]
+
+
+def test_a_task_on_the_pool_is_stopped_at_its_next_step(reader) -> None:
+    """Python code is interrupted; the future says TimedOut."""
+
+    @task(timeout_seconds=0.1)
+    def slow():
+        for _ in range(500):
+            time.sleep(LONG / 500)
+
+    @flow
+    def whole():
+        future = slow.submit()
+        future.wait()
+        return future.state.name
+
+    assert quickly(whole) == "TimedOut"
+
+
+def test_async_tasks_and_flows_are_stopped_at_their_await(reader) -> None:
+    """And nothing of them goes on."""
+
+    @task(timeout_seconds=0.1)
+    async def slow():
+        await asyncio.sleep(LONG)
+
+    @flow
+    async def whole():
+        assert (await slow(return_state=True)).name == "TimedOut"
+        future = slow.submit()
+        await asyncio.to_thread(future.wait)
+        return future.state.name
+
+    @flow(timeout_seconds=0.1)
+    async def slow_flow():
+        await asyncio.gather(asyncio.sleep(LONG), slow.with_options(timeout_seconds=LONG)())
+
+    assert quickly(lambda: asyncio.run(whole())) == "TimedOut"
+    state = quickly(lambda: asyncio.run(slow_flow(return_state=True)))
+    assert (state.name, reader.run(2).state_name) == ("TimedOut", "TimedOut")
+    assert reader.tasks(2)[0].state_type == "CANCELLED"
+
+
+def test_it_applies_only_when_exceeded(reader) -> None:
+    """A quick body of an impatient task is fine, thousands of times."""
+
+    @task(timeout_seconds=1)
+    def quick(x):
+        return x
+
+    @flow(timeout_seconds=20)
+    def whole():
+        return len(quick.map(range(500)).result()) + sum(quick(1) for _ in range(200))
+
+    assert whole() == 700
+
+
+def test_a_timeout_error_of_the_users_own_is_a_failure(reader) -> None:
+    """It is not the engine's TimedOut."""
+
+    @task(timeout_seconds=10)
+    def own():
+        raise TimeoutError("mine")
+
+    @flow(timeout_seconds=10)
+    def whole():
+        own()
+
+    with pytest.raises(TimeoutError, match="mine"):
+        whole()
+    assert reader.tasks(1)[0].state_name == "Failed"
+    assert reader.run(1).state_name == "Failed"
+
+
+@pytest.mark.parametrize("how", ["own code", "a task's call", "a future", "a subflow", "fire and forget", "a retry"])
+def test_a_flow_is_stopped_wherever_it_is(reader, how) -> None:
+    """In its own code, in a task it called, while it waits; its tasks end with it, and those that wait never begin."""
+    begun = []
+
+    @task
+    def slow():
+        begun.append("slow")
+        for _ in range(500):
+            time.sleep(LONG / 500)
+
+    @task
+    def after(x):
+        begun.append("after")
+
+    @task(retries=1, retry_delay_seconds=LONG)
+    def failing():
+        raise ValueError
+
+    @flow
+    def sub():
+        slow()
+
+    @flow(timeout_seconds=0.2)
+    def whole():
+        if how == "own code":
+            time.sleep(LONG)
+        elif how == "a task's call":
+            slow()
+        elif how == "a future":
+            after.submit(slow.submit()).result()
+        elif how == "a subflow":
+            sub()
+        elif how == "a retry":
+            failing()
+        else:
+            after.submit(slow.submit())
+
+    state = quickly(lambda: whole(return_state=True))
+    assert (state.type, reader.run(1).state_name) == ("FAILED", "TimedOut")
+    assert reader.run(1).cause == "took longer than 0.2 s"
+    assert "after" not in begun
+    for run_id in (1, 2):
+        for row in reader.tasks(run_id):
+            assert row.state_type == "CANCELLED", row
+    if how == "a subflow":
+        assert reader.run(2).state_type == "CANCELLED"
+        assert "took longer than 0.2 s" in reader.run(2).cause
+
+
+def test_timed_out_attempts_are_retried(reader) -> None:
+    """Of tasks and of flows."""
+    calls = []
+
+    @task(timeout_seconds=0.05, retries=1)
+    def slow_once():
+        calls.append("task")
+        if calls.count("task") == 1:
+            time.sleep(LONG)
+        return "ok"
+
+    @flow(timeout_seconds=0.3, retries=1)
+    def whole():
+        calls.append("flow")
+        if calls.count("flow") == 1:
+            slow_once()
+            time.sleep(LONG)
+        return slow_once()
+
+    assert quickly(whole) == "ok"
+    assert calls == ["flow", "task", "task", "flow"]
+    assert reader.run(1).attempt == 2
+
+
+def test_code_that_swallows_the_timeout_has_its_say(reader) -> None:
+    """What it returns then is its result; nothing is raised a second time."""
+
+    @task(timeout_seconds=0.1)
+    def stubborn():
+        try:
+            time.sleep(LONG)
+        except RunTimedOut:
+            return "swallowed"
+
+    @flow
+    def whole():
+        return stubborn()
+
+    assert quickly(whole) == "swallowed"
