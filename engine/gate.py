@@ -26,8 +26,9 @@ class Gate:
         self._open = True
         self._cancelled: str | None = None
         self._lock = threading.Lock()
-        self._busy = 0
-        self._depths: dict[int, int] = {}
+        self._depths: dict[int, list[int]] = {}
+        """By activation of user code, in how many waits it is. Entered and left without a lock: tens of thousands of
+        times a second, by threads that would queue up behind whoever holds it without having the interpreter."""
         self._waiting: list[Callable[[], None]] = []
         self._wakers: set[Callable[[], None]] = set()
 
@@ -43,7 +44,7 @@ class Gate:
     @property
     def busy(self) -> int:
         """How many activations of user code execute and are not blocked in the engine."""
-        return self._busy
+        return sum(1 for depth in tuple(self._depths.values()) if depth[0] == 0)
 
     def check(self) -> None:
         """Raise ``Cancelled`` once the run was told to end."""
@@ -112,34 +113,32 @@ class Gate:
 
     def enter(self, frame: Frame) -> None:
         """User code of ``frame`` begins to execute."""
-        with self._lock:
-            self._depths[id(frame)] = 0
-            self._busy += 1
+        self._depths[id(frame)] = [0]
 
     def leave(self, frame: Frame) -> None:
         """It ended."""
-        with self._lock:
-            if self._depths.pop(id(frame)) == 0:
-                self._busy -= 1
+        self._depths.pop(id(frame), None)
 
-    @contextmanager
-    def blocked(self) -> Iterator[None]:
+    def blocked(self) -> _Blocked:
         """Around waiting for something of this run: the current code is not busy meanwhile."""
-        frame = current_frame.get()
-        key = id(frame)
-        self._shift(key, 1)
-        try:
-            yield
-        finally:
-            self._shift(key, -1)
+        return _Blocked(self._lock, self._depths.get(id(current_frame.get())))
 
-    def _shift(self, key: int, by: int) -> None:
-        with self._lock:
-            depth = self._depths.get(key)
-            if depth is None:
-                return
-            self._depths[key] = depth + by
-            if depth == 0:
-                self._busy -= 1
-            elif depth + by == 0:
-                self._busy += 1
+
+class _Blocked:
+    """A block in which an activation of user code waits. Blocks nest; threads of the user's own may share a frame."""
+
+    __slots__ = ("_depth", "_lock")
+
+    def __init__(self, lock: threading.Lock, depth: list[int] | None) -> None:
+        self._lock = lock
+        self._depth = depth
+
+    def __enter__(self) -> None:
+        if self._depth is not None:
+            with self._lock:
+                self._depth[0] += 1
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._depth is not None:
+            with self._lock:
+                self._depth[0] -= 1
