@@ -42,8 +42,9 @@ class Bar(Widget):
         right = spans_width(self._right)
         if right + 4 > width:
             right = 0
-        room = width - right
+        room = width - right - (2 if right else 0)
         segments: list[Segment] = fit_spans(self._left, room, base, ellipsis=palette.glyph("…", "~"))
         if right:
+            segments.append(Segment("  ", base))
             segments += fit_spans(self._right, right, base)
         return Strip(segments, width)

@@ -43,9 +43,10 @@ def run_id(run: RunRow) -> Spans:
 
 
 def flow_name(run: RunRow) -> Spans:
-    """The flow; an ended run's in a quieter tone."""
+    """The flow and its attempt, when it is not the first; an ended run's in a quieter tone."""
     palette = theme.palette()
-    return ((safe(run.flow_name), palette.strong if run.ended_at_us is None else palette.text),)
+    name = (safe(run.flow_name), palette.strong if run.ended_at_us is None else palette.text)
+    return (name, (" ", None), *attempt(run.attempt)) if run.attempt > 1 else (name,)
 
 
 def started(run: RunRow, now_us: int) -> Spans:

@@ -267,8 +267,9 @@ class Console(ThinApp):
             for action in shown:
                 if action.id not in leave_out:
                     fits, label = self._label_of(action, states)
-                    key, text = (palette.bar_key, palette.bar_text) if fits else (palette.bar_faint, palette.bar_faint)
-                    spans += [(actions.shown_keys(action, self.keymap)[0], key), (f" {label}{gap}", text)]
+                    key = actions.shown_keys(action, self.keymap)[0]
+                    spans.append((key, palette.bar_key if fits else palette.bar_faint))
+                    spans.append((f" {label}{gap}", palette.bar_text if fits else palette.bar_faint))
             if spans_width(tuple(spans)) <= self.size.width + len(gap):
                 break
         self.footer.say(tuple(spans))

@@ -41,7 +41,7 @@ def why(run: RunRow, now_us: int, daemon: Daemon) -> str:
     if run.state_type == "RUNNING" and run.state_name == "Frozen":
         return run.cause or "frozen: waits for thaw"
     if asked and run.state_type != "CANCELLING":
-        return f"{asked}; {run.cause}" if run.cause else asked
+        return run.cause if run.cause and run.state_name == "Pausing" else asked
     match run.state_type:
         case "SCHEDULED":
             return _waits(run, now_us, daemon)

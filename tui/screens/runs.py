@@ -359,7 +359,6 @@ def _columns(page: RunsPage, id_width: int) -> Sequence[Column[RunLine]]:
                max_width=28, priority=5),
         Column("started", "STARTED", lambda line: cells.started(line.run, now_us()), 9, priority=4),
         Column("took", "TIME", lambda line: cells.took(line.run, now_us()), 8, right=True),
-        Column("attempt", "TRY", lambda line: cells.attempt(line.run.attempt), 3, priority=6),
         Column("tasks", "TASKS", lambda line: cells.tasks_done(line.progress), 7, right=True, priority=2),
         Column("bar", "", lambda line: cells.progress_bar(line, 8), 8, priority=3),
         Column("why", "WHY", why, 16, flex=6, wish=28),
