@@ -22,6 +22,7 @@ from ..store.spool import SpoolWriter, drain
 from .clock import now_us
 from .context import current_frame
 from .logs import RunHandler
+from .states import describe_exception
 
 if TYPE_CHECKING:
     from .context import Frame
@@ -30,6 +31,9 @@ _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _DRAIN_SECONDS = 0.05
 _BROKEN_SECONDS = 1.0
 _LONGEST_PARTIAL = 8192
+_LONGEST_TRACEBACK = 100_000
+_TOLD = "_flowdeck_told_in_run"
+"""Marks an exception whose traceback is in the log: on its way up from a task it is not told again in full."""
 _owner_lock = threading.Lock()
 _owner: Capture | None = None
 
@@ -170,7 +174,11 @@ class Capture:
             self._next_drain = time.monotonic() + _BROKEN_SECONDS
 
     def record_exception(self, ids: tuple[int, int | None], what: str, error: BaseException) -> None:
-        """Keep a user's traceback without our frames, in one record."""
+        """Keep a user's traceback without our frames, in one record; one line when this very error was told before."""
+        if error.__dict__.get(_TOLD) == self._root_id:
+            self.record(*ids, 40, "flowdeck.engine", "log", f"{what}: {describe_exception(error)}")
+            return
+        error.__dict__[_TOLD] = self._root_id
         self.record(*ids, 40, "flowdeck.engine", "log", f"{what}\n{user_traceback(error)}")
 
     def _show(self, run_id: int, task_seq: int | None, level: int, message: str) -> None:
@@ -265,23 +273,20 @@ class RunStream(io.TextIOBase):
 
 
 def user_traceback(error: BaseException) -> str:
-    """The traceback as the user's own code sees it: frames of this package are left out."""
+    """The traceback as the user's own code sees it, causes included: frames of this package are left out."""
     try:
-        shown = traceback.TracebackException.from_exception(error, compact=True)
-        _leave_ours_out(shown)
-        text = "".join(shown.format()).rstrip("\n")
+        told = traceback.TracebackException.from_exception(error, compact=True)
+        waiting = [told]
+        while waiting:
+            part = waiting.pop()
+            frames = [frame for frame in part.stack if not _is_ours(frame.filename)]
+            part.stack = traceback.StackSummary.from_list(frames)
+            waiting += [other for other in (part.__cause__, part.__context__) if other is not None]
+            waiting += part.exceptions or ()
+        text = "".join(told.format()).rstrip("\n")
     except Exception as broken:  # noqa: BLE001 - the user's exception cannot even be printed
         text = f"{type(error).__name__}: <its text cannot be made: {type(broken).__name__}>"
-    return text if len(text) <= 100_000 else text[:100_000] + f"… ({len(text)} characters)"
-
-
-def _leave_ours_out(shown: traceback.TracebackException) -> None:
-    """In the exception, what caused it, and what it groups; at most a few levels deep."""
-    waiting = [shown]
-    for one in waiting:
-        one.stack = traceback.StackSummary.from_list([f for f in one.stack if not _is_ours(f.filename)])
-        more = [one.__cause__, one.__context__, *(one.exceptions or ())] if len(waiting) < 100 else []
-        waiting += [other for other in more if other is not None]
+    return text if len(text) <= _LONGEST_TRACEBACK else text[:_LONGEST_TRACEBACK] + f"… ({len(text)} characters)"
 
 
 def _is_ours(path: str) -> bool:

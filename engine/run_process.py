@@ -282,19 +282,31 @@ def _answer(session: Session, state: State, return_state: bool) -> Any:
         text = f"run #{session.root_id} was cancelled: {state.message}"
         sys.stderr.write(f"flowdeck: {text}\n")
         raise RunCancelled(text)
+    if state.error is not None and not state.is_completed():
+        _explain_uncaught(state.error)
     return state.result()
 
 
-def _explain_uncaught(error: FlowdeckError) -> None:
-    """A mistake or a broken store ends a script with its one line, not with our traceback."""
-    if not isinstance(error, (StoreError, UsageError)):
-        return
+def _explain_uncaught(error: BaseException) -> None:
+    """If the script does not catch it: one line for a mistake or a broken store, else a traceback without our frames."""
     previous = sys.excepthook
+    if previous is not sys.__excepthook__ and not isinstance(previous, _Explain):
+        return  # somebody shows exceptions in their own way
+    sys.excepthook = _Explain(error)
 
-    def hook(kind: type[BaseException], value: BaseException, trace: Any) -> None:
-        if value is error:
+
+class _Explain:
+    """Shows one exception as its user should see it, any other as Python does."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __call__(self, kind: type[BaseException], value: BaseException, trace: Any) -> None:
+        if value is not self._error:
+            sys.__excepthook__(kind, value, trace)
+        elif isinstance(value, (StoreError, UsageError)):
             sys.stderr.write(f"flowdeck: {value}\n")
         else:
-            previous(kind, value, trace)
+            from .capture import user_traceback
 
-    sys.excepthook = hook
+            sys.stderr.write(f"{user_traceback(value)}\n")

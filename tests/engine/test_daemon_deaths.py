@@ -391,3 +391,35 @@ def test_the_lease_says_whether_the_daemon_may_resume(box):
     connection = connect(box.folder, "state", readonly=True)
     assert leases.is_alive(leases.of_run(connection, run_id))
     connection.close()
+
+
+def test_a_run_told_to_end_by_a_signal_is_resumed(box):
+    """SIGTERM (a machine that shuts down) lets ``finally`` run, is recorded as the crash's cause, and ends no run."""
+    box.write("etl.py", """
+        @task
+        def first():
+            effect("first")
+        @task
+        def second():
+            try:
+                effect("second")
+                wait_for("go")
+            finally:
+                effect("finally")
+        @flow
+        def etl():
+            first()
+            second()
+            return "whole"
+    """)
+    box.daemon()
+    run_id = box.submit("etl")
+    box.wait_effects("second")
+    os.kill(box.reader.lease_of(run_id).pid, signal.SIGTERM)
+    box.wait_effects("finally")
+    box.touch("go")
+    assert box.wait_state(run_id, "Completed").attempt == 2
+    assert box.effects() == ["first", "second", "finally", "second", "finally"]
+    crashes = [event.message for event in box.reader.events(run_id=run_id)
+               if event.to_type == "CRASHED" and event.task_seq is None]
+    assert crashes == ["killed by signal 15 (SIGTERM)"]
