@@ -9,6 +9,7 @@ from ..store import edges, runs, tasks
 from ..store.states import TERMINAL_TYPES
 from .clock import now_us
 from .effects import Await, Durable, Steps, drive, drive_async
+from .errors import UpstreamFailed
 from .fingerprint import fingerprint
 from .flow_run import FlowRun, SubflowCall, flow_steps
 from .interrupts import engine_code
@@ -44,16 +45,18 @@ def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for:
         record_caller(frame.task)
     bound = flow.parameters.bind(args, kwargs)
     upstream, waiting = collect_dependencies(parent, bound, wait_for)
+    # Numbered before it waits: the order of calls must not hang on which future ends first.
+    subflow = SubflowCall(parent, flow, frame.scope_seq, upstream)
     for future in waiting:
         yield Await(session, future)
     parameters, broken = replace_futures(bound, wait_for)
-    subflow = SubflowCall(parent, flow, frame.scope_seq, upstream)
+    if broken:
+        text = f"upstream {broken[0]}"
+        return State("PENDING", "NotReady", text, error=UpstreamFailed(f"{subflow.name} did not start: {text}"))
     subflow.inputs_hash = fingerprint(parameters, parent.lineage.name_of)
     recalled = parent.recall_subflow(subflow)
     if recalled is not None:
         return recalled
-    if broken:
-        return State("PENDING", "NotReady", f"upstream {broken[0]}")
     run = yield from _begin(session, subflow, parameters)
     session.live_runs[run.id] = run
     try:

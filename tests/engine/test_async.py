@@ -1,0 +1,208 @@
+"""Coroutine functions as tasks and flows: the same engine, the same records, without blocking the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from flowdeck import as_completed, flow, get_run_logger, task
+
+
+@task
+async def later(x, seconds=0.0):
+    await asyncio.sleep(seconds)
+    return x
+
+
+@task
+async def bad():
+    await asyncio.sleep(0)
+    raise ValueError("boom")
+
+
+@task
+def plain(x):
+    return x
+
+
+def states(reader, run_id=1):
+    return [(row.name, row.state_name) for row in reader.tasks(run_id)]
+
+
+def test_an_async_flow_awaits_its_tasks(reader) -> None:
+    """Async and plain tasks, called and submitted; failures are raised."""
+
+    @flow
+    async def whole(x: int):
+        get_run_logger().info("here")
+        with pytest.raises(ValueError, match="boom"):
+            await bad()
+        future = later.submit(3)
+        return [await later(x), plain(2), await asyncio.to_thread(future.result), (await bad(return_state=True)).name]
+
+    assert asyncio.run(whole("1")) == [1, 2, 3, "Failed"]
+    assert reader.run(1).state_name == "Completed"
+    assert len(states(reader)) == 5
+
+
+def test_gather_runs_tasks_at_once_with_stable_numbers(reader) -> None:
+    """As many as one likes, in one thread."""
+
+    @flow
+    async def whole():
+        begun = time.monotonic()
+        values = await asyncio.gather(*(later(n, 0.2 - n / 100) for n in range(20)))
+        assert time.monotonic() - begun < 2
+        return values
+
+    assert asyncio.run(whole()) == list(range(20))
+    assert [row.seq for row in reader.tasks(1) if row.name == f"later[{row.call_index}]" or row.seq == 1] == list(
+        range(1, 21)
+    )
+
+
+def test_a_plain_flow_submits_async_tasks(reader) -> None:
+    """They share one event loop; map, wait_for and as_completed work as for others."""
+
+    @flow
+    def whole():
+        begun = time.monotonic()
+        futures = later.map(range(30), seconds=0.2)
+        assert sorted(future.result() for future in as_completed(futures)) == list(range(30))
+        assert time.monotonic() - begun < 3
+        chained = plain.submit(later.submit("x"))
+        broken = plain.submit(bad.submit(), return_state=True)
+        return chained.result(), broken.name
+
+    assert whole() == ("x", "NotReady")
+
+
+def test_async_subflows(reader) -> None:
+    """Concurrently, too; a plain flow within an async one."""
+
+    @flow
+    async def child(n: int):
+        return await later(n)
+
+    @flow
+    def plain_child(n):
+        return plain(n)
+
+    @flow
+    async def parent():
+        return await asyncio.gather(*(child(n) for n in range(4))), plain_child(9)
+
+    assert asyncio.run(parent()) == ([0, 1, 2, 3], 9)
+    assert [run.parent_seq for run in reader.children(1)] == [1, 2, 3, 4, 5]
+    assert {run.state_name for run in reader.children(1)} == {"Completed"}
+
+
+def test_tasks_call_tasks_in_coroutines(reader) -> None:
+    """Each knows its own run and task."""
+
+    @task
+    async def outer(n):
+        get_run_logger().info("outer %d", n)
+        return await later(n) + await later(n, 0.01)
+
+    @flow
+    async def whole():
+        return await asyncio.gather(*(outer(n) for n in range(5)))
+
+    assert asyncio.run(whole()) == [0, 2, 4, 6, 8]
+    outers = {row.seq for row in reader.tasks(1) if row.key == "outer"}
+    assert {row.scope_seq for row in reader.tasks(1) if row.key == "later"} == outers
+    logged = {(row.message, row.task_seq) for row in reader.logs(1)}
+    assert {seq for message, seq in logged if message.startswith("outer")} == outers
+
+
+def test_async_retries_do_not_hold_the_loop(reader) -> None:
+    """Other coroutines go on meanwhile."""
+    calls = []
+
+    @task(retries=2, retry_delay_seconds=0.1)
+    async def flaky():
+        calls.append(1)
+        if len(calls) < 3:
+            raise ValueError
+        return "ok"
+
+    @flow(retries=1)
+    async def whole():
+        ticks = 0
+
+        async def tick():
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0.005)
+
+        ticking = asyncio.create_task(tick())
+        value = await flaky()
+        ticking.cancel()
+        return value, ticks
+
+    value, ticks = asyncio.run(whole())
+    assert value == "ok"
+    assert ticks > 10
+
+
+def test_a_cancelled_coroutine_is_a_cancelled_task(reader) -> None:
+    """``asyncio.wait_for`` around a task is no failure to be retried; neither is one around a flow."""
+    calls = []
+
+    @task(retries=3)
+    async def slow():
+        calls.append(1)
+        await asyncio.sleep(10)
+
+    @flow(retries=1)
+    async def whole():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(slow(), 0.1)
+        return "went on"
+
+    assert asyncio.run(whole()) == "went on"
+    row = reader.tasks(1)[0]
+    assert (row.state_type, row.cause, len(calls)) == ("CANCELLED", "its coroutine was cancelled", 1)
+
+    @flow
+    async def forever():
+        await asyncio.sleep(10)
+
+    async def impatient():
+        await asyncio.wait_for(forever(), 0.1)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(impatient())
+    assert reader.run(2).state_type == "CANCELLED"
+
+
+def test_async_hooks_and_methods(reader) -> None:
+    """Coroutine hooks run; async methods are tasks and flows."""
+    called = []
+
+    class Pipeline:
+        @task
+        async def step(self, x):
+            return await later(x)
+
+        @flow
+        async def whole(self, x):
+            return await self.step(x)
+
+    pipeline = Pipeline()
+    assert asyncio.run(pipeline.whole(3)) == 3
+
+    async def hook(flow, run, state):
+        called.append(state.type)
+
+    @flow(on_completion=[hook])
+    def sync():
+        pass
+
+    sync()
+    assert called == ["COMPLETED"]
+    assert asyncio.run(later(5)) == 5, "an async task outside a flow"
