@@ -227,6 +227,13 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
         self._cursor_moved()
         self.refresh()
 
+    def say_when_empty(self, lines: Sequence[Spans]) -> None:
+        """Show this while there are no rows."""
+        if tuple(lines) != self.empty_lines:
+            self.empty_lines = tuple(lines)
+            if not self.order:
+                self.refresh()
+
     def set(self, key: K, record: R) -> None:
         """A record changed: redraw the columns of its row that look different now, if it is in sight."""
         old = self.records.get(key)

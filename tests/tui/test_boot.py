@@ -154,7 +154,9 @@ def test_thin_and_stock_wire_show_the_same_cells(terminal: Any, ended: Path) -> 
             console.keys(keys)
         for console in (thin, stock):
             console.quiet(0.25)
-        assert cells(thin.screen) == cells(stock.screen), f"after {keys!r}"
+        for y, (ours, theirs) in enumerate(zip(cells(thin.screen), cells(stock.screen), strict=True)):
+            where = [x for x, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
+            assert ours == theirs, f"after {keys!r}, line {y}, columns {where}: {ours[where[0]]} {theirs[where[0]]}"
     sent = len(thin.raw) - before[0], len(stock.raw) - before[1]
     assert sent[0] * 3 < sent[1], sent
 

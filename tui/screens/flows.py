@@ -62,13 +62,13 @@ class FlowsPage(Page):
             self.view.set(line.key, line)
         self.view.set_rows(tuple(line.key for line in self.lines))
         palette = theme.palette()
-        self.view.empty_lines = (
+        self.view.say_when_empty((
             (),
             (("   No flows yet.", palette.strong),),
             (),
             (("   flowdeck up FLOWS.PY", palette.accent), ("  loads the flows of your files and schedules them",
                                                           palette.dim)),
-        )  # fmt: skip
+        ))  # fmt: skip
         schedules = sum(1 for line in self.lines if line.schedule is not None)
         number = len({line.flow_name for line in self.lines})
         self.summary.say(((f"  {number} flows, {schedules} schedules", palette.dim),))

@@ -242,7 +242,7 @@ class RunPage(Page):
             view.load(self.run_id, [*self.runs.values(), *self.tasks.values()])
         palette = theme.palette()
         words = f"Run #{self.run_id} does not exist." if self.missing else "No tasks yet."
-        view.empty_lines = ((), ((f"   {words}", palette.dim),))
+        view.say_when_empty(((), ((f"   {words}", palette.dim),)))
 
     def _fill_graph(self, view: Widget) -> None:
         from ..graph_view import GraphView

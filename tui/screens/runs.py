@@ -205,9 +205,7 @@ class RunsPage(Page):
                 (),
                 (("   Or run a file of yours: ", palette.faint), ("python my_flow.py", palette.dim)),
             ]  # fmt: skip
-        if self.view.empty_lines != tuple(lines):
-            self.view.empty_lines = tuple(lines)
-            self.view.refresh()
+        self.view.say_when_empty(lines)
 
     # ---- the list ---------------------------------------------------------------------------------------------
 
