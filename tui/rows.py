@@ -398,6 +398,8 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
             used = x + column_width
         if used < width:
             segments.append(Segment(" " * (width - used), base))
+        if at_cursor and self.has_focus and palette.flat_cursor:
+            segments = [Segment(text, palette.cursor) for text, _, _ in segments]
         return Strip(segments, max(width, used)).crop(0, width)
 
     def _draw_titles(self, width: int) -> Strip:

@@ -56,6 +56,8 @@ class Palette:
     cursor: Style
     cursor_blurred: Style
     marked: Style
+    flat_cursor: bool
+    """The cursor's row has one colour: reversed, the colours of its cells would make a patchwork of backgrounds."""
     hit: Style
     """A search hit."""
     states: Mapping[str, Style] = field(repr=False)
@@ -181,6 +183,7 @@ def _coloured(depth: Depth, tones: _Tones, *, ascii_only: bool) -> Palette:
         cursor=Style(bgcolor=tones.cursor),
         cursor_blurred=Style(bgcolor=tones.cursor_blurred),
         marked=Style(bgcolor=tones.marked),
+        flat_cursor=False,
         hit=Style(color=tones.background, bgcolor=tones.warn),
         states={name: Style(color=colour) for name, colour in tones.states.items()},
         base=Style(color=tones.text, bgcolor=tones.background),
@@ -217,9 +220,10 @@ def ansi_palette(*, ascii_only: bool = False) -> Palette:
         bar_faint=Style(color="bright_black", bgcolor="default"),
         brand=Style(color="bright_blue", bgcolor="default", bold=True),
         head=Style(color="bright_black", bgcolor="default", underline=True),
-        cursor=Style(reverse=True),
+        cursor=Style(color="default", bgcolor="default", reverse=True),
         cursor_blurred=Style(bold=True),
-        marked=Style(underline=True),
+        marked=Style(bold=True),
+        flat_cursor=True,
         hit=Style(color="black", bgcolor="yellow"),
         states={name: Style(color=colour) for name, colour in _ANSI.items()},
         base=Style(color="default", bgcolor="default"),
@@ -247,9 +251,10 @@ def mono_palette(*, ascii_only: bool = False) -> Palette:
         bar_faint=Style(dim=True),
         brand=Style(bold=True),
         head=Style(underline=True),
-        cursor=Style(reverse=True),
+        cursor=Style(color="default", bgcolor="default", reverse=True),
         cursor_blurred=Style(bold=True),
-        marked=Style(underline=True),
+        marked=Style(bold=True),
+        flat_cursor=True,
         hit=Style(reverse=True, bold=True),
         states={name: Style(bold=True) if name in _MONO_BOLD else plain for name in _ANSI},
         base=plain,
