@@ -288,7 +288,7 @@ def _answer(session: Session, state: State, return_state: bool) -> Any:
 
 
 def _explain_uncaught(error: BaseException) -> None:
-    """If the script does not catch it: one line for a mistake or a broken store, else a traceback without our frames."""
+    """If the script does not catch it: a line for a mistake or a broken store, else a traceback without our frames."""
     previous = sys.excepthook
     if previous is not sys.__excepthook__ and not isinstance(previous, _Explain):
         return  # somebody shows exceptions in their own way

@@ -11,11 +11,13 @@ import contextvars
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from ..store.states import is_terminal
 from .effects import Await, Call, Durable, Pass, Sleep, Steps, drive_async
 from .errors import Cancelled
 from .states import State
@@ -32,6 +34,8 @@ FIRST_THREADS = min(8, (os.cpu_count() or 1) + 2)
 MOST_THREADS = 1000
 _GROWTH = 8
 _here = threading.local()
+_RECORDING_SECONDS = 1.0
+"""How long calls that came back after a cancellation may take to record their own ends."""
 _TICKS_IN_HOOKS = 4
 """After so many ticks without progress the threads are slow outside of tasks, too: in hooks, or writing results."""
 
@@ -136,8 +140,11 @@ class Pool:
     def abandon(self, cause: str, reason: str) -> None:
         """Settle and record everything as Cancelled: what runs with ``cause``, what waits with ``reason``.
 
-        Late results are dropped.
+        Late results are dropped. What has come back records its own end and is waited for.
         """
+        deadline = time.monotonic() + _RECORDING_SECONDS
+        while self._recording() and time.monotonic() < deadline:
+            time.sleep(0.002)
         with self._lock:
             calls, self._calls = list(self._calls), set()
         for call in calls:
@@ -165,8 +172,14 @@ class Pool:
             calls = [call for call in self._calls if call.run is run and call.scope_seq == scope_seq]
         return [call.future for call in calls if call.future is not None]
 
+    def _recording(self) -> bool:
+        """Whether the code of some call has ended and its record is on its way."""
+        with self._lock:
+            return any(is_terminal(call.state_type, call.state_name) for call in self._calls)
+
     def _give_up(self, call: TaskCall, cause: str) -> None:
-        self._session.writer.soon(abandon_operation(call, cause))
+        if not is_terminal(call.state_type, call.state_name):
+            self._session.writer.soon(abandon_operation(call, cause))
         if call.future is not None and call.future.outcome is None:
             call.future.resolve(State("CANCELLED", None, cause))
 
