@@ -99,6 +99,14 @@ async def test_drilling_into_a_run_its_subflow_and_back(drive: Any, filled: Any)
         assert view.cursor_key == ids["parent"]
 
 
+async def test_a_run_without_tasks_and_a_run_that_is_not_there_say_so(drive: Any, seeder: Any) -> None:
+    """Never an empty screen without a word."""
+    run = seeder.run("etl", ("COMPLETED", "Completed"))
+    for number, words in ((run, "No tasks yet."), (4711, "Run #4711 does not exist.")):
+        async with drive(seeder.folder, start=f"run {number}") as console:
+            await console.shows(words)
+
+
 async def test_every_tab_of_a_run(drive: Any, filled: Any) -> None:
     """1 to 5: tree, graph, logs, events, details."""
     folder, ids = filled

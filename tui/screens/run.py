@@ -201,6 +201,7 @@ class RunPage(Page):
             rows: list[RunRow | TaskRow] = [*opened.runs.values(), *opened.tasks.values()]
             if opened.fresh:
                 tree.load(opened.run_id, rows)
+                self._fill("tree")
             else:
                 tree.apply(rows)
         if opened.edges is not None:
