@@ -11,11 +11,12 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..store import deployments, events, leases, runs, schedules
-from ..store.connection import connect, open_store, translate
+from ..store.connection import connect, open_store, transaction, translate
 from ..store.rows import LeaseRow, RunRow
 from ..store.states import TERMINAL_TYPES
 from .clock import now_us
@@ -129,7 +130,9 @@ class Control:
 
         def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
             self._move(conn, run, "freeze", f"frozen by {self._actor}")
-            self._signal(self._own_group(run, lease), signal.SIGSTOP)
+            # The state's write lock is held here; with the other one, too, it is not stopped holding either.
+            with closing(connect(self._folder, "telemetry")) as telemetry, transaction(telemetry):
+                self._signal(self._own_group(run, lease), signal.SIGSTOP)
             return "frozen"
 
         return self._ask("freeze", run_id, ask)
