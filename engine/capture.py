@@ -52,6 +52,7 @@ class Capture:
         self._next_drain = 0.0
         self._saved: list[int] = []
         self._echoed = [0, 0]
+        self._drained_sizes = (0, 0, 0)
         self._drain_lock = threading.Lock()
         self._streams: tuple[Any, Any] = (None, None)
         self._root_level: int | None = None
@@ -122,17 +123,22 @@ class Capture:
             self._drain_locked(final=final)
 
     def _drain_locked(self, *, final: bool) -> None:
+        sizes = self._sizes()
+        if sizes == self._drained_sizes and not final:
+            return
         if self._echo and self._owns:
             self._echo_raw()
         if self._telemetry is None:
-            if not final and not self._has_output():
-                return
             self._telemetry = connect(self._folder, "telemetry")
         drain(self._folder, self._telemetry, self._root_id, self._attempt, final=final)
+        self._drained_sizes = sizes
 
-    def _has_output(self) -> bool:
+    def _sizes(self) -> tuple[int, int, int]:
+        """Bytes of output so far: records, descriptor 1, descriptor 2."""
         spool = self._spool
-        return any(os.fstat(descriptor).st_size for descriptor in (spool.record_fd, spool.out_fd, spool.err_fd))
+        return (
+            os.fstat(spool.record_fd).st_size, os.fstat(spool.out_fd).st_size, os.fstat(spool.err_fd).st_size,
+        )  # fmt: skip
 
     def _echo_raw(self) -> None:
         """Show the person what C code and children wrote, byte for byte."""

@@ -2,7 +2,7 @@
 
 Made by ``engine.run_process`` before the flow's code runs and closed after its end is durable. A process of an older
 attempt loses its writes (``StaleState``) and stops here. One background thread looks for requests (about every
-25 ms), runs timers and moves captured lines into the store.
+40 ms), runs timers and moves captured lines into the store.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ from ..store.rows import LeaseRow, ResultRow
 from ..store.writer import Writer
 from . import processes
 from .capture import Capture
-from .errors import Cancelled, RunTimedOut
+from .errors import Cancelled, RunTimedOut, UsageError
 from .gate import Gate
 from .interrupts import CoroutineSlot, TerminationHandler, ThreadSlot
 from .interrupts import cancel_grace_seconds as cancel_grace_seconds
@@ -44,12 +45,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 logger = logging.getLogger("flowdeck.engine")
-TICK_SECONDS = 0.025
+TICK_SECONDS = 0.04
 _CHILDREN_AFTER_SECONDS = 0.5
 """How long user code may take to end by itself before its child processes are told to."""
 _AFTER_KILL_SECONDS = 0.5
 INLINE_BYTES = 64 * 1024
 """A larger result becomes a file beside the database."""
+
+
+class _LeftBehind:
+    """What stands for a part of the session in a child process that user code forked: it has none of the threads."""
+
+    def __init__(self, run_id: int) -> None:
+        self._run_id = run_id
+
+    def __getattr__(self, name: str) -> Any:
+        raise UsageError(
+            f"this process was forked from run #{self._run_id}: tasks, subflows, metrics and artifacts belong to the "
+            "run's own process; return the values to it and call them there"
+        )
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for session in list(_sessions):
+        session.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Session:
@@ -101,9 +127,17 @@ class Session:
         os.environ[processes.RUN_MARK] = processes.run_mark(str(self.folder), self.root_id)
         self.capture.start()
         self._watcher.start()
+        _sessions.add(self)
+
+    def leave_to_parent(self) -> None:
+        """In a child that user code forked: output still belongs to the run, everything else is refused in words."""
+        nothing: Any = _LeftBehind(self.root_id)
+        self.gate = self.writer = self.pool = self._telemetry = nothing
+        self._termination.remove()
 
     def close(self) -> None:
         """Everything written, output drained, what was replaced put back."""
+        _sessions.discard(self)
         self._closing = True
         self._wake.set()
         if self._watcher.ident is not None:
