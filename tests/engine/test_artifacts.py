@@ -1,0 +1,55 @@
+"""Artifacts: durable when the call returns, with the run and task that made them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flowdeck import create_link_artifact, create_markdown_artifact, create_table_artifact, flow, task
+from flowdeck.engine.errors import MissingContextError, UsageError
+
+
+def test_artifacts_are_there_when_the_call_returns(reader) -> None:
+    """All three kinds; the name of the task stands in for a missing key."""
+    counts = []
+
+    @task
+    def makes():
+        create_markdown_artifact("# *Hi* \ud800", key="report-1", description="first")
+        counts.append(len(reader.artifacts(1)))
+        create_table_artifact([{"a": 1}, {"a": object}])
+        create_link_artifact("https://example.org/", "there", key="link")
+
+    @flow
+    def whole():
+        makes()
+        return create_markdown_artifact("of the flow")
+
+    assert whole() == 4
+    assert counts == [1]
+    rows = reader.artifacts(1)
+    assert [(row.key, row.kind, row.task_seq) for row in rows] == [
+        ("report-1", "markdown", 1), ("makes", "table", 1), ("link", "link", 1), ("whole", "markdown", None),
+    ]  # fmt: skip
+    assert rows[0].description == "first"
+    assert json.loads(rows[1].data)[0] == {"a": 1}
+    assert rows[2].data == "[there](https://example.org/)"
+
+
+def test_what_is_no_artifact_is_refused(reader) -> None:
+    """Keys have a form; tables can be written."""
+
+    @flow
+    def wrong():
+        for key in ("Big", "a b", "", "-x", "ä"):
+            with pytest.raises(UsageError, match="small letters, digits and dashes"):
+                create_markdown_artifact("x", key=key)
+        loop = []
+        loop.append(loop)
+        with pytest.raises(UsageError, match="no JSON form"):
+            create_table_artifact(loop)
+
+    wrong()
+    with pytest.raises(MissingContextError):
+        create_markdown_artifact("x")
