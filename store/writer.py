@@ -131,14 +131,18 @@ class Writer:
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError("commit() inside the writer's own thread would wait for itself; use submit() or soon()")
-        if not self._queue and not self._writing and self._trouble is None and os.getpid() == self._pid:
-            with self._turn:
+        alone = not self._queue and not self._writing and self._trouble is None and os.getpid() == self._pid
+        # Somebody who commits at this moment makes company: then the thread gathers the next group.
+        if alone and self._turn.acquire(blocking=False):
+            try:
                 # Whoever takes operations off the queue has the turn: nothing is queued, nothing on its way. The
                 # thread comes first, which finds out whether the file can be used at all.
                 if not self._queue and self._connection is not None and not self._closing:
                     ticket = _Ticket(operation, None, None)
                     if self._commit_here(ticket):
                         return cast("T", ticket.value)
+            finally:
+                self._turn.release()
         return self._commit_there(operation)
 
     def _commit_there(self, operation: Operation[T]) -> T:
