@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
+from flowdeck.engine.control import Control
+
 from .measure import PYTHON, REPORT, Bench, Measure, bench, median, spread
 
 LOGGED = REPORT + """
@@ -35,7 +37,8 @@ def talking(count: int):
     begun, ended = talk(count)
     report(begun=begun, ended=ended, floor=floor)
 
-talking(int(sys.argv[1]))
+if __name__ == "__main__":
+    talking(int(sys.argv[1]))
 """
 PIPED = REPORT + """
 import subprocess, sys, time
@@ -59,7 +62,8 @@ def piping(count: int):
     begun, ended = child(count)
     report(begun=begun, ended=ended, floor=floor)
 
-piping(int(sys.argv[1]))
+if __name__ == "__main__":
+    piping(int(sys.argv[1]))
 """
 
 
@@ -73,44 +77,58 @@ def stored(here: Bench, stream: str) -> tuple[int, bool]:
     return len(numbers), numbers == sorted(numbers)
 
 
-def one(script: str, stream: str, count: int) -> tuple[float, float, float]:
-    """Lines a second: the floor's, those until the loop ended, and those until all were stored."""
+def one(script: str, flow: str, stream: str, count: int) -> tuple[float, float, float]:
+    """Lines a second in a run of a daemon: the floor's, those until the loop ended, those until all were stored."""
+    with bench() as here, here.daemon(here.script("talking.py", script)):
+        with closing(Control(here.store, actor="bench")) as control:
+            control.trigger(flow, {"count": count})
+        return measured(here, stream, count)
+
+
+def one_by_hand(script: str, _flow: str, stream: str, count: int) -> tuple[float, float, float]:
+    """As ``one``, started by a person: every line also goes to their terminal."""
     with bench() as here:
-        path = here.script("talking.py", script)
-        process = here.start([*PYTHON, str(path), str(count)])
-        last = f"SELECT max(line) FROM log WHERE stream = '{stream}'"
-        database = here.store / "telemetry.db"
-        here.wait(database.exists)
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        process = here.start([*PYTHON, str(here.script("talking.py", script)), str(count)])
+        here.wait((here.store / "telemetry.db").exists)
+        try:
+            return measured(here, stream, count)
+        finally:
+            process.wait()
 
-            def all_there() -> float | None:
-                found = connection.execute(last).fetchone()[0]
-                if (found or 0) >= count - 1:
-                    return time.time()
-                if process.poll() not in (None, 0):
-                    raise RuntimeError(here.output()[-2000:])
-                return None
 
-            at = here.wait(all_there, seconds=120, step_seconds=0.01)
-        process.wait()
-        found = here.figures()
-        number, ordered = stored(here, stream)
-        if (number, ordered) != (count, True):
-            raise RuntimeError(f"{number:,} of {count:,} lines were stored, in order: {ordered}")
+def measured(here: Bench, stream: str, count: int) -> tuple[float, float, float]:
+    database = f"file:{here.store}/telemetry.db?mode=ro"
+    with closing(sqlite3.connect(database, uri=True)) as connection:
+
+        def all_there() -> float | None:
+            found = connection.execute("SELECT max(line) FROM log WHERE stream = ?", (stream,)).fetchone()[0]
+            return time.time() if (found or 0) >= count - 1 else None
+
+        at = here.wait(all_there, seconds=120, step_seconds=0.01)
+    here.wait((here.root / "figures").exists)
+    found = here.figures()
+    number, ordered = stored(here, stream)
+    if (number, ordered) != (count, True):
+        raise RuntimeError(f"{number:,} of {count:,} lines were stored, in order: {ordered}")
     return found["floor"], count / (found["ended"] - found["begun"]), count / (at - found["begun"])
 
 
+LINES = 50_000
+MANY = 500_000
+
+
 def run(*, quick: bool) -> Iterator[Measure]:
-    for what, script, stream, count, budget, floor_what in (
-        ("log lines through the run's logger, stored", LOGGED, "log", 50_000, 50_000, "logging.FileHandler"),
-        ("lines through descriptor 1, stored", PIPED, "stdout", 500_000, 100_000, "the same into a file"),
+    for what, way, script, flow, stream, count, budget, floor_what in (
+        ("log lines through the run's logger, stored", one, LOGGED, "talking", "log", LINES, 50_000, "FileHandler"),
+        ("the same, shown in a terminal as well", one_by_hand, LOGGED, "talking", "log", LINES, None, "FileHandler"),
+        ("lines through descriptor 1, stored", one, PIPED, "piping", "stdout", MANY, 100_000, "the same into a file"),
     ):
-        rounds = [one(script, stream, count) for _ in range(1 if quick else 5)]
+        rounds = [way(script, flow, stream, count) for _ in range(1 if quick else 5)]
         rates = [stored_rate for _, _, stored_rate in rounds]
-        rate = median(rates)
-        loop = median([loop_rate for _, loop_rate, _ in rounds])
+        rate, loop = median(rates), median([loop_rate for _, loop_rate, _ in rounds])
         yield Measure(
             "log_lines", what, rate, "/s", median([floor for floor, _, _ in rounds]), floor_what,
-            median([floor / ours for floor, _, ours in rounds]), f"≥ {budget:,} /s", rate >= budget,
+            median([floor / ours for floor, _, ours in rounds]), f"≥ {budget:,} /s" if budget else "",
+            rate >= budget if budget else None,
             f"{count:,} lines, none lost, in order; written at {loop:,.0f} /s; {spread(rates)}",
         )  # fmt: skip

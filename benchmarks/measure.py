@@ -155,7 +155,9 @@ def bench() -> Iterator[Bench]:
 REPORT = """
 import json, os
 def report(**figures):
-    with open(os.path.join(os.environ["FLOWDECK_BENCH"], "figures"), "w") as file:
+    path = os.path.join(os.environ["FLOWDECK_BENCH"], "figures")
+    with open(path + ".new", "w") as file:
         json.dump(figures, file)
+    os.replace(path + ".new", path)
 """
 """The beginning of scripts that report."""
