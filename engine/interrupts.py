@@ -222,7 +222,6 @@ class TerminationHandler:
     def __init__(self) -> None:
         self.received = False
         """SIGTERM came from outside."""
-        self._pid = os.getpid()
         self._previous: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
@@ -246,11 +245,6 @@ class TerminationHandler:
             raise ours
 
     def _end(self, number: int, _frame: object) -> None:
-        if os.getpid() != self._pid:
-            # A child that user code just forked: the signal is for it, and it is to end as any process.
-            self.remove()
-            os.kill(os.getpid(), number)
-            return
         self.received = True
         slot = current_thread_slot()
         if slot is not None and slot.is_open:

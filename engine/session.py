@@ -30,7 +30,7 @@ from . import processes
 from .capture import Capture
 from .errors import Cancelled, RunTimedOut, UsageError
 from .gate import Gate
-from .interrupts import CoroutineSlot, TerminationHandler, ThreadSlot
+from .interrupts import END_SIGNAL, CoroutineSlot, TerminationHandler, ThreadSlot
 from .interrupts import cancel_grace_seconds as cancel_grace_seconds
 from .lineage import Lineage
 from .runners import Pool
@@ -69,13 +69,29 @@ class _LeftBehind:
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
+_fork = threading.local()
+
+
+def _before_fork() -> None:
+    """A SIGTERM that a child gets before it has left our handler behind waits until then, or it would be lost."""
+    if _sessions:
+        _fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {END_SIGNAL})
+
+
+def _after_fork() -> None:
+    mask = _fork.__dict__.pop("mask", None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _after_fork_in_child() -> None:
     for session in list(_sessions):
         session.leave_to_parent()
+    _after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 class Session:

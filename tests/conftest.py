@@ -13,7 +13,6 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-
 from flowdeck.store.connection import open_store
 from flowdeck.store.reader import Reader
 

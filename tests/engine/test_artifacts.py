@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from flowdeck import create_link_artifact, create_markdown_artifact, create_table_artifact, flow, task
 from flowdeck.engine.errors import MissingContextError, UsageError
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 
 import pytest
-
 from flowdeck import as_completed, flow, get_run_logger, task
 
 

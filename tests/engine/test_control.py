@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from flowdeck import Cancelled, flow, task
 from flowdeck.engine.control import Control
 from flowdeck.engine.errors import NotAllowed, NotFound
@@ -405,14 +404,16 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("body", ["slow(1)", "time.sleep(0.01); effect('slow 1'); time.sleep(30)",
                                   "slow.submit(1).result()"])  # fmt: skip
-@pytest.mark.parametrize(("number", "code", "state"), [(signal.SIGINT, 130, "Cancelled"), (signal.SIGTERM, 1, "Crashed")])
+@pytest.mark.parametrize(
+    ("number", "code", "state"), [(signal.SIGINT, 130, "Cancelled"), (signal.SIGTERM, 1, "Crashed")]
+)
 def test_signals_from_outside(reader, script, effects, eventually, body, number, code, state) -> None:
     """Ctrl-C cancels, SIGTERM without a request is a crash; either way ``finally`` runs and everything is recorded."""
     process = script.start(SLEEPS.replace("BODY", body), FLOWDECK_CANCEL_GRACE_SECONDS="0.5")
     eventually(lambda: effects.count("slow 1"))
     eventually(lambda: reader.run(1).state_name == "Running")
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=10)
     # Ctrl-C outside a task stays Python's KeyboardInterrupt, which ends a script by its signal: 130 in a shell.
     assert process.returncode in (code, -number if number == signal.SIGINT else code), err
     run = reader.run(1)
@@ -486,7 +487,7 @@ def test_cancel_of_a_running_script_is_quick(reader, script, control, effects, e
     control.cancel(1)
     eventually(lambda: reader.run(1).state_name == "Cancelled")
     assert time.monotonic() - begun < 1.5
-    out, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=10)
     assert process.returncode == 130
     assert "run #1 was cancelled: cancelled by tester@here via test" in err
     assert "Traceback" not in err

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 import flowdeck
+import pytest
 from flowdeck import Completed, Failed, State, flow, get_run_logger, tags, task
 from flowdeck.engine.errors import MissingContextError, ParameterError, RunFailed, UsageError
 

@@ -8,7 +8,6 @@ import random
 import signal
 
 import pytest
-
 from flowdeck import flow, get_run_logger, task
 from flowdeck.store.reader import Reader
 from flowdeck.store.spool import drain_leftovers, leftovers

@@ -6,7 +6,6 @@ import resource
 import time
 
 import pytest
-
 from flowdeck import flow, task, unmapped
 from flowdeck.engine.errors import MappingLengthMismatch, MappingMissingIterable
 

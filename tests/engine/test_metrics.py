@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from flowdeck import flow, metric, task
 from flowdeck.engine.errors import MissingContextError, UsageError
 

@@ -6,7 +6,6 @@ import datetime
 import threading
 
 import pytest
-
 from flowdeck import flow, task
 from flowdeck.engine.control import Control
 from flowdeck.engine.run_process import claim_here, execute_run

@@ -6,7 +6,6 @@ import time
 
 import pytest
 import tenacity
-
 from flowdeck import exponential_backoff, flow, task
 
 

@@ -8,7 +8,6 @@ import subprocess
 import time
 
 import pytest
-
 from flowdeck import flow, task
 from flowdeck.engine.control import Control
 from flowdeck.engine.errors import NotAllowed, NotFound, StaleState
@@ -257,7 +256,8 @@ else:
     from flowdeck.store.reader import Reader
     store, run_id = Path(os.environ["FLOWDECK_STORE"]), int(sys.argv[2])
     row = Reader(store).run(run_id)  # a kill may have come between the claim and the taking
-    sys.exit(execute_run(store, run_id, row.attempt if row.state_type == "PENDING" else claim_here(store, run_id), whole))
+    attempt = row.attempt if row.state_type == "PENDING" else claim_here(store, run_id)
+    sys.exit(execute_run(store, run_id, attempt, whole))
 """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from flowdeck import flow, task
 from flowdeck.engine.errors import ParameterError
 

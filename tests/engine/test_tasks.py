@@ -7,7 +7,6 @@ import threading
 from collections import namedtuple
 
 import pytest
-
 from flowdeck import allow_failure, as_completed, flow, quote, task, wait
 from flowdeck.engine.errors import MissingContextError, UpstreamFailed, UsageError
 

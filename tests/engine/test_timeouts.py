@@ -6,7 +6,6 @@ import asyncio
 import time
 
 import pytest
-
 from flowdeck import flow, task
 from flowdeck.engine.errors import RunTimedOut
 
@@ -42,7 +41,7 @@ def test_a_task_in_the_main_thread_is_stopped(reader, body) -> None:
 
     @flow
     def whole():
-        with pytest.raises(TimeoutError, match="slow took longer than 0.1 s"):
+        with pytest.raises(TimeoutError, match=r"slow took longer than 0\.1 s"):
             slow()
         return "went on"
 

@@ -14,10 +14,9 @@ import uuid
 from collections import OrderedDict, defaultdict, namedtuple
 
 import pytest
+from flowdeck.engine.fingerprint import fingerprint
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from flowdeck.engine.fingerprint import fingerprint
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(max_size=600)
 VALUES = st.recursive(

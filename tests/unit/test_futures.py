@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 import pytest
-
 from flowdeck import State, as_completed, wait
 from flowdeck.engine.futures import Future, FutureList, resolve_futures_to_states
 
@@ -32,7 +31,8 @@ def test_results_and_failures() -> None:
 def test_looking_counts_as_seen() -> None:
     """``state`` and ``result`` do; ``done``, ``wait`` and the engine's own look do not."""
     for look, seen in ((lambda f: f.state, True), (lambda f: f.result(raise_on_failure=False), True),
-                       (lambda f: f.done(), False), (lambda f: f.wait(), False), (lambda f: f.outcome, False)):  # fmt: skip
+                       (lambda f: f.done(), False), (lambda f: f.wait(), False),
+                       (lambda f: f.outcome, False)):  # fmt: skip
         future = made(State("FAILED"))
         look(future)
         assert future.handled is seen

@@ -44,7 +44,7 @@ def test_results_nobody_holds_are_let_go() -> None:
     kept = [Thing() for _ in range(300)]
     for number, thing in enumerate(kept):
         lineage.track(thing, (1, number))
-    dropped = [weakref.ref(thing) for thing in map(lambda _: _tracked(lineage), range(5000))]
+    dropped = [weakref.ref(thing) for thing in (_tracked(lineage) for _ in range(5000))]
     gc.collect()
     assert sum(ref() is not None for ref in dropped) < 1500
     assert [lineage.origin(thing) for thing in kept] == [(1, number) for number in range(300)]

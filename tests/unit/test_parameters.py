@@ -12,12 +12,11 @@ from typing import Annotated, Literal, Optional
 
 import pydantic
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from flowdeck import flow
 from flowdeck.engine.errors import ParameterError
 from flowdeck.engine.parameters import preview_json, to_json
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 class Person(pydantic.BaseModel):
@@ -33,7 +32,7 @@ class Colour(enum.Enum):
 def sample(
     day: datetime.date, count: int = 1, mode: Literal["fast", "slow"] = "fast", who: Person | None = None,
     colour: Colour = Colour.RED, where: pathlib.Path = pathlib.Path("/tmp"), free=None,
-    small: Annotated[int, pydantic.Field(le=10)] = 1, maybe: Optional[float] = None,
+    small: Annotated[int, pydantic.Field(le=10)] = 1, maybe: Optional[float] = None,  # noqa: UP045 - as people write it
 ):
     pass
 
@@ -109,7 +108,7 @@ def test_the_schema_serves_forms() -> None:
     json.dumps(schema)
 
     @flow
-    def odd(thing: object, lock: "type(print)" = print, call=print):
+    def odd(thing: object, lock: object = print, call=print):
         pass
 
     json.dumps(odd.parameters_schema())
@@ -119,7 +118,7 @@ def test_a_hint_that_cannot_be_read_is_named() -> None:
     """Rather than a NameError from deep inside."""
 
     @flow
-    def wrong(x: "Unknown"):  # noqa: F821
+    def wrong(x: "Unknown"):  # noqa: F821, UP037
         pass
 
     with pytest.raises(ParameterError, match="Unknown"):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import tenacity
-from hypothesis import given
-from hypothesis import strategies as st
-
 from flowdeck import exponential_backoff
 from flowdeck.engine.errors import UsageError
 from flowdeck.engine.retries import MAX_DELAYS, RetryPolicy
+from hypothesis import given
+from hypothesis import strategies as st
 
 ERROR = ValueError("x")
 CONTEXT = (None, None, None)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from flowdeck import Completed, Failed, State
 from flowdeck.engine.errors import RunCrashed, RunFailed, UpstreamFailed
 from flowdeck.engine.states import aggregate, describe_exception
 from flowdeck.store.states import NAMES, STATE_TYPES
+from hypothesis import given
+from hypothesis import strategies as st
 
 STATES = st.sampled_from([State(kind, name) for kind, names in NAMES.items() for name in names])
 FINAL = STATES.filter(lambda state: state.is_final())
