@@ -188,12 +188,12 @@ def _columns(view: TreeView) -> Sequence[Column[TreeLine]]:
         return ((str(line.task.seq) if line.task else "", theme.palette().faint),)
 
     return (
-        Column("number", "NO", number, 4, priority=5, right=True),
+        Column("number", "NO", number, 5, priority=5, right=True),
         Column("task", "TASK", _label, 24, flex=3, max_width=52),
         Column("state", "STATE", state, 11, max_width=14, flex=1),
         Column("took", "TIME", lambda line: _took(line, view.now_us()), 8, right=True),
         Column("attempt", "TRY", lambda line: cells.attempt(line.attempt), 3, priority=3),
-        Column("done", "DONE", _done, 7, right=True, priority=2),
+        Column("done", "DONE", _done, 11, right=True, priority=2),
         Column("bar", "", _bar, 10, priority=4),
         Column("why", "WHY", why, 14, flex=5, priority=1),
     )
