@@ -41,7 +41,9 @@ def sequence(blocks: int, size: int):
             raw.execute("BEGIN IMMEDIATE")
             raw.execute("INSERT INTO task VALUES (1, ?, 'step', 'COMPLETED', ?, ?)", (seq, begun, begun))
             for state in ("RUNNING", "COMPLETED"):
-                raw.execute("INSERT INTO event (task, state, at, actor) VALUES (?, ?, ?, 'engine')", (seq, state, begun))
+                raw.execute(
+                    "INSERT INTO event (task, state, at, actor) VALUES (?, ?, ?, 'engine')", (seq, state, begun)
+                )
             raw.execute("INSERT INTO result VALUES (?, ?)", (seq, b"12345"))
             raw.execute("COMMIT")
         recorded = time.perf_counter()
