@@ -171,6 +171,11 @@ class Capture:
             if isinstance(stream, RunStream):
                 stream.end_line(frame)
 
+    def tell(self, text: str) -> None:
+        """Say something to the person who started the run, past the store; in a daemon's run nobody would see it."""
+        if self._echo and self._owns:
+            _write_all(self._saved[1], f"flowdeck: {text}\n".encode("utf-8", "backslashreplace"))
+
     def settle(self) -> None:
         """Have every line written so far in the store; before the run's end is recorded."""
         try:

@@ -23,6 +23,7 @@ from typing import Final
 from ..store import events, leases
 from ..store.checkpoint import checkpoint, wal_size
 from ..store.connection import Database, connect, database_path, open_store, transaction
+from ..store.errors import StoreReadOnly
 from ..store.rows import LeaseRow, RunRow
 from .clock import now_us
 from .dispatcher import Dispatcher
@@ -314,7 +315,12 @@ class Daemon:
 def _take_lock(folder: str) -> int:
     """Hold ``daemon.lock``; ``NotAllowed`` names the daemon that has it."""
     path = os.path.join(folder, LOCK_FILE)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreReadOnly(
+            f"{path} cannot be written ({error.strerror}). Run as the store's owner, or name another --store."
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

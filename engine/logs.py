@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 RUN_LOGGER = "flowdeck.run"
 """The logger behind ``get_run_logger``; it keeps every level."""
+STORE_LOGGER = "flowdeck.store"
+"""The logger of the store's writer."""
 
 
 def get_run_logger() -> logging.Logger:
@@ -32,6 +34,10 @@ class RunHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one record, its traceback below it."""
+        if record.name == STORE_LOGGER:
+            # The store speaks of its own trouble (a full disk): its words must not wait for what it waits for.
+            self._capture.tell(record.getMessage())
+            return
         try:
             message = record.getMessage()
             if record.exc_info and record.exc_info[1] is not None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..store import leases, runs
 from ..store.connection import connect
-from ..store.errors import StaleState
+from ..store.errors import StaleState, StoreError
 from ..store.rows import LeaseRow, ResultRow
 from ..store.writer import Writer
 from . import processes
@@ -120,6 +120,7 @@ class Session:
         self._timer_ids = itertools.count()
         self._timers_lock = threading.Lock()
         self._wake = threading.Event()
+        self._trouble_since: float | None = None
         self.is_resumable = False
         """Whether a supervisor resumes the run when this process dies."""
         self.ends_by_signal = False
@@ -415,6 +416,7 @@ class Session:
     def _look(self) -> None:
         """Signals and requests from outside."""
         self.heed_termination()
+        self._give_up_on_full_disk()
         if self._watch_connection is None:
             self._watch_connection = connect(self.folder, "state", readonly=True)
         version = self._watch_connection.execute("PRAGMA data_version").fetchone()[0]
@@ -424,6 +426,18 @@ class Session:
             if found is not None:
                 self._obey(*found)
         self._settle_pause()
+
+    def _give_up_on_full_disk(self) -> None:
+        """A run that was told to end, but cannot write its end within the grace, leaves it to who finds it dead."""
+        trouble = self.writer.trouble
+        if trouble is None or not self.gate.is_cancelled:
+            self._trouble_since = None
+        elif self._trouble_since is None:
+            self._trouble_since = time.monotonic()
+        elif time.monotonic() - self._trouble_since > cancel_grace_seconds():
+            self.capture.tell(f"run #{self.root_id} ends without its last records: {trouble}")
+            processes.send(self._children(), signal.SIGKILL)
+            os._exit(StoreError.exit_code)
 
     def record_beginnings(self) -> None:
         """Let the store know of the calls that began and have not ended."""

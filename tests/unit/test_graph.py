@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from itertools import pairwise
 
 import pytest
@@ -195,19 +194,6 @@ SHAPES = {
     "chain": lambda count: [(i, i + 1) for i in range(count - 1)],
     "apart": lambda _: [],
 }
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_cost_of_a_drawing_grows_hardly_faster_than_the_drawing(shape):
-    """A thousand nodes take well under the square of what a hundred take: nobody waits for a graph."""
-
-    def cpu_seconds(count: int) -> float:
-        edges = SHAPES[shape](count)
-        started = time.process_time()
-        draw(count, edges)
-        return time.process_time() - started
-
-    assert cpu_seconds(1000) < 50 * max(min(cpu_seconds(100) for _ in range(5)), 0.001)
 
 
 def test_a_circle_is_refused_and_named():
