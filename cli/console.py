@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -22,13 +23,14 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: A
 
 
 def has_terminal() -> bool:
-    """Whether a person sits at both ends: the console draws on standard output and reads keys from standard input."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    """Whether a person sits at both ends of a terminal that can be drawn on (``TERM=dumb`` says it cannot)."""
+    both_ends = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    return both_ends and os.environ.get("TERM") != "dumb"
 
 
 def refuse_without_terminal(out: Output, instead: str) -> int:
     """Say why there is no console, and what works without a terminal; the usage exit code."""
-    out.complain(f"the console needs a terminal, and standard input or output is none; {instead}")
+    out.complain(f"the console needs a terminal, and standard input or output is none, or TERM is dumb; {instead}")
     return 2
 
 
