@@ -101,11 +101,6 @@ class TaskCall:
         """``run/seq``."""
         return f"{self.run.id}/{self.seq}"
 
-    @property
-    def display_name(self) -> str:
-        """How people name it: ``extract`` for the first call, ``extract[3]`` for later and mapped ones."""
-        return self.name
-
     def _first_name(self) -> str:
         """The name by the arguments as given; a template that needs a future's value has to wait for it."""
         try:

@@ -87,10 +87,6 @@ def begin(
     )  # fmt: skip
 
 
-upsert = begin
-"""The same under the name readers expect outside the hot path."""
-
-
 def finish(
     connection: sqlite3.Connection,
     run_id: int,
