@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..store import leases, runs
+from ..store import leases, runs, supervision
 from ..store.connection import connect
 from ..store.errors import StaleState, StoreError
 from ..store.rows import LeaseRow, ResultRow
@@ -502,12 +502,9 @@ class Session:
 
     def _who_asked(self, connection: sqlite3.Connection | None, intent: str) -> str:
         assert connection is not None
-        row = connection.execute(
-            "SELECT actor, message FROM event WHERE run_id = ? AND kind = 'request' ORDER BY id DESC LIMIT 1",
-            (self.root_id,),
-        ).fetchone()
+        asked = supervision.requester(connection, self.root_id)
         word = {"cancel": "cancelled", "pause": "paused"}[intent]
-        return f"{word} by {row[0]}" if row is not None else word
+        return f"{word} by {asked[0]}" if asked is not None else word
 
     def _fence(self) -> None:
         """Another process has a newer attempt of this run: stop as fast as possible, record nothing."""

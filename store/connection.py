@@ -35,7 +35,7 @@ from .locking import begin_immediate
 
 Database = Literal["state", "telemetry"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Held in ``PRAGMA user_version`` of both files; the number of the newest migration."""
 APPLICATION_ID: Final = 0x464C444B
 """``FLDK``, held in ``PRAGMA application_id``: tells our files from other people's."""

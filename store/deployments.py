@@ -11,8 +11,9 @@ DEPLOYMENT_COLUMNS: Final = ", ".join(DeploymentRow._fields)
 FLOW_FILE_COLUMNS: Final = ", ".join(FlowFileRow._fields)
 INSERT_FLOW: Final = "INSERT INTO flow (name, description, created_at_us) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 UPSERT: Final = (
-    f"INSERT INTO deployment ({DEPLOYMENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
-    " SET " + ", ".join(f"{field} = excluded.{field}" for field in DeploymentRow._fields[1:])
+    f"INSERT INTO deployment ({DEPLOYMENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (name) DO UPDATE SET "
+    + ", ".join(f"{field} = excluded.{field}" for field in DeploymentRow._fields[1:])
 )
 SELECT_ALL: Final = f"SELECT {DEPLOYMENT_COLUMNS} FROM deployment ORDER BY name"
 SELECT_ONE: Final = f"SELECT {DEPLOYMENT_COLUMNS} FROM deployment WHERE name = ?"

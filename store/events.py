@@ -16,8 +16,12 @@ INSERT: Final = (
 )
 """Also used by ``tasks`` and ``runs``, which append their event in the same transaction as their row."""
 SELECT_AFTER: Final = f"SELECT {EVENT_COLUMNS} FROM event WHERE id > ? ORDER BY id LIMIT ?"
-SELECT_OF_RUN: Final = f"SELECT {EVENT_COLUMNS} FROM event WHERE run_id = ? AND id > ? ORDER BY id LIMIT ?"
-SELECT_LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'event'"
+SELECT_BOUNDS_OF_RUN: Final = "SELECT min(id), max(id) FROM event WHERE run_id = ? AND task_seq IS NULL"
+SELECT_ENDED: Final = "SELECT ended_at_us IS NOT NULL FROM flow_run WHERE id = ?"
+SELECT_OF_RUN: Final = (
+    f"SELECT {EVENT_COLUMNS} FROM event NOT INDEXED WHERE id > ?1 AND id <= ?2 AND run_id = ?3 ORDER BY id LIMIT ?4"
+)
+SELECT_LAST_ID: Final = "SELECT max(id) FROM event"
 
 
 def append(
@@ -52,11 +56,19 @@ def after(connection: sqlite3.Connection, event_id: int, limit: int = 1000) -> l
 
 
 def of_run(connection: sqlite3.Connection, run_id: int, after_id: int = 0, limit: int = 1000) -> list[EventRow]:
-    """The events of one run and its tasks, oldest first."""
-    return [EventRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id, after_id, limit))]
+    """The events of one run and its tasks, oldest first.
+
+    Only a run's own events are indexed. Those of its tasks lie after its first one, and before its last once it ended.
+    """
+    first, last = connection.execute(SELECT_BOUNDS_OF_RUN, (run_id,)).fetchone()
+    if first is None:
+        return []
+    ended = connection.execute(SELECT_ENDED, (run_id,)).fetchone()
+    until = last if ended is not None and ended[0] else last_id(connection)
+    rows = connection.execute(SELECT_OF_RUN, (max(after_id, first - 1), until, run_id, limit))
+    return [EventRow._make(row) for row in rows]
 
 
 def last_id(connection: sqlite3.Connection) -> int:
-    """The id of the newest event ever appended, pruned or not; 0 when there was none."""
-    row = connection.execute(SELECT_LAST_ID).fetchone()
-    return int(row[0]) if row else 0
+    """The id of the newest event; 0 when there is none. (Upkeep never prunes the newest one, so ids only grow.)"""
+    return int(connection.execute(SELECT_LAST_ID).fetchone()[0] or 0)

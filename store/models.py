@@ -114,6 +114,8 @@ class Deployment(StateModel, table=True):
     tags: str = _text()
     source_hash: str = _text()
     updated_at_us: int = _integer()
+    concurrency_limit: int | None = _integer()
+    collision_strategy: str | None = _text()
 
 
 class Schedule(StateModel, table=True):
@@ -122,7 +124,7 @@ class Schedule(StateModel, table=True):
     __tablename__ = "schedule"
     __table_args__ = (
         UniqueConstraint("deployment", "slug"),
-        _one_of("kind", "cron", "interval"),
+        _one_of("kind", "cron", "interval", "rrule", "dates", "composite"),
         _one_of("catchup", "latest", "all", "none"),
         _one_of("overlap", "skip", "queue", "allow", "cancel_running"),
         CheckConstraint("active IN (0, 1)", name="active").ddl_if(dialect="sqlite"),
@@ -231,6 +233,10 @@ class TaskRun(StateModel, table=True):
     tags: str = _text()
     inputs_hash: str | None = _text()
     wake_at_us: int | None = _integer()
+    result_codec: str | None = _text()
+    result_checksum: str | None = _text()
+    result_data: bytes | None = Field(sa_type=LargeBinary)
+    result_preview: str | None = _text()
 
 
 class Edge(StateModel, table=True):
@@ -247,7 +253,7 @@ class Edge(StateModel, table=True):
 
 
 class Result(StateModel, table=True):
-    """A journalled result."""
+    """A journalled result that is not small enough to stand in its task's row, or a run's own."""
 
     __tablename__ = "result"
     __table_args__ = (_one_of("codec", "json", "cloudpickle", "none"), _CLUSTERED)
@@ -267,9 +273,11 @@ class Event(StateModel, table=True):
 
     __tablename__ = "event"
     __table_args__ = (
-        _one_of("kind", "state", "request", "schedule", "deployment", "daemon"),
-        Index("event_by_run", "run_id", "id", sqlite_where=text("run_id IS NOT NULL")),
-        _NUMBERED,
+        _one_of("kind", "state", "request", "schedule", "deployment", "daemon", "limit", "variable", "input"),
+        # Those of tasks are found between the first and the last of their run: most events are theirs, and an index
+        # entry of each would cost every task a page of its record.
+        Index("event_by_run", "run_id", "id", sqlite_where=text("run_id IS NOT NULL AND task_seq IS NULL")),
+        _STRICT,
     )
 
     id: int | None = _integer(primary_key=True, default=None)
@@ -320,6 +328,123 @@ class Artifact(StateModel, table=True):
     description: str | None = _text()
     data: str = _text()
     created_at_us: int = _integer()
+
+
+class Variable(StateModel, table=True):
+    """A named JSON value that flows and people share."""
+
+    __tablename__ = "variable"
+    __table_args__ = (_STRICT,)
+
+    name: str = _text(primary_key=True)
+    value: str = _text()
+    tags: str = _text()
+    created_at_us: int = _integer()
+    updated_at_us: int = _integer()
+    actor: str = _text()
+
+
+class ConcurrencyLimit(StateModel, table=True):
+    """How many slots there are of something; ``tag:NAME`` for tasks with a tag, ``flow:NAME`` for runs of a flow."""
+
+    __tablename__ = "concurrency_limit"
+    __table_args__ = (
+        CheckConstraint("slots >= 0", name="slots"),
+        CheckConstraint("active IN (0, 1)", name="active").ddl_if(dialect="sqlite"),
+        _STRICT,
+    )
+
+    name: str = _text(primary_key=True)
+    slots: int = _integer()
+    slot_decay_per_second: float | None = Field(sa_type=_REAL)
+    active: bool = Field(sa_type=_FLAG)
+    used: float = Field(sa_type=_REAL)
+    used_at_us: int = _integer()
+    created_at_us: int = _integer()
+    updated_at_us: int = _integer()
+    actor: str = _text()
+
+
+class Slot(StateModel, table=True):
+    """Slots of a limit that a live process holds or waits for, in the order of asking."""
+
+    __tablename__ = "slot"
+    __table_args__ = (
+        CheckConstraint("occupy >= 1", name="occupy"),
+        Index("slot_by_limit", "limit_name", "id"),
+        Index("slot_by_run", "run_id", sqlite_where=text("run_id IS NOT NULL")),
+        _NUMBERED,
+    )
+
+    id: int | None = _integer(primary_key=True, default=None)
+    limit_name: str = _text()
+    occupy: int = _integer()
+    run_id: int | None = _integer()
+    task_seq: int | None = _integer()
+    host: str = _text()
+    boot_id: str = _text()
+    pid: int = _integer()
+    pid_started_ticks: int = _integer()
+    asked_at_us: int = _integer()
+    held_at_us: int | None = _integer()
+    actor: str = _text()
+
+
+class CacheEntry(StateModel, table=True):
+    """A result that later calls with the same cache key return."""
+
+    __tablename__ = "cache_entry"
+    __table_args__ = (_one_of("codec", "json", "cloudpickle"), _STRICT)
+
+    key: str = _text(primary_key=True)
+    run_id: int | None = _integer()
+    task_seq: int | None = _integer()
+    codec: str = _text()
+    checksum: str = _text()
+    size_bytes: int = _integer()
+    data: bytes | None = Field(sa_type=LargeBinary)
+    path: str | None = _text()
+    preview: str = _text()
+    created_at_us: int = _integer()
+    expires_at_us: int | None = _integer()
+
+
+class CacheLock(StateModel, table=True):
+    """The live process that computes what a cache key stands for; others wait."""
+
+    __tablename__ = "cache_lock"
+    __table_args__ = (_STRICT,)
+
+    key: str = _text(primary_key=True)
+    run_id: int | None = _integer()
+    task_seq: int | None = _integer()
+    host: str = _text()
+    boot_id: str = _text()
+    pid: int = _integer()
+    pid_started_ticks: int = _integer()
+    acquired_at_us: int = _integer()
+
+
+class RunInput(StateModel, table=True):
+    """What a run asked a person for, what came, and messages sent to it."""
+
+    __tablename__ = "run_input"
+    __table_args__ = (
+        _one_of("kind", "request", "response", "message"),
+        Index("run_input_by_run", "run_id", "key", "id"),
+        _NUMBERED,
+    )
+
+    id: int | None = _integer(primary_key=True, default=None)
+    run_id: int = _integer(foreign_key="flow_run.id", ondelete="CASCADE")
+    key: str = _text()
+    kind: str = _text()
+    json_schema: str | None = _text()
+    description: str | None = _text()
+    value: str | None = _text()
+    sender: str = _text()
+    created_at_us: int = _integer()
+    taken_at_us: int | None = _integer()
 
 
 class Log(TelemetryModel, table=True):

@@ -191,7 +191,7 @@ class ScheduleRow(NamedTuple):
     deployment: str
     slug: str
     kind: str
-    """``cron`` or ``interval``."""
+    """``cron``, ``interval``, ``rrule``, ``dates`` or ``composite``."""
     spec: str
     """JSON object, as ``engine.schedules`` wrote it."""
     parameters: str
@@ -216,6 +216,10 @@ class DeploymentRow(NamedTuple):
     tags: str
     source_hash: str
     updated_at_us: int
+    concurrency_limit: int | None
+    """How many of its runs may run at once; None for any number."""
+    collision_strategy: str | None
+    """What becomes of a run above the limit: ``ENQUEUE`` (default) or ``CANCEL_NEW``."""
 
 
 class FlowFileRow(NamedTuple):

@@ -1,7 +1,47 @@
 -- state.db: what must survive power loss.
 -- Generated from store/models.py by `python -m flowdeck.store.models`.
+CREATE TABLE cache_entry (
+  "key" TEXT NOT NULL,
+  run_id INTEGER,
+  task_seq INTEGER,
+  codec TEXT NOT NULL,
+  checksum TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  data BLOB,
+  path TEXT,
+  preview TEXT NOT NULL,
+  created_at_us INTEGER NOT NULL,
+  expires_at_us INTEGER,
+  PRIMARY KEY ("key"),
+  CONSTRAINT cache_entry_codec CHECK (codec IN ('json', 'cloudpickle'))
+) STRICT;
+CREATE TABLE cache_lock (
+  "key" TEXT NOT NULL,
+  run_id INTEGER,
+  task_seq INTEGER,
+  host TEXT NOT NULL,
+  boot_id TEXT NOT NULL,
+  pid INTEGER NOT NULL,
+  pid_started_ticks INTEGER NOT NULL,
+  acquired_at_us INTEGER NOT NULL,
+  PRIMARY KEY ("key")
+) STRICT;
+CREATE TABLE concurrency_limit (
+  name TEXT NOT NULL,
+  slots INTEGER NOT NULL,
+  slot_decay_per_second REAL,
+  active INTEGER NOT NULL,
+  used REAL NOT NULL,
+  used_at_us INTEGER NOT NULL,
+  created_at_us INTEGER NOT NULL,
+  updated_at_us INTEGER NOT NULL,
+  actor TEXT NOT NULL,
+  PRIMARY KEY (name),
+  CONSTRAINT concurrency_limit_slots CHECK (slots >= 0),
+  CONSTRAINT concurrency_limit_active CHECK (active IN (0, 1))
+) STRICT;
 CREATE TABLE event (
-  id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  id INTEGER NOT NULL,
   at_us INTEGER NOT NULL,
   kind TEXT NOT NULL,
   run_id INTEGER,
@@ -14,9 +54,10 @@ CREATE TABLE event (
   actor TEXT NOT NULL,
   message TEXT,
   data TEXT,
-  CONSTRAINT event_kind CHECK (kind IN ('state', 'request', 'schedule', 'deployment', 'daemon'))
+  PRIMARY KEY (id),
+  CONSTRAINT event_kind CHECK (kind IN ('state', 'request', 'schedule', 'deployment', 'daemon', 'limit', 'variable', 'input'))
 ) STRICT;
-CREATE INDEX event_by_run ON event (run_id, id) WHERE run_id IS NOT NULL;
+CREATE INDEX event_by_run ON event (run_id, id) WHERE run_id IS NOT NULL AND task_seq IS NULL;
 CREATE TABLE flow (
   name TEXT NOT NULL,
   description TEXT,
@@ -31,6 +72,32 @@ CREATE TABLE flow_file (
   loaded_at_us INTEGER NOT NULL,
   PRIMARY KEY (path)
 ) STRICT;
+CREATE TABLE slot (
+  id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  limit_name TEXT NOT NULL,
+  occupy INTEGER NOT NULL,
+  run_id INTEGER,
+  task_seq INTEGER,
+  host TEXT NOT NULL,
+  boot_id TEXT NOT NULL,
+  pid INTEGER NOT NULL,
+  pid_started_ticks INTEGER NOT NULL,
+  asked_at_us INTEGER NOT NULL,
+  held_at_us INTEGER,
+  actor TEXT NOT NULL,
+  CONSTRAINT slot_occupy CHECK (occupy >= 1)
+) STRICT;
+CREATE INDEX slot_by_limit ON slot (limit_name, id);
+CREATE INDEX slot_by_run ON slot (run_id) WHERE run_id IS NOT NULL;
+CREATE TABLE variable (
+  name TEXT NOT NULL,
+  value TEXT NOT NULL,
+  tags TEXT NOT NULL,
+  created_at_us INTEGER NOT NULL,
+  updated_at_us INTEGER NOT NULL,
+  actor TEXT NOT NULL,
+  PRIMARY KEY (name)
+) STRICT;
 CREATE TABLE deployment (
   name TEXT NOT NULL,
   flow_name TEXT NOT NULL,
@@ -42,6 +109,8 @@ CREATE TABLE deployment (
   tags TEXT NOT NULL,
   source_hash TEXT NOT NULL,
   updated_at_us INTEGER NOT NULL,
+  concurrency_limit INTEGER,
+  collision_strategy TEXT,
   PRIMARY KEY (name),
   FOREIGN KEY(flow_name) REFERENCES flow (name)
 ) STRICT;
@@ -140,6 +209,21 @@ CREATE TABLE result (
   CONSTRAINT result_codec CHECK (codec IN ('json', 'cloudpickle', 'none')),
   FOREIGN KEY(run_id) REFERENCES flow_run (id) ON DELETE CASCADE
 ) WITHOUT ROWID, STRICT;
+CREATE TABLE run_input (
+  id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  run_id INTEGER NOT NULL,
+  "key" TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  json_schema TEXT,
+  description TEXT,
+  value TEXT,
+  sender TEXT NOT NULL,
+  created_at_us INTEGER NOT NULL,
+  taken_at_us INTEGER,
+  CONSTRAINT run_input_kind CHECK (kind IN ('request', 'response', 'message')),
+  FOREIGN KEY(run_id) REFERENCES flow_run (id) ON DELETE CASCADE
+) STRICT;
+CREATE INDEX run_input_by_run ON run_input (run_id, "key", id);
 CREATE TABLE schedule (
   id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   deployment TEXT NOT NULL,
@@ -154,7 +238,7 @@ CREATE TABLE schedule (
   next_due_at_us INTEGER,
   last_due_at_us INTEGER,
   CONSTRAINT uq_schedule_deployment_slug UNIQUE (deployment, slug),
-  CONSTRAINT schedule_kind CHECK (kind IN ('cron', 'interval')),
+  CONSTRAINT schedule_kind CHECK (kind IN ('cron', 'interval', 'rrule', 'dates', 'composite')),
   CONSTRAINT schedule_catchup CHECK (catchup IN ('latest', 'all', 'none')),
   CONSTRAINT schedule_overlap CHECK (overlap IN ('skip', 'queue', 'allow', 'cancel_running')),
   CONSTRAINT schedule_active CHECK (active IN (0, 1)),
@@ -185,6 +269,10 @@ CREATE TABLE task_run (
   tags TEXT NOT NULL,
   inputs_hash TEXT,
   wake_at_us INTEGER,
+  result_codec TEXT,
+  result_checksum TEXT,
+  result_data BLOB,
+  result_preview TEXT,
   PRIMARY KEY (run_id, seq),
   CONSTRAINT uq_task_run_run_id_scope_seq_key_call_index UNIQUE (run_id, scope_seq, "key", call_index),
   CONSTRAINT task_run_seq CHECK (seq >= 1),

@@ -15,7 +15,7 @@ from .tasks import TASK_COLUMNS
 SELECT_LIVE_TASKS: Final = (
     f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND ended_at_us IS NULL ORDER BY seq"
 )
-SELECT_LAST_CHANGE: Final = "SELECT at_us FROM event WHERE run_id = ? ORDER BY id DESC LIMIT 1"
+SELECT_LAST_CHANGE: Final = "SELECT at_us FROM event WHERE run_id = ? AND task_seq IS NULL ORDER BY id DESC LIMIT 1"
 SELECT_ASKED: Final = (
     f"SELECT {RUN_COLUMNS} FROM flow_run WHERE ended_at_us IS NULL AND intent <> 'none' AND root_id IS NULL ORDER BY id"
 )
@@ -38,7 +38,8 @@ SELECT_ANYTHING_DUE: Final = (
     " AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id) LIMIT 1"
 )
 SELECT_REQUESTER: Final = (
-    "SELECT actor, message FROM event WHERE run_id = ? AND kind = 'request' ORDER BY id DESC LIMIT 1"
+    "SELECT actor, message FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'request'"
+    " ORDER BY id DESC LIMIT 1"
 )
 
 
@@ -48,7 +49,7 @@ def live_tasks(connection: sqlite3.Connection, run_id: int) -> list[TaskRow]:
 
 
 def last_change_us(connection: sqlite3.Connection, run_id: int) -> int:
-    """When something last happened to a run or one of its tasks; 0 when nothing is known."""
+    """When something last happened to a run itself; 0 when nothing is known."""
     row = connection.execute(SELECT_LAST_CHANGE, (run_id,)).fetchone()
     return int(row[0]) if row else 0
 

@@ -90,7 +90,7 @@ def test_dead_owners_and_left_output(folder: Path, state: sqlite3.Connection, ma
 
 def test_versions_newer_and_older(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newer store is bad with the way out; an older one will be migrated."""
-    monkeypatch.setattr(doctor, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(doctor, "SCHEMA_VERSION", 3)
     assert {finding.level for finding in _unwell(folder)} == {"warn"}
     connection = connect(folder, "state")
     connection.execute("PRAGMA user_version=9")

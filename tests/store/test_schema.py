@@ -107,8 +107,8 @@ def test_every_statement_fits_the_models(where: str, database: str, statement: s
     ],
 )  # fmt: skip
 def test_rows_have_the_columns_of_their_table_in_order(model: type[models.SQLModel], row: type[tuple[object]]) -> None:
-    """So that ``_make`` puts every value where it belongs."""
-    assert tuple(model.__table__.columns.keys()) == row._fields  # type: ignore[attr-defined]
+    """So that ``_make`` puts every value where it belongs. (A task's small result stands after its row's fields.)"""
+    assert tuple(model.__table__.columns.keys())[: len(row._fields)] == row._fields  # type: ignore[attr-defined]
 
 
 def test_what_runs_hot_imports_nothing_heavy() -> None:
@@ -162,9 +162,9 @@ def next_version(tmp_path: Path) -> Path:
     """The migrations with one more, as a later Flowdeck would have."""
     scripts = tmp_path / "migrations"
     shutil.copytree(migrate.MIGRATIONS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    (scripts / "versions" / "v0002_colour.py").write_text(
+    (scripts / "versions" / "v0003_colour.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import context, op\n"
-        "revision = '0002'\ndown_revision = '0001'\nbranch_labels = None\ndepends_on = None\n"
+        "revision = '0003'\ndown_revision = '0002'\nbranch_labels = None\ndepends_on = None\n"
         "def upgrade():\n"
         "    if context.config.attributes['database'] == 'state':\n"
         "        op.add_column('flow', sa.Column('colour', sa.Text()))\n"
@@ -187,30 +187,30 @@ def test_an_older_store_is_backed_up_and_migrated(
 ) -> None:
     """The data is there afterwards, the version too, and the backup is a whole store of before, for its owner only."""
     _add_flow(folder, "etl")
-    backups = migrate.migrate(folder, scripts=next_version, target=2)
+    backups = migrate.migrate(folder, scripts=next_version, target=3)
     connection = connect(folder, "state")
     assert connection.execute("SELECT name, colour FROM flow").fetchall() == [("etl", "red")]
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     connection.close()
     assert [backup.name.split("-")[0] for backup in backups] == ["state", "telemetry"]
     for backup in backups:
         assert backup.stat().st_mode & 0o777 == 0o600
     old = sqlite3.connect(backups[0])
     assert old.execute("SELECT * FROM flow").fetchall() == [("etl", None, 1)]
-    assert old.execute("PRAGMA user_version").fetchone() == (1,)
+    assert old.execute("PRAGMA user_version").fetchone() == (2,)
     old.close()
-    monkeypatch.setattr("flowdeck.store.connection.SCHEMA_VERSION", 2)
-    assert migrate.migrate(folder, scripts=next_version, target=2) == []
+    monkeypatch.setattr("flowdeck.store.connection.SCHEMA_VERSION", 3)
+    assert migrate.migrate(folder, scripts=next_version, target=3) == []
 
 
 def test_a_step_that_fails_changes_nothing(folder: Path, next_version: Path) -> None:
     """Its transaction is taken back whole: version and tables are those of before."""
     _add_flow(folder, "poison")
     with pytest.raises(RuntimeError, match="half-way"):
-        migrate.migrate(folder, scripts=next_version, target=2)
+        migrate.migrate(folder, scripts=next_version, target=3)
     connection = connect(folder, "state", readonly=True)
     assert connection.execute("SELECT * FROM flow").fetchall() == [("poison", None, 1)]
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
     connection.close()
     open_store(folder)
 
@@ -227,9 +227,9 @@ def test_live_processes_of_the_older_version_forbid_migrating(folder: Path, next
         )
     connection.close()
     with pytest.raises(StoreLocked, match=f"daemon \\(process {child.pid}\\)"):
-        migrate.migrate(folder, scripts=next_version, target=2)
+        migrate.migrate(folder, scripts=next_version, target=3)
     child.communicate()
-    migrate.migrate(folder, scripts=next_version, target=2)
+    migrate.migrate(folder, scripts=next_version, target=3)
 
 
 def test_opening_an_older_store_migrates_it_and_reading_one_says_so(
@@ -237,12 +237,40 @@ def test_opening_an_older_store_migrates_it_and_reading_one_says_so(
 ) -> None:
     """Writers migrate by themselves; a reader must not, and names the way."""
     for module in ("connection", "reader"):
-        monkeypatch.setattr(f"flowdeck.store.{module}.SCHEMA_VERSION", 2)
+        monkeypatch.setattr(f"flowdeck.store.{module}.SCHEMA_VERSION", 3)
     with pytest.raises(StoreError, match="made by an older Flowdeck"):
         Reader(folder)
-    monkeypatch.setattr(migrate.migrate, "__kwdefaults__", {"scripts": next_version, "target": 2})
+    monkeypatch.setattr(migrate.migrate, "__kwdefaults__", {"scripts": next_version, "target": 3})
     open_store(folder)
     Reader(folder).close()
+
+
+def test_a_store_of_the_first_version_keeps_its_events_and_schedules(tmp_path: Path) -> None:
+    """Events keep their ids and order, schedules their numbers, and no number is given out twice."""
+    path = tmp_path / "state.db"
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    migrate._run_steps(connection, "state", migrate.MIGRATIONS, 0, 1, str(path))
+    connection.execute("INSERT INTO flow VALUES ('etl', NULL, 1)")
+    connection.execute("INSERT INTO deployment VALUES ('etl', 'etl', '/f', '/f:etl', NULL, '{}', '{}', '[]', 'h', 1)")
+    spec = "'etl', 'a', 'cron', '{}', '{}', 'latest', 1.0, 'skip', 1, 5, NULL"
+    connection.execute(f"INSERT INTO schedule VALUES (7, {spec})")
+    connection.execute("INSERT INTO schedule SELECT 9, deployment, 'b', kind, spec, parameters, catchup,"
+                       " catchup_window_seconds, overlap, active, next_due_at_us, last_due_at_us FROM schedule")
+    connection.execute("DELETE FROM schedule WHERE id = 9")
+    connection.executemany(
+        "INSERT INTO event (id, at_us, kind, actor, message) VALUES (?, ?, 'daemon', 'a', ?)",
+        [(3, 30, "x"), (8, 80, "y")],
+    )
+    migrate._run_steps(connection, "state", migrate.MIGRATIONS, 1, SCHEMA_VERSION, str(path))
+    assert connection.execute("SELECT id, at_us, message FROM event ORDER BY id").fetchall() == [
+        (3, 30, "x"), (8, 80, "y"),
+    ]
+    assert connection.execute("SELECT id, slug FROM schedule").fetchall() == [(7, "a")]
+    connection.execute("INSERT INTO schedule SELECT NULL, deployment, 'c', kind, spec, parameters, catchup,"
+                       " catchup_window_seconds, overlap, active, next_due_at_us, last_due_at_us FROM schedule")
+    assert connection.execute("SELECT max(id) FROM schedule").fetchone() == (10,)
+    assert connection.execute("SELECT concurrency_limit FROM deployment").fetchone() == (None,)
+    connection.close()
 
 
 def test_the_migrations_are_part_of_the_package() -> None:

@@ -196,7 +196,7 @@ def test_artifacts_and_metrics(
 
 
 def _deployment(name: str = "etl/nightly") -> DeploymentRow:
-    return DeploymentRow(name, "etl", "/f.py", "/f.py:etl", None, "{}", "{}", "[]", "hash", 5)
+    return DeploymentRow(name, "etl", "/f.py", "/f.py:etl", None, "{}", "{}", "[]", "hash", 5, None, None)
 
 
 def test_a_reload_keeps_what_people_and_time_did_to_a_schedule(state: sqlite3.Connection) -> None:

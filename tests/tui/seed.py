@@ -224,6 +224,7 @@ class Seeder:
                 DeploymentRow(
                     name, flow, f"/srv/flows/{flow}.py", f"/srv/flows/{flow}.py:{flow}", f"The {flow} pipeline",
                     "{}", '{"properties": {"source": {"default": "eu", "type": "string"}}}', "[]", "abc", now_us(),
+                    None, None,
                 ),
             )  # fmt: skip
             if cron is None and seconds is None:

@@ -1,0 +1,217 @@
+"""What the whole engine needs: variables, limits and their slots, the result cache, run inputs; smaller task records.
+
+A task's small result stands in its own row, and its events cost no index entry and no counter: each page a record
+touches goes to the log before the task's call returns.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import context, op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+INTEGER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+REAL: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
+FLAG = sa.Boolean().with_variant(sa.Integer(), "sqlite")
+EVENT_COLUMNS = (
+    "id, at_us, kind, run_id, task_seq, attempt, from_type, from_name, to_type, to_name, actor, message, data"
+)
+SCHEDULE_COLUMNS = (
+    "id, deployment, slug, kind, spec, parameters, catchup, catchup_window_seconds, overlap, active, next_due_at_us,"
+    " last_due_at_us"
+)
+
+
+def upgrade() -> None:
+    """Change ``state.db``; ``telemetry.db`` stays as it is."""
+    if context.config.attributes["database"] != "state":
+        return
+    _remake_event()
+    _remake_schedule()
+    op.add_column("deployment", sa.Column("concurrency_limit", INTEGER, nullable=True))
+    op.add_column("deployment", sa.Column("collision_strategy", sa.Text(), nullable=True))
+    op.add_column("task_run", sa.Column("result_codec", sa.Text(), nullable=True))
+    op.add_column("task_run", sa.Column("result_checksum", sa.Text(), nullable=True))
+    op.add_column("task_run", sa.Column("result_data", sa.LargeBinary(), nullable=True))
+    op.add_column("task_run", sa.Column("result_preview", sa.Text(), nullable=True))
+    _make_limits()
+    _make_cache()
+    _make_inputs()
+
+
+def _remake_event() -> None:
+    op.drop_index("event_by_run", "event")
+    op.rename_table("event", "event_old")
+    op.create_table(
+        "event",
+        sa.Column("id", INTEGER, nullable=False),
+        sa.Column("at_us", INTEGER, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("run_id", INTEGER, nullable=True),
+        sa.Column("task_seq", INTEGER, nullable=True),
+        sa.Column("attempt", INTEGER, nullable=True),
+        sa.Column("from_type", sa.Text(), nullable=True),
+        sa.Column("from_name", sa.Text(), nullable=True),
+        sa.Column("to_type", sa.Text(), nullable=True),
+        sa.Column("to_name", sa.Text(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=True),
+        sa.Column("data", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "kind IN ('state', 'request', 'schedule', 'deployment', 'daemon', 'limit', 'variable', 'input')",
+            name="event_kind",
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_strict=True,
+    )
+    op.execute(f"INSERT INTO event ({EVENT_COLUMNS}) SELECT {EVENT_COLUMNS} FROM event_old ORDER BY id")
+    op.drop_table("event_old")
+    op.create_index(
+        "event_by_run", "event", ["run_id", "id"],
+        sqlite_where=sa.text("run_id IS NOT NULL AND task_seq IS NULL"),
+    )
+
+
+def _remake_schedule() -> None:
+    op.rename_table("schedule", "schedule_old")
+    op.create_table(
+        "schedule",
+        sa.Column("id", INTEGER, nullable=False),
+        sa.Column("deployment", sa.Text(), nullable=False),
+        sa.Column("slug", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("spec", sa.Text(), nullable=False),
+        sa.Column("parameters", sa.Text(), nullable=False),
+        sa.Column("catchup", sa.Text(), nullable=False),
+        sa.Column("catchup_window_seconds", REAL, nullable=False),
+        sa.Column("overlap", sa.Text(), nullable=False),
+        sa.Column("active", FLAG, nullable=False),
+        sa.Column("next_due_at_us", INTEGER, nullable=True),
+        sa.Column("last_due_at_us", INTEGER, nullable=True),
+        sa.CheckConstraint("kind IN ('cron', 'interval', 'rrule', 'dates', 'composite')", name="schedule_kind"),
+        sa.CheckConstraint("catchup IN ('latest', 'all', 'none')", name="schedule_catchup"),
+        sa.CheckConstraint("overlap IN ('skip', 'queue', 'allow', 'cancel_running')", name="schedule_overlap"),
+        sa.CheckConstraint("active IN (0, 1)", name="schedule_active").ddl_if(dialect="sqlite"),
+        sa.ForeignKeyConstraint(["deployment"], ["deployment.name"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("deployment", "slug", name="uq_schedule_deployment_slug"),
+        sqlite_autoincrement=True,
+        sqlite_strict=True,
+    )
+    op.execute(f"INSERT INTO schedule ({SCHEDULE_COLUMNS}) SELECT {SCHEDULE_COLUMNS} FROM schedule_old ORDER BY id")
+    # A number is never given out twice, also when its row was deleted before.
+    op.execute(
+        "UPDATE sqlite_sequence SET seq = max(seq, coalesce("
+        "(SELECT o.seq FROM sqlite_sequence o WHERE o.name = 'schedule_old'), 0)) WHERE name = 'schedule'"
+    )
+    op.drop_table("schedule_old")
+
+
+def _make_limits() -> None:
+    op.create_table(
+        "variable",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("created_at_us", INTEGER, nullable=False),
+        sa.Column("updated_at_us", INTEGER, nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+        sqlite_strict=True,
+    )
+    op.create_table(
+        "concurrency_limit",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("slots", INTEGER, nullable=False),
+        sa.Column("slot_decay_per_second", REAL, nullable=True),
+        sa.Column("active", FLAG, nullable=False),
+        sa.Column("used", REAL, nullable=False),
+        sa.Column("used_at_us", INTEGER, nullable=False),
+        sa.Column("created_at_us", INTEGER, nullable=False),
+        sa.Column("updated_at_us", INTEGER, nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.CheckConstraint("slots >= 0", name="concurrency_limit_slots"),
+        sa.CheckConstraint("active IN (0, 1)", name="concurrency_limit_active").ddl_if(dialect="sqlite"),
+        sa.PrimaryKeyConstraint("name"),
+        sqlite_strict=True,
+    )
+    op.create_table(
+        "slot",
+        sa.Column("id", INTEGER, nullable=False),
+        sa.Column("limit_name", sa.Text(), nullable=False),
+        sa.Column("occupy", INTEGER, nullable=False),
+        sa.Column("run_id", INTEGER, nullable=True),
+        sa.Column("task_seq", INTEGER, nullable=True),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("boot_id", sa.Text(), nullable=False),
+        sa.Column("pid", INTEGER, nullable=False),
+        sa.Column("pid_started_ticks", INTEGER, nullable=False),
+        sa.Column("asked_at_us", INTEGER, nullable=False),
+        sa.Column("held_at_us", INTEGER, nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.CheckConstraint("occupy >= 1", name="slot_occupy"),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+        sqlite_strict=True,
+    )
+    op.create_index("slot_by_limit", "slot", ["limit_name", "id"])
+    op.create_index("slot_by_run", "slot", ["run_id"], sqlite_where=sa.text("run_id IS NOT NULL"))
+
+
+def _make_cache() -> None:
+    op.create_table(
+        "cache_entry",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("run_id", INTEGER, nullable=True),
+        sa.Column("task_seq", INTEGER, nullable=True),
+        sa.Column("codec", sa.Text(), nullable=False),
+        sa.Column("checksum", sa.Text(), nullable=False),
+        sa.Column("size_bytes", INTEGER, nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=True),
+        sa.Column("path", sa.Text(), nullable=True),
+        sa.Column("preview", sa.Text(), nullable=False),
+        sa.Column("created_at_us", INTEGER, nullable=False),
+        sa.Column("expires_at_us", INTEGER, nullable=True),
+        sa.CheckConstraint("codec IN ('json', 'cloudpickle')", name="cache_entry_codec"),
+        sa.PrimaryKeyConstraint("key"),
+        sqlite_strict=True,
+    )
+    op.create_table(
+        "cache_lock",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("run_id", INTEGER, nullable=True),
+        sa.Column("task_seq", INTEGER, nullable=True),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("boot_id", sa.Text(), nullable=False),
+        sa.Column("pid", INTEGER, nullable=False),
+        sa.Column("pid_started_ticks", INTEGER, nullable=False),
+        sa.Column("acquired_at_us", INTEGER, nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+        sqlite_strict=True,
+    )
+
+
+def _make_inputs() -> None:
+    op.create_table(
+        "run_input",
+        sa.Column("id", INTEGER, nullable=False),
+        sa.Column("run_id", INTEGER, nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("json_schema", sa.Text(), nullable=True),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("value", sa.Text(), nullable=True),
+        sa.Column("sender", sa.Text(), nullable=False),
+        sa.Column("created_at_us", INTEGER, nullable=False),
+        sa.Column("taken_at_us", INTEGER, nullable=True),
+        sa.CheckConstraint("kind IN ('request', 'response', 'message')", name="run_input_kind"),
+        sa.ForeignKeyConstraint(["run_id"], ["flow_run.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+        sqlite_strict=True,
+    )
+    op.create_index("run_input_by_run", "run_input", ["run_id", "key", "id"])
