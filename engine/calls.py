@@ -13,7 +13,8 @@ from .errors import MappingLengthMismatch, MappingMissingIterable
 from .futures import Future, FutureList
 from .interrupts import engine_code
 from .states import State
-from .task_run import TaskCall, record_caller, task_steps
+from .task_call import TaskCall, record_caller
+from .task_run import task_steps
 from .tasks import allow_failure, quote, unmapped
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from .errors import MissingContextError, UsageError
 
 if TYPE_CHECKING:
     from .flow_run import FlowRun
-    from .task_run import TaskCall
+    from .task_call import TaskCall
 
 
 class Frame(NamedTuple):

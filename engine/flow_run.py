@@ -18,9 +18,10 @@ from .clock import now_us
 from .context import Frame
 from .effects import Await, Call, Durable, EndEverything, Pass, Sleep, Steps
 from .errors import Cancelled, ParameterError, RunTimedOut
-from .futures import Future, resolve_futures_to_states
+from .futures import resolve_futures_to_states
 from .interrupts import cancel_grace_seconds, is_coroutine_cancelled
 from .machine import next_run_state
+from .outstanding import Outstanding
 from .states import State, aggregate, describe_exception
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from .flows import Flow
     from .session import Session
-    from .task_run import TaskCall
+    from .subflow_call import SubflowCall
+    from .task_call import TaskCall
 
 RESULT_SEQ = 0
 """Where a run keeps its own result among its journalled results."""
@@ -219,90 +221,6 @@ class FlowRun:
     def is_root(self) -> bool:
         """Whether the process belongs to this run."""
         return self.parent is None
-
-
-class Outstanding:
-    """Submitted calls that have not ended, and the failures nobody has looked at."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-        self._total = 0
-        self._idle: list[Callable[[], None]] = []
-        self._unhandled: list[Future[Any]] = []
-
-    def add(self, future: Future[Any]) -> None:
-        """Count a submitted call until its future settles."""
-        with self._lock:
-            self._count += 1
-            self._total += 1
-        future.add_done_callback(self._ended)
-
-    def _ended(self, future: Future[Any]) -> None:
-        outcome = future.outcome
-        with self._lock:
-            self._count -= 1
-            if outcome is not None and not outcome.is_completed():
-                self._unhandled.append(future)
-            idle, self._idle = (self._idle, []) if self._count == 0 else ([], self._idle)
-        for callback in idle:
-            callback()
-
-    def done(self) -> bool:
-        """Whether every submitted call has ended."""
-        return self._count == 0
-
-    def when_done(self, callback: Callable[[], None]) -> None:
-        """Call back once every submitted call has ended; at once when that is so."""
-        with self._lock:
-            if self._count:
-                self._idle.append(callback)
-                return
-        callback()
-
-    def verdict(self) -> State | None:
-        """Failed when a submitted call ended badly and no user code looked at its outcome."""
-        with self._lock:
-            ended = [(f, f.outcome) for f in self._unhandled if not f.handled and f.outcome is not None]
-            total = self._total
-        bad = [state for _, state in ended if state.name != "Skipped"]
-        if not bad or all(future.passed_on for future, _ in ended):
-            return None
-        state = aggregate(bad)
-        # What failed by itself comes before what did not start because of it.
-        own = [(f, s) for f, s in ended if s.is_failed() or s.is_crashed()] or ended
-        first = next((f"{f.call.name}: {s.message}" for f, s in own if s.message and f.call is not None), None)
-        word = "failed" if state.type == "FAILED" else "cancelled"
-        text = f"{len(bad)}/{total} states {word}." + (f" First: {first}" if first else "")
-        return State(state.type, None, text, data=bad, error=next((s.error for _, s in own if s.error), state.error))
-
-
-class SubflowCall:
-    """A flow called within a run: a task run of kind ``subflow`` in the parent, and a run of its own."""
-
-    def __init__(
-        self, parent: FlowRun, flow: Flow[Any, Any], scope_seq: int, upstream: list[tuple[int, int, str]]
-    ) -> None:
-        self.run = parent
-        self.flow = flow
-        self.key = self.name = flow.name
-        self.scope_seq = scope_seq
-        self.call_index = parent.next_call_index(scope_seq, self.key)
-        self.seq = parent.seq_of(scope_seq, self.key, self.call_index)
-        if self.call_index:
-            self.name = f"{flow.name}[{self.call_index}]"
-        self.upstream = upstream
-        self.created_at_us = now_us()
-        self.inputs_hash: str | None = None
-        self.child_run_id: int | None = None
-
-    def row(self, state: tuple[str, str]) -> TaskRow:
-        """The parent's row of this call."""
-        return TaskRow(
-            self.run.id, self.seq, self.key, self.scope_seq, self.call_index, None, None, self.name, "subflow",
-            self.child_run_id, state[0], state[1], None, 1, self.run.attempt, self.created_at_us,
-            self.created_at_us, None, None, None, None, "[]", self.inputs_hash, None,
-        )
 
 
 def flow_steps(run: FlowRun) -> Steps:

@@ -16,7 +16,7 @@ from .interrupts import engine_code, woken_by
 from .states import State, describe_exception
 
 if TYPE_CHECKING:
-    from .task_run import TaskCall
+    from .task_call import TaskCall
 
 T = TypeVar("T")
 _lock = threading.Lock()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .flow_run import FlowRun
     from .futures import Future
     from .session import Session
-    from .task_run import TaskCall
+    from .task_call import TaskCall
 
 FIRST_THREADS = min(8, (os.cpu_count() or 1) + 2)
 """Threads made at once; more follow while tasks wait and none ends."""

@@ -35,13 +35,13 @@ from .interrupts import cancel_grace_seconds as cancel_grace_seconds
 from .lineage import Lineage
 from .runners import Pool
 from .states import describe_exception
-from .task_run import write_beginning
+from .task_call import write_beginning
 
 if TYPE_CHECKING:
     from .codec import Encoded
     from .context import Frame
     from .flow_run import FlowRun
-    from .task_run import TaskCall
+    from .task_call import TaskCall
 
 T = TypeVar("T")
 logger = logging.getLogger("flowdeck.engine")

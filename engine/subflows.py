@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 from ..store import edges, runs, tasks
 from ..store.states import TERMINAL_TYPES
 from .clock import now_us
+from .dependencies import collect_dependencies, replace_futures
 from .effects import Await, Durable, Steps, drive, drive_async
 from .errors import UpstreamFailed
 from .fingerprint import fingerprint
-from .flow_run import FlowRun, SubflowCall, flow_steps
+from .flow_run import FlowRun, flow_steps
 from .interrupts import engine_code
 from .machine import next_run_state
 from .parameters import preview_json
 from .states import State
-from .task_run import collect_dependencies, record_caller, replace_futures
+from .subflow_call import SubflowCall
+from .task_call import record_caller
 
 if TYPE_CHECKING:
     from .context import Frame

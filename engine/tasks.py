@@ -15,7 +15,7 @@ from .retries import Delay, RetryPolicy
 from .states import State, storable
 
 if TYPE_CHECKING:
-    from .task_run import TaskCall
+    from .task_call import TaskCall
 
 P = ParamSpec("P")
 R = TypeVar("R")

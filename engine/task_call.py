@@ -1,0 +1,172 @@
+"""One call of a task within a run: its identity, its inputs and its rows.
+
+``seq`` numbers it in its run; the calling scope, the task's key and the call index there are its identity across
+attempts. Nothing here runs user code or waits.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..store import edges, tasks
+from ..store.rows import TaskRow
+from .clock import now_us
+from .context import current_tags
+from .dependencies import collect_dependencies, replace_futures
+from .errors import UpstreamFailed, UsageError
+from .futures import Future
+from .machine import next_task_state
+from .states import State
+
+if TYPE_CHECKING:
+    from .flow_run import FlowRun
+    from .tasks import Task
+
+_EMPTY_TAGS = "[]"
+
+
+class Beginning(NamedTuple):
+    """An attempt that began: the row then, and when."""
+
+    row: TaskRow
+    at_us: int
+
+
+class TaskCall:
+    """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity."""
+
+    __slots__ = (
+        "attempt", "beginning", "call_index", "container_origins", "created_at_us", "future", "inputs_hash",
+        "interruption", "is_recorded", "is_replay", "key", "map_group", "map_index", "name", "parameters", "run",
+        "scope_seq", "seq", "started_at_us", "state_name", "state_type", "tags", "task", "timeout_seconds",
+        "upstream", "wait_for",
+    )
+
+    def __init__(
+        self,
+        run: FlowRun,
+        task: Task[Any, Any],
+        parameters: dict[str, Any],
+        scope_seq: int,
+        wait_for: Iterable[Any] | None = None,
+        map_index: int | None = None,
+    ) -> None:
+        self.run = run
+        self.task = task
+        self.key = task.key
+        self.parameters = parameters
+        self.scope_seq = scope_seq
+        self.wait_for = wait_for
+        self.call_index = run.next_call_index(scope_seq, self.key)
+        self.map_index = map_index
+        self.map_group = self.call_index - map_index if map_index is not None else None
+        self.seq = run.seq_of(scope_seq, self.key, self.call_index)
+        self.attempt = 0
+        self.created_at_us = now_us()
+        self.started_at_us: int | None = None
+        self.upstream: list[tuple[int, int, str]] = []
+        self.container_origins: list[tuple[int, int, str]] | tuple[()] = ()
+        """Where the collection came from that this call was mapped over."""
+        self.inputs_hash: str | None = None
+        self.future: Future[Any] | None = None
+        self.interruption: BaseException | None = None
+        self.is_recorded = False
+        """Whether its row stands before those of the calls it makes."""
+        self.beginning: Beginning | None = None
+        """The attempt under way, as the store is to hear of it; None once it has ended."""
+        self.is_replay = run.journalled(self) is not None
+        """An earlier attempt of the run recorded this call."""
+        tags = task.tags | current_tags.get()
+        self.tags = _EMPTY_TAGS if not tags else _json_array(tags)
+        self.name = self._first_name()
+        self.state_type = "PENDING"
+        self.state_name = "Pending"
+        self.timeout_seconds = task.timeout_seconds
+
+    @property
+    def reference(self) -> str:
+        """``run/seq``."""
+        return f"{self.run.id}/{self.seq}"
+
+    def _first_name(self) -> str:
+        """The name by the arguments as given; a template that needs a future's value has to wait for it."""
+        try:
+            return self.task.run_name(self, self.parameters)
+        except UsageError:
+            if not any(isinstance(value, Future) for value in self.parameters.values()):
+                raise
+            return self.task.default_name(self)
+
+    def rename(self, values: dict[str, Any]) -> None:
+        """The name by the arguments as they came to be."""
+        if any(isinstance(value, Future) for value in self.parameters.values()):
+            try:
+                self.name = self.task.run_name(self, values)
+            except UsageError as error:
+                self.run.session.task_log(self, 30, str(error))
+
+    def dependencies(self) -> list[Future[Any]]:
+        """Unfinished futures among the arguments and ``wait_for``; also notes the lineage edges."""
+        self.upstream, found = collect_dependencies(self.run, self.parameters, self.wait_for)
+        known = {origin[:2] for origin in self.upstream}
+        self.upstream += [origin for origin in self.container_origins if origin[:2] not in known]
+        return found
+
+    def resolve_inputs(self) -> tuple[dict[str, Any], State | None]:
+        """Arguments with futures replaced by values, or the state that keeps the task from starting."""
+        values, broken = replace_futures(self.parameters, self.wait_for)
+        if broken:
+            text = f"upstream {broken[0]}" + (f" and {len(broken) - 1} more" if len(broken) > 1 else "")
+            error = UpstreamFailed(f"{self.name} did not start: {text}")
+            return values, State("PENDING", "NotReady", text, error=error)
+        return values, None
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def row(self) -> TaskRow:
+        """The row as it stands."""
+        return TaskRow(
+            self.run.id, self.seq, self.key, self.scope_seq, self.call_index, self.map_group, self.map_index, self.name,
+            "task", None, self.state_type, self.state_name, None, max(1, self.attempt), self.run.attempt,
+            self.created_at_us, self.started_at_us, None, None, None, None, self.tags, self.inputs_hash, None,
+        )
+
+    def move(self, event: str) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Apply an event of the table; returns (from, to)."""
+        before = (self.state_type, self.state_name)
+        target = next_task_state(self.state_type, event)
+        self.state_type, self.state_name = target
+        return before, (target.state_type, target.state_name)
+
+    def write_pending(self, conn: sqlite3.Connection) -> None:
+        """Record a submitted call that has not begun; nothing when it has, or an earlier attempt recorded it."""
+        if self.attempt == 0 and self.state_type == "PENDING" and not self.is_replay:
+            tasks.begin(conn, self.row(), at_us=self.created_at_us, actor="engine")
+            if self.upstream:
+                edges.add(conn, self.run.id, self.seq, self.upstream)
+
+
+def record_caller(call: TaskCall) -> None:
+    """Have the row of a task written before those of the calls it makes: they are found again within it, by its seq."""
+    beginning = call.beginning
+    if not call.is_recorded and beginning is not None:
+        call.is_recorded = True
+        call.run.session.writer.soon(
+            lambda conn: tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
+        )
+
+
+def write_beginning(conn: sqlite3.Connection, call: TaskCall, beginning: Beginning) -> None:
+    """Record that an attempt runs, unless it is known to have ended."""
+    if call.beginning is beginning:
+        tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
+        if call.upstream:
+            edges.add(conn, call.run.id, call.seq, call.upstream)
+
+
+def _json_array(tags: Iterable[str]) -> str:
+    import json
+
+    return json.dumps(sorted(tags), ensure_ascii=False)
