@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help demo test check mypy bench crash screenshots docs clean
+.PHONY: help demo test check mypy bench bench-peers crash screenshots docs clean
 
 help: ## list the targets
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ mypy: $(STAMP)
 
 bench: $(STAMP) ## measure the budgets of docs/design.md, side by side with their floors
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMP) ## overhead per task beside Prefect, DBOS and Huey (installed into build/peers; needs the network once)
+	$(BIN)/python -m benchmarks.peers
 
 crash: $(STAMP) ## the long fault sweep: real kills at random points
 	FLOWDECK_CRASH_ROUNDS=200 $(BIN)/python -m pytest -q tests/crash
