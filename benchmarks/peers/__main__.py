@@ -163,8 +163,8 @@ def measure(contenders: Sequence[Contender], rounds: int, count: int) -> tuple[F
 
 def table(figures: Figures, contenders: Sequence[Contender], count: int) -> Iterator[str]:
     """Lines of Markdown. A ratio is that of the same round; the median of all is shown."""
-    heads = "sequential, ms a task", "× ours", "submitted, ms a task", "× ours", "in the store at return", "what it has then"
-    yield f"| | {' | '.join(heads)} |"
+    kinds = [head for kind in KINDS for head in (f"{kind}, ms a task", "× ours")]
+    yield f"| | {' | '.join(kinds)} | in the store at return | what that means |"
     yield "|---|---:|---:|---:|---:|---:|---|"
     ours = {kind: [found["seconds"] for found in figures[kind][OURS.name]] for kind in KINDS}
     floor_row = [found["seconds"] for found in figures["row"][FLOOR.name]]
