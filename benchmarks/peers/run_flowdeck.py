@@ -9,6 +9,7 @@ from typing import Any
 
 from protocol import serve, timed
 
+# isort: split
 from flowdeck import flow, task
 
 
