@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .engine.metrics import metric as metric
     from .engine.retries import exponential_backoff as exponential_backoff
     from .engine.runners import ThreadPoolTaskRunner as ThreadPoolTaskRunner
+    from .engine.schedule_kinds import Dates as Dates
+    from .engine.schedule_kinds import RRule as RRule
     from .engine.schedules import Cron as Cron
     from .engine.schedules import Interval as Interval
     from .engine.states import Completed as Completed
@@ -40,12 +42,14 @@ _HOME = {
     "Cancelled": "errors",
     "Completed": "states",
     "Cron": "schedules",
+    "Dates": "schedule_kinds",
     "Failed": "states",
     "Flow": "flows",
     "FlowdeckError": "errors",
     "Future": "futures",
     "Interval": "schedules",
     "Parameter": "classic",
+    "RRule": "schedule_kinds",
     "State": "states",
     "Task": "tasks",
     "ThreadPoolTaskRunner": "runners",

@@ -1,5 +1,7 @@
 """When a flow runs: ``Cron`` and ``Interval``, and the pure function that says which tick comes next.
 
+Dates, recurrence rules, and clocks with filters and bounds are in ``schedule_kinds``, loaded when one is used.
+
 Promises: no clock, no threads, no store; ``next_after`` depends on its arguments and the time zone database only.
 Importing this module is cheap: croniter is imported when the first cron expression is evaluated.
 
@@ -21,15 +23,13 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 from .errors import ScheduleError
+from .time_zones import instant_of, zone_name, zone_of_name
 
-if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
-
-__all__ = ["Catchup", "Cron", "Interval", "Overlap", "Schedule", "check", "from_json", "last_before", "next_after",
-           "parse", "to_json"]
+__all__ = ["Catchup", "Cron", "General", "Interval", "Overlap", "Schedule", "check", "from_json", "from_times",
+           "last_before", "next_after", "parse", "to_json"]
 
 Catchup = Literal["latest", "all", "none"]
 """What becomes of ticks missed while no daemon ran: run the last one, every one, or none."""
@@ -107,7 +107,7 @@ class Cron(_Common):
         super().__init__(parameters=parameters, slug=slug, catchup=catchup,
                          catchup_window_seconds=catchup_window_seconds, overlap=overlap, active=active)
         self.cron = _checked_cron(cron)
-        self.timezone = _zone_name(timezone)
+        self.timezone = zone_name(timezone)
         self.day_or = bool(day_or)
 
     def times(self) -> dict[str, Any]:
@@ -140,9 +140,9 @@ class Interval(_Common):
         self.seconds = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
         if not _SHORTEST_SECONDS <= self.seconds < math.inf:
             raise ScheduleError(f"Interval({seconds!r}): an interval is at least {_SHORTEST_SECONDS} seconds long")
-        self.timezone = _zone_name(timezone)
+        self.timezone = zone_name(timezone)
         if anchor_date is not None and anchor_date.tzinfo is None:
-            anchor_date = anchor_date.replace(tzinfo=_zone(self.timezone))
+            anchor_date = anchor_date.replace(tzinfo=zone_of_name(self.timezone))
         self.anchor_date = anchor_date
 
     def times(self) -> dict[str, Any]:
@@ -160,23 +160,46 @@ class Interval(_Common):
         return f"every {self.seconds:g} seconds"
 
 
-Schedule = Cron | Interval
+class General(_Common):
+    """A schedule of any other kind; it says its next tick itself."""
+
+    __slots__ = ()
+    may_end = False
+    """Whether a schedule that never fires again is as it should be: its last date has passed."""
+
+    def following(self, at: datetime) -> datetime | None:
+        """The first tick strictly after ``at``, in UTC; None when there is none."""
+        raise NotImplementedError
+
+
+Schedule = Cron | Interval | General
+_RULE_BEGINS: Final = ("FREQ=", "RRULE", "DTSTART", "RDATE")
 
 
 def parse(value: Any) -> list[Schedule]:
-    """What ``@flow(schedule=…)`` accepts: a cron text, seconds, a timedelta, a schedule, or a list of these."""
+    """What ``@flow(schedule=…)`` accepts: a cron or RRULE text, seconds, a timedelta, a schedule, or a list of these.
+
+    Also Prefect 1's ``Schedule``, whose clocks become a schedule each.
+    """
     if value is None:
         return []
     if isinstance(value, (list, tuple)):
         return [schedule for item in value for schedule in parse(item)]
-    if isinstance(value, (Cron, Interval)):
+    if isinstance(value, (Cron, Interval, General)):
         return [value]
     if isinstance(value, str):
+        if value.lstrip().upper().startswith(_RULE_BEGINS):
+            from .schedule_kinds import RRule
+
+            return [RRule(value)]
         return [Cron(value)]
+    if hasattr(type(value), "flowdeck_schedules"):
+        return [schedule for part in value.flowdeck_schedules() for schedule in parse(part)]
     if isinstance(value, (int, float, timedelta)) and not isinstance(value, bool):
         return [Interval(value)]
     raise ScheduleError(
-        f"schedule={value!r}: give a cron text, seconds, a timedelta, Cron(…), Interval(…), or a list of these")
+        f"schedule={value!r}: give a cron text, an RRULE text, seconds, a timedelta, Cron(…), Interval(…), RRule(…), "
+        "Dates(…), or a list of these")
 
 
 def to_json(schedule: Schedule) -> str:
@@ -186,19 +209,28 @@ def to_json(schedule: Schedule) -> str:
 
 def from_json(text: str, **options: Any) -> Schedule:
     """The schedule that ``to_json`` wrote; ``options`` are those that do not decide its times."""
-    spec = json.loads(text)
+    return from_times(json.loads(text), **options)
+
+
+def from_times(times: dict[str, Any], **options: Any) -> Schedule:
+    """The schedule whose ``times()`` these are."""
+    spec = dict(times)
     kind = spec.pop("kind", None)
     if kind == "cron":
         return Cron(**spec, **options)
     if kind == "interval":
         anchor = spec.pop("anchor_date")
         return Interval(**spec, anchor_date=None if anchor is None else datetime.fromisoformat(anchor), **options)
-    raise ScheduleError(f"unknown kind of schedule {kind!r} in {text}")
+    from .schedule_kinds import KINDS
+
+    if kind in KINDS:
+        return KINDS[kind].from_spec(spec, options)
+    raise ScheduleError(f"unknown kind of schedule {kind!r} in {times}")
 
 
 def check(schedule: Schedule, at: datetime) -> None:
     """Raise ``ScheduleError`` when the schedule can't be read in full or never fires again after ``at``."""
-    if next_after(schedule, at) is None:
+    if next_after(schedule, at) is None and not (isinstance(schedule, General) and schedule.may_end):
         raise ScheduleError(f"{schedule.describe()} never fires after {at:%Y-%m-%d}: "
                             "check that its day exists in its month")
 
@@ -209,6 +241,8 @@ def next_after(schedule: Schedule, at: datetime) -> datetime | None:
         raise ScheduleError(f"next_after needs a time with a zone, not {at.isoformat()}")
     if isinstance(schedule, Cron):
         return _next_cron(schedule, at)
+    if isinstance(schedule, General):
+        return schedule.following(at)
     if schedule.seconds < _SECONDS_A_DAY:
         return _next_elapsed(schedule, at)
     return _next_wall(schedule, at)
@@ -231,11 +265,11 @@ def last_before(schedule: Schedule, at: datetime, since: datetime) -> datetime |
 
 
 def _next_cron(schedule: Cron, at: datetime) -> datetime | None:
-    zone = _zone(schedule.timezone)
+    zone = zone_of_name(schedule.timezone)
     start = at.astimezone(zone).replace(tzinfo=None, microsecond=0)
     # Several wall times may map to an instant that is past: the repeated hour, or the walls of a gap.
     for wall in _walls(schedule, start):
-        instant = _instant(wall, zone)
+        instant = instant_of(wall, zone)
         if instant > at:
             return instant
     return None
@@ -264,7 +298,7 @@ def _evaluator(cron: str, day_or: bool) -> Any:
 
 
 def _next_elapsed(schedule: Interval, at: datetime) -> datetime:
-    zone = _zone(schedule.timezone)
+    zone = zone_of_name(schedule.timezone)
     anchor = (schedule.anchor_date or _EPOCH.replace(tzinfo=zone)).astimezone(UTC)
     step_us = round(schedule.seconds * 1e6)
     passed_us = (at - anchor) // timedelta(microseconds=1)
@@ -272,32 +306,14 @@ def _next_elapsed(schedule: Interval, at: datetime) -> datetime:
 
 
 def _next_wall(schedule: Interval, at: datetime) -> datetime | None:
-    zone = _zone(schedule.timezone)
+    zone = zone_of_name(schedule.timezone)
     anchor = _EPOCH if schedule.anchor_date is None else schedule.anchor_date.astimezone(zone).replace(tzinfo=None)
     step = timedelta(seconds=schedule.seconds)
     # A change of clocks moves a tick by less than two days: begin that much earlier.
     count = (at.astimezone(zone).replace(tzinfo=None) - anchor - timedelta(days=2)) // step
-    while (instant := _instant(anchor + count * step, zone)) <= at:
+    while (instant := instant_of(anchor + count * step, zone)) <= at:
         count += 1
     return instant
-
-
-def _instant(wall: datetime, zone: ZoneInfo) -> datetime:
-    """When clocks in the zone first show this wall time; the end of the gap when they never do."""
-    instant = wall.replace(tzinfo=zone).astimezone(UTC)
-    if instant.astimezone(zone).replace(tzinfo=None) == wall:
-        return instant
-    # In a gap the earlier reading lies before the change and the later one after it: halve until the second.
-    before = int(wall.replace(tzinfo=zone, fold=1).astimezone(UTC).timestamp())
-    after = math.ceil(instant.timestamp())
-    offset_before = datetime.fromtimestamp(before, zone).utcoffset()
-    while after - before > 1:
-        middle = (before + after) // 2
-        if datetime.fromtimestamp(middle, zone).utcoffset() == offset_before:
-            before = middle
-        else:
-            after = middle
-    return datetime.fromtimestamp(after, UTC)
 
 
 def _checked_cron(cron: str) -> str:
@@ -334,42 +350,6 @@ def _check_field(cron: str, field: str, name: str, low: int, high: int) -> None:
 
 def _field_names() -> str:
     return ", ".join(name for name, _, _ in _FIELDS[:5])
-
-
-def _zone_name(name: str | None) -> str:
-    """UTC when nothing is said, as in Prefect; checked when given."""
-    if name is None or name == "UTC":
-        return "UTC"
-    if name == "local":
-        return _local_zone_name()
-    _zone(name)
-    return name
-
-
-@lru_cache(maxsize=256)
-def _zone(name: str) -> ZoneInfo:
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
-
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        from difflib import get_close_matches
-
-        near = get_close_matches(str(name), available_timezones(), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else "use an IANA name such as 'Europe/Berlin'"
-        raise ScheduleError(f"timezone {name!r} is not known: {hint}") from error
-
-
-def _local_zone_name() -> str:
-    import os
-
-    named = os.environ.get("TZ", "").lstrip(":")
-    path = named if named.startswith("/") else "/etc/localtime"
-    name = named if named and not named.startswith("/") else os.path.realpath(path).partition("zoneinfo/")[2]
-    if not name:
-        raise ScheduleError("timezone 'local': this machine does not say its zone; name it, as in 'Europe/Berlin'")
-    _zone(name)
-    return name
 
 
 def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
