@@ -426,11 +426,11 @@ class CacheLock(StateModel, table=True):
 
 
 class RunInput(StateModel, table=True):
-    """What a run asked a person for, what came, and messages sent to it."""
+    """What a run asked a person for, what came, messages sent to it, and until when it sleeps."""
 
     __tablename__ = "run_input"
     __table_args__ = (
-        _one_of("kind", "request", "response", "message"),
+        _one_of("kind", "request", "response", "message", "wait"),
         Index("run_input_by_run", "run_id", "key", "id"),
         _NUMBERED,
     )
@@ -444,7 +444,9 @@ class RunInput(StateModel, table=True):
     value: str | None = _text()
     sender: str = _text()
     created_at_us: int = _integer()
+    until_us: int | None = _integer()
     taken_at_us: int | None = _integer()
+    taken_by: str | None = _text()
 
 
 class Log(TelemetryModel, table=True):

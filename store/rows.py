@@ -264,3 +264,28 @@ class LeaseRow(NamedTuple):
     acquired_at_us: int
     info: str | None
     """JSON object: for the daemon its paths and version; for a run whether the daemon may resume it."""
+
+
+class InputRow(NamedTuple):
+    """What a run asked for, what came, a message sent to it, or until when it sleeps."""
+
+    id: int
+    run_id: int
+    key: str
+    """Of a request, its response and a wait: the identity of the call within the run. Of a message: its kind."""
+    kind: str
+    """``request``, ``response``, ``message`` or ``wait``."""
+    json_schema: str | None
+    """What an answer must look like; None when there is nothing to say but "go on"."""
+    description: str | None
+    """Markdown for the person who is asked; of a response that nobody gave, why there is none."""
+    value: str | None
+    """JSON."""
+    sender: str
+    created_at_us: int
+    until_us: int | None
+    """Until when a request may be answered, or a wait lasts; None for ever."""
+    taken_at_us: int | None
+    """When the run took a message; of a request, when the attempt that made it was over."""
+    taken_by: str | None
+    """The call that took a message, so that replay gives it the same ones."""

@@ -219,8 +219,10 @@ CREATE TABLE run_input (
   value TEXT,
   sender TEXT NOT NULL,
   created_at_us INTEGER NOT NULL,
+  until_us INTEGER,
   taken_at_us INTEGER,
-  CONSTRAINT run_input_kind CHECK (kind IN ('request', 'response', 'message')),
+  taken_by TEXT,
+  CONSTRAINT run_input_kind CHECK (kind IN ('request', 'response', 'message', 'wait')),
   FOREIGN KEY(run_id) REFERENCES flow_run (id) ON DELETE CASCADE
 ) STRICT;
 CREATE INDEX run_input_by_run ON run_input (run_id, "key", id);
