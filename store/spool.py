@@ -237,12 +237,13 @@ def _read_piece(
 ) -> _Piece | None:
     """The next lines of a file, or None when there is nothing to store now."""
     path = spool_path(folder, root_id, attempt, kind)
-    size = _size(path)
-    if size == 0:
+    if _size(path) == 0:
         return None
     name = os.path.basename(path)
     row = telemetry.execute(SELECT_OFFSET, (name,)).fetchone()
     recorded = int(row[0]) if row else 0
+    # After the offset: a size of before, while another process drains, is smaller than that and looks like a new file.
+    size = _size(path)
     start = 0 if size < recorded else recorded  # smaller than before: somebody emptied it
     if size == start:
         return None

@@ -108,7 +108,10 @@ class Field:
         """What a person wants to see when a round failed."""
         runs = [f"#{run.id} {run.flow_name} {run.state_name} attempt {run.attempt}: {run.cause}"
                 for run in self.reader.runs(roots_only=False, limit=20)]
-        return "\n".join([*runs, f"effects: {self.effects.lines()[-5:]}", self.output()[-3000:]])
+        spool = {path.name: path.stat().st_size for path in (self.store / "spool").glob("*")}
+        leases = [(lease.owner, lease.pid) for lease in self.reader.leases()]
+        told = [*runs, f"spool: {spool}", f"leases: {leases}", f"effects: {self.effects.lines()[-5:]}"]
+        return "\n".join([*told, self.output()[-3000:]])
 
     def close(self) -> None:
         """Nothing outlives its round."""
