@@ -108,9 +108,18 @@ def daemon_of(reader: Reader) -> Daemon:
     return Daemon("dead" if state == "gone" else state, lease.pid, lease.host)
 
 
+def _has_dead_lease(reader: Reader) -> bool:
+    """Whether a run's process died after the run's end was recorded: its last output is still in its spool."""
+    from ..store.leases import is_alive
+
+    return any(lease.run_id is not None and not is_alive(lease) for lease in reader.leases())
+
+
 def record_dead_runs(folder: Path, reader: Reader, out: Output) -> None:
     """Records runs whose process is gone, unless a living daemon does so itself."""
-    if reader.daemon() is not None or not any(run.state_type in _NEED_A_PROCESS for run in reader.live_runs()):
+    if reader.daemon() is not None:
+        return
+    if not any(run.state_type in _NEED_A_PROCESS for run in reader.live_runs()) and not _has_dead_lease(reader):
         return
     from ..engine.reaping import reap_dead_runs
 

@@ -20,7 +20,7 @@ from flowdeck.store.connection import open_store
 from flowdeck.store.reader import Reader
 from flowdeck.store.rows import RunRow
 
-from .invariants import Effects
+from .invariants import Effects, is_alive
 
 FLOWDECK = [sys.executable, "-P", "-m", "flowdeck"]
 
@@ -114,17 +114,32 @@ class Field:
         return "\n".join([*told, self.output()[-3000:]])
 
     def close(self) -> None:
-        """Nothing outlives its round."""
+        """Nothing outlives its round: what still runs on this store is killed, and gone when this returns."""
+        self.reader.close()
         for process in self.processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        for lease in self.reader.leases():
-            try:
-                os.kill(lease.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        self.reader.close()
+        while left := self.living():
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.002)
+
+    def living(self) -> list[int]:
+        """Live processes that were started on this store: code hosts and runs, too."""
+        mark, found = f"FLOWDECK_STORE={self.store}".encode(), []
+        for name in os.listdir("/proc"):
+            if name.isdecimal():
+                try:
+                    environment = Path(f"/proc/{name}/environ").read_bytes()
+                except OSError:
+                    continue
+                if mark in environment.split(b"\0") and is_alive(int(name)):
+                    found.append(int(name))
+        return found
 
 
 @pytest.fixture
