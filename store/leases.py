@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from functools import cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 from .errors import StaleState
 from .rows import LeaseRow
@@ -39,6 +39,22 @@ class ProcessIdentity(NamedTuple):
     pid: int
     started_ticks: int
     """0 where the platform does not tell."""
+
+
+class NamesProcess(Protocol):
+    """Any row that names a process: a lease, a slot."""
+
+    @property
+    def boot_id(self) -> str:
+        """The boot the process belongs to."""
+
+    @property
+    def pid(self) -> int:
+        """Its number in that boot, until it is used again."""
+
+    @property
+    def pid_started_ticks(self) -> int:
+        """Field 22 of /proc/PID/stat."""
 
 
 def run_owner(run_id: int) -> str:
@@ -115,7 +131,7 @@ def process_identity(pid: int) -> ProcessIdentity | None:
     return None if fields is None else ProcessIdentity(boot_id(), pid, int(fields[19]))
 
 
-def process_state(lease: LeaseRow) -> ProcessState:
+def process_state(lease: NamesProcess) -> ProcessState:
     """Whether the process of a lease runs, is stopped (SIGSTOP), or is gone. A zombie is gone: it does nothing more."""
     if lease.boot_id != boot_id():
         return "gone"
@@ -127,7 +143,7 @@ def process_state(lease: LeaseRow) -> ProcessState:
     return "frozen" if fields[0] == "T" else "alive"
 
 
-def is_alive(lease: LeaseRow) -> bool:
+def is_alive(lease: NamesProcess) -> bool:
     """Whether the process of a lease exists, running or frozen."""
     return process_state(lease) != "gone"
 

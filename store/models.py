@@ -233,6 +233,7 @@ class TaskRun(StateModel, table=True):
     tags: str = _text()
     inputs_hash: str | None = _text()
     wake_at_us: int | None = _integer()
+    code_hash: str | None = _text()
     result_codec: str | None = _text()
     result_checksum: str | None = _text()
     result_data: bytes | None = Field(sa_type=LargeBinary)
@@ -423,6 +424,22 @@ class CacheLock(StateModel, table=True):
     pid: int = _integer()
     pid_started_ticks: int = _integer()
     acquired_at_us: int = _integer()
+
+
+class StagedTask(StateModel, table=True):
+    """What a task that completed inside a transaction holds for its hooks, and which of them are done."""
+
+    __tablename__ = "staged_task"
+    __table_args__ = (_CLUSTERED,)
+
+    run_id: int = _integer(primary_key=True, foreign_key="flow_run.id", ondelete="CASCADE")
+    task_seq: int = _integer(primary_key=True)
+    transaction_name: str = _text()
+    held: bytes | None = Field(sa_type=LargeBinary)
+    commit_hooks_done: int = _integer()
+    rollback_place: int | None = _integer()
+    rollback_hooks_done: int = _integer()
+    cause: str | None = _text()
 
 
 class RunInput(StateModel, table=True):

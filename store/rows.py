@@ -98,6 +98,8 @@ class TaskRow(NamedTuple):
     tags: str
     inputs_hash: str | None
     wake_at_us: int | None
+    code_hash: str | None = None
+    """Names the code of the task's function; None where it cannot be known."""
 
 
 class EdgeRow(NamedTuple):
@@ -182,6 +184,54 @@ class ResultRow(NamedTuple):
     path: str | None
     """Relative to the store folder, when the value is too large to stand in the row."""
     preview: str
+
+
+class CacheRow(NamedTuple):
+    """A result that later calls with the same cache key return."""
+
+    key: str
+    run_id: int | None
+    """The run that made it, and the task of it."""
+    task_seq: int | None
+    codec: str
+    checksum: str
+    size_bytes: int
+    data: bytes | None
+    path: str | None
+    """As in ``ResultRow``; the file is the entry's own."""
+    preview: str
+    created_at_us: int
+    expires_at_us: int | None
+    """From then on it is not used; None for never."""
+
+
+class CacheLockRow(NamedTuple):
+    """The live process that computes what a cache key stands for; others wait for it."""
+
+    key: str
+    run_id: int | None
+    task_seq: int | None
+    host: str
+    boot_id: str
+    pid: int
+    pid_started_ticks: int
+    acquired_at_us: int
+
+
+class StagedRow(NamedTuple):
+    """What a task that completed inside a transaction holds for its hooks, and which of them are done."""
+
+    run_id: int
+    task_seq: int
+    transaction_name: str
+    held: bytes | None
+    """Pickled by the run's process, and read by it alone."""
+    commit_hooks_done: int
+    rollback_place: int | None
+    """Its place in a rollback under way; None when there is none."""
+    rollback_hooks_done: int
+    cause: str | None
+    """Why it is rolled back."""
 
 
 class ScheduleRow(NamedTuple):

@@ -246,6 +246,18 @@ CREATE TABLE schedule (
   CONSTRAINT schedule_active CHECK (active IN (0, 1)),
   FOREIGN KEY(deployment) REFERENCES deployment (name) ON DELETE CASCADE
 ) STRICT;
+CREATE TABLE staged_task (
+  run_id INTEGER NOT NULL,
+  task_seq INTEGER NOT NULL,
+  transaction_name TEXT NOT NULL,
+  held BLOB,
+  commit_hooks_done INTEGER NOT NULL,
+  rollback_place INTEGER,
+  rollback_hooks_done INTEGER NOT NULL,
+  cause TEXT,
+  PRIMARY KEY (run_id, task_seq),
+  FOREIGN KEY(run_id) REFERENCES flow_run (id) ON DELETE CASCADE
+) WITHOUT ROWID, STRICT;
 CREATE TABLE task_run (
   run_id INTEGER NOT NULL,
   seq INTEGER NOT NULL,
@@ -271,6 +283,7 @@ CREATE TABLE task_run (
   tags TEXT NOT NULL,
   inputs_hash TEXT,
   wake_at_us INTEGER,
+  code_hash TEXT,
   result_codec TEXT,
   result_checksum TEXT,
   result_data BLOB,

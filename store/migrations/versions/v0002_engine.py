@@ -34,6 +34,7 @@ def upgrade() -> None:
     _remake_schedule()
     op.add_column("deployment", sa.Column("concurrency_limit", INTEGER, nullable=True))
     op.add_column("deployment", sa.Column("collision_strategy", sa.Text(), nullable=True))
+    op.add_column("task_run", sa.Column("code_hash", sa.Text(), nullable=True))
     op.add_column("task_run", sa.Column("result_codec", sa.Text(), nullable=True))
     op.add_column("task_run", sa.Column("result_checksum", sa.Text(), nullable=True))
     op.add_column("task_run", sa.Column("result_data", sa.LargeBinary(), nullable=True))
@@ -192,6 +193,23 @@ def _make_cache() -> None:
         sa.Column("acquired_at_us", INTEGER, nullable=False),
         sa.PrimaryKeyConstraint("key"),
         sqlite_strict=True,
+    )
+
+
+    op.create_table(
+        "staged_task",
+        sa.Column("run_id", INTEGER, nullable=False),
+        sa.Column("task_seq", INTEGER, nullable=False),
+        sa.Column("transaction_name", sa.Text(), nullable=False),
+        sa.Column("held", sa.LargeBinary(), nullable=True),
+        sa.Column("commit_hooks_done", INTEGER, nullable=False),
+        sa.Column("rollback_place", INTEGER, nullable=True),
+        sa.Column("rollback_hooks_done", INTEGER, nullable=False),
+        sa.Column("cause", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["run_id"], ["flow_run.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("run_id", "task_seq"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
     )
 
 
