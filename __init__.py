@@ -13,8 +13,17 @@ if TYPE_CHECKING:
     from .engine.artifacts import create_table_artifact as create_table_artifact
     from .engine.classic import Parameter as Parameter
     from .engine.classic import flatten as flatten
+    from .engine.concurrency import concurrency as concurrency
+    from .engine.concurrency import create_concurrency_limit as create_concurrency_limit
+    from .engine.concurrency import delete_concurrency_limit_by_tag as delete_concurrency_limit_by_tag
+    from .engine.concurrency import delete_global_concurrency_limit_by_name as delete_global_concurrency_limit_by_name
+    from .engine.concurrency import rate_limit as rate_limit
+    from .engine.concurrency import read_global_concurrency_limit_by_name as read_global_concurrency_limit_by_name
+    from .engine.concurrency import upsert_global_concurrency_limit_by_name as upsert_global_concurrency_limit_by_name
     from .engine.context import tags as tags
+    from .engine.errors import AcquireConcurrencySlotTimeoutError as AcquireConcurrencySlotTimeoutError
     from .engine.errors import Cancelled as Cancelled
+    from .engine.errors import ConcurrencySlotAcquisitionError as ConcurrencySlotAcquisitionError
     from .engine.errors import FlowdeckError as FlowdeckError
     from .engine.flows import Flow as Flow
     from .engine.flows import flow as flow
@@ -39,8 +48,10 @@ if TYPE_CHECKING:
     from .engine.tasks import unmapped as unmapped
 
 _HOME = {
+    "AcquireConcurrencySlotTimeoutError": "errors",
     "Cancelled": "errors",
     "Completed": "states",
+    "ConcurrencySlotAcquisitionError": "errors",
     "Cron": "schedules",
     "Dates": "schedule_kinds",
     "Failed": "states",
@@ -55,18 +66,25 @@ _HOME = {
     "ThreadPoolTaskRunner": "runners",
     "allow_failure": "tasks",
     "as_completed": "futures",
+    "concurrency": "concurrency",
+    "create_concurrency_limit": "concurrency",
     "create_link_artifact": "artifacts",
     "create_markdown_artifact": "artifacts",
     "create_table_artifact": "artifacts",
+    "delete_concurrency_limit_by_tag": "concurrency",
+    "delete_global_concurrency_limit_by_name": "concurrency",
     "exponential_backoff": "retries",
     "flatten": "classic",
     "flow": "flows",
     "get_run_logger": "logs",
     "metric": "metrics",
     "quote": "tasks",
+    "rate_limit": "concurrency",
+    "read_global_concurrency_limit_by_name": "concurrency",
     "tags": "context",
     "task": "tasks",
     "unmapped": "tasks",
+    "upsert_global_concurrency_limit_by_name": "concurrency",
     "wait": "futures",
 }
 __all__ = sorted(_HOME, key=str.casefold)

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
-from .effects import Await, drive, drive_async
+from .effects import Await, Steps, drive, drive_async
 from .errors import MappingLengthMismatch, MappingMissingIterable
 from .futures import Future, FutureList
 from .interrupts import engine_code
+from .slots import with_slots
 from .states import State
-from .task_call import TaskCall, record_caller
+from .task_call import NO_TAGS, TaskCall, record_caller
 from .task_run import task_steps
 from .tasks import allow_failure, quote, unmapped
 
@@ -33,7 +34,7 @@ def call(
         made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
         for future in made.dependencies():
             future.wait()
-        state: State = drive(task_steps(made))
+        state: State = drive(_steps(made))
     return state if return_state else state.result()
 
 
@@ -47,7 +48,7 @@ async def call_async(
     with session.gate.blocked():
         for future in made.dependencies():
             await Await(session, future).perform_async()
-        state = await drive_async(task_steps(made))
+        state = await drive_async(_steps(made))
     return state if return_state else state.result()
 
 
@@ -94,6 +95,10 @@ def map_over(
     return futures
 
 
+def _steps(made: TaskCall) -> Steps:
+    return task_steps(made) if made.tags == NO_TAGS else with_slots(made, task_steps(made))
+
+
 def _origins_of_containers(frame: Frame, containers: list[Any]) -> list[tuple[int, int, str]]:
     """The tasks whose whole results are mapped over: each element comes from there, too."""
     origins: list[tuple[int, int, str]] = []
@@ -130,7 +135,7 @@ def _start(frame: Frame, made: TaskCall) -> Future[Any]:
     copied = contextvars.copy_context()
     waiting = made.dependencies()
     if not waiting:
-        session.pool.submit(made, task_steps(made), copied)
+        session.pool.submit(made, _steps(made), copied)
         return future
     left = len(waiting)
     lock = session.pool.lock
@@ -141,7 +146,7 @@ def _start(frame: Frame, made: TaskCall) -> Future[Any]:
             left -= 1
             ready = left == 0
         if ready:
-            session.pool.submit(made, task_steps(made), copied)
+            session.pool.submit(made, _steps(made), copied)
 
     session.pool.expect(made)
     for upstream in waiting:

@@ -15,12 +15,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from ..store import deployments, events, leases, runs, schedules
+from ..store import deployments, events, leases, limits, runs, schedules
 from ..store.connection import connect, open_store, transaction, translate
-from ..store.rows import LeaseRow, RunRow
+from ..store.rows import LeaseRow, LimitRow, RunRow
 from ..store.states import TERMINAL_TYPES
 from .clock import now_us
-from .errors import FlowdeckError, NotAllowed, NotFound, ParameterError
+from .errors import FlowdeckError, NotAllowed, NotFound, ParameterError, UsageError
 from .machine import next_run_state
 
 T = TypeVar("T")
@@ -197,6 +197,60 @@ class Control:
 
         self._transact(change)
 
+    # -- limits --------------------------------------------------------------------------------------------------
+
+    def set_limit(
+        self, name: str, slots: int, slot_decay_per_second: float | None = None, *, active: bool = True
+    ) -> Outcome:
+        """Make or change a limit: ``tag:NAME``, ``flow:NAME`` or any name that ``concurrency`` uses. Holds at once."""
+        self._check_writable("set a limit")
+        _check_limit(name, slots, slot_decay_per_second)
+        self._transact(lambda conn: limits.put(
+            conn, name, slots, slot_decay_per_second, active=active, at_us=now_us(), actor=self._actor))
+        return Outcome(0, f"limit {name}: {slots} slots")
+
+    def pause_limit(self, name: str) -> Outcome:
+        """Nobody waits for it until it is resumed."""
+        return self._switch_limit(name, False)
+
+    def resume_limit(self, name: str) -> Outcome:
+        """It limits again, from now on."""
+        return self._switch_limit(name, True)
+
+    def limit(self, name: str) -> LimitRow:
+        """One limit as it stands."""
+        return self._transact(lambda conn: self._limit(conn, name))
+
+    def remove_limit(self, name: str) -> Outcome:
+        """Forget a limit; who waited for it goes on."""
+        self._check_writable("remove a limit")
+
+        def remove(conn: sqlite3.Connection) -> None:
+            self._limit(conn, name)
+            limits.delete(conn, name, at_us=now_us(), actor=self._actor)
+
+        self._transact(remove)
+        return Outcome(0, f"limit {name} removed")
+
+    def _switch_limit(self, name: str, active: bool) -> Outcome:
+        self._check_writable("change a limit")
+
+        def change(conn: sqlite3.Connection) -> None:
+            row = self._limit(conn, name)
+            limits.put(conn, name, row.slots, row.slot_decay_per_second, active=active, at_us=now_us(),
+                       actor=self._actor)
+
+        self._transact(change)
+        return Outcome(0, f"limit {name} {'holds again' if active else 'is paused: it holds nobody back'}")
+
+    def _limit(self, conn: sqlite3.Connection, name: str) -> LimitRow:
+        row = limits.get(conn, name)
+        if row is None:
+            near = ", ".join(limit.name for limit in limits.all(conn)) or "none"
+            raise NotFound(f"no limit {name!r} in {self._folder}; there are: {near}. "
+                           f"`flowdeck limits set {name} N` makes it")
+        return row
+
     # -- upkeep --------------------------------------------------------------------------------------------------
 
     def reap(self) -> None:
@@ -271,6 +325,15 @@ class Control:
         except sqlite3.Error as error:
             raise translate(error, str(self._folder)) from error
         return answer
+
+
+def _check_limit(name: str, slots: int, decay: float | None) -> None:
+    if not name or name in ("tag:", "flow:") or not name.isprintable():
+        raise UsageError(f"a limit's name is a printable text, not {name!r}")
+    if isinstance(slots, bool) or not isinstance(slots, int) or slots < 0:
+        raise UsageError(f"limit {name!r}: the number of slots is a whole number from 0, not {slots!r}")
+    if decay is not None and not 0 < decay < float("inf"):
+        raise UsageError(f"limit {name!r}: the slots that come back each second are a number above 0, not {decay!r}")
 
 
 def _check_parameters(name: str, schema: dict[str, Any], given: dict[str, Any]) -> None:

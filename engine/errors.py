@@ -10,6 +10,8 @@ FlowdeckError
 │   ├── MappingLengthMismatch  mapped arguments of different lengths
 │   └── MappingMissingIterable nothing to map over
 ├── MissingContextError        called outside a run
+├── ConcurrencySlotAcquisitionError        slots that can never be had: no such limit, or too small a one
+├── AcquireConcurrencySlotTimeoutError     no slot came free in time
 ├── RunFailed                  a run or task whose result was asked for has no result
 │   ├── RunCrashed
 │   ├── UpstreamFailed         a task that could not start: what it needs failed
@@ -23,9 +25,10 @@ from __future__ import annotations
 from ..store.errors import FlowdeckError, StaleState, StoreError
 
 __all__ = [
-    "Cancelled", "FlowFileError", "FlowdeckError", "MappingLengthMismatch", "MappingMissingIterable",
-    "MissingContextError", "NotAllowed", "NotFound", "ParameterError", "ResultUnreadable", "RunCrashed", "RunFailed",
-    "RunTimedOut", "ScheduleError", "StaleState", "StoreError", "UpstreamFailed", "UsageError",
+    "AcquireConcurrencySlotTimeoutError", "Cancelled", "ConcurrencySlotAcquisitionError", "FlowFileError",
+    "FlowdeckError", "MappingLengthMismatch", "MappingMissingIterable", "MissingContextError", "NotAllowed",
+    "NotFound", "ParameterError", "ResultUnreadable", "RunCrashed", "RunFailed", "RunTimedOut", "ScheduleError",
+    "StaleState", "StoreError", "UpstreamFailed", "UsageError",
 ]
 
 
@@ -69,6 +72,14 @@ class MappingMissingIterable(UsageError):
 
 class MissingContextError(FlowdeckError, RuntimeError):
     """Something that belongs to a run was asked for outside one."""
+
+
+class ConcurrencySlotAcquisitionError(FlowdeckError):
+    """Slots were asked for that can never be had: the limit is missing (``strict``), too small, or 0."""
+
+
+class AcquireConcurrencySlotTimeoutError(FlowdeckError, TimeoutError):
+    """No slot came free within ``timeout_seconds``."""
 
 
 class RunFailed(FlowdeckError):

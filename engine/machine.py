@@ -17,8 +17,8 @@ RunEvent = Literal[
     "run_out_of_memory", "reboot", "resume_crashed", "retry",
 ]
 TaskEvent = Literal[
-    "start", "retry_now", "await_retry", "complete", "use_cached", "fail", "time_out", "cancel", "skip", "crash",
-    "not_ready", "trigger_fail", "run_again", "roll_back",
+    "await_slot", "start", "retry_now", "await_retry", "complete", "use_cached", "fail", "time_out", "cancel", "skip",
+    "crash", "not_ready", "trigger_fail", "run_again", "roll_back",
 ]
 
 
@@ -96,6 +96,7 @@ RUN_TABLE: Final[dict[str, dict[str, Target]]] = {
 
 TASK_TABLE: Final[dict[str, dict[str, Target]]] = {
     "PENDING": {
+        "await_slot": Target("SCHEDULED", "AwaitingSlot"),
         "start": Target("RUNNING", "Running"),
         "use_cached": Target("COMPLETED", "Cached"),
         "not_ready": Target("PENDING", "NotReady"),
@@ -117,8 +118,12 @@ TASK_TABLE: Final[dict[str, dict[str, Target]]] = {
         "run_again": Target("PENDING", "Pending"),
         **_END_BY_CODE,
     },
+    # Waits for a slot of a limit, or for its next attempt, which may come to wait for a slot, too.
     "SCHEDULED": {
+        "await_slot": Target("SCHEDULED", "AwaitingSlot"),
+        "start": Target("RUNNING", "Running"),
         "retry_now": Target("RUNNING", "Retrying"),
+        "skip": Target("CANCELLED", "Skipped"),
         "cancel": _CANCELLED,
         "crash": _END_BY_FATE["crash"],
         "fail": _END_BY_CODE["fail"],

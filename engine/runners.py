@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from ..store.states import is_terminal
 from .effects import Await, Call, Durable, Pass, Sleep, Steps, drive_async
 from .errors import Cancelled
+from .slots import TakeSlots
 from .states import State
+from .task_call import NO_TAGS
 from .task_run import abandon_operation
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ class Pool:
 
     def cancel(self) -> None:
         """Make every waiting call pass the broken gate, which ends it as Cancelled."""
+        self._session.stop_waiting()
         self.tick()
 
     def abandon(self, cause: str, reason: str) -> None:
@@ -180,6 +183,8 @@ class Pool:
     def _give_up(self, call: TaskCall, cause: str) -> None:
         if not is_terminal(call.state_type, call.state_name):
             self._session.writer.soon(abandon_operation(call, cause))
+        if call.tags != NO_TAGS:
+            self._session.stop_waiting(call, cause)
         if call.future is not None and call.future.outcome is None:
             call.future.resolve(State("CANCELLED", None, cause))
 
@@ -286,6 +291,9 @@ class _Drive:
                     return
                 elif kind is Sleep:
                     self._pool._session.after(effect.seconds, self._again)
+                    return
+                elif kind is TakeSlots:
+                    effect.keeper.take(effect.ask, self._again)
                     return
                 elif kind is Pass and self._pool._session.gate.when_open(self._again):
                     return

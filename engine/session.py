@@ -34,6 +34,7 @@ from .interrupts import END_SIGNAL, CoroutineSlot, TerminationHandler, ThreadSlo
 from .interrupts import cancel_grace_seconds as cancel_grace_seconds
 from .lineage import Lineage
 from .runners import Pool
+from .slots import Keeper
 from .states import describe_exception
 from .task_call import write_beginning
 
@@ -129,6 +130,7 @@ class Session:
         self._reader: sqlite3.Connection | None = None
         self._reader_lock = threading.Lock()
         self._telemetry: Writer | None = None
+        self._keeper: Keeper | None = None
         self._paused_ticks = 0
         self._tick_trouble: str | None = None
         self._watch_connection: sqlite3.Connection | None = None
@@ -149,7 +151,7 @@ class Session:
     def leave_to_parent(self) -> None:
         """In a child that user code forked: output still belongs to the run, everything else is refused in words."""
         nothing: Any = _LeftBehind(self.root_id)
-        self.gate = self.writer = self.pool = self._telemetry = nothing
+        self.gate = self.writer = self.pool = self._telemetry = self._keeper = nothing
         self._termination.remove()
 
     def close(self) -> None:
@@ -161,6 +163,8 @@ class Session:
             self._watcher.join()
         self.pool.close()
         self._termination.remove()
+        if self._keeper is not None:
+            self._keeper.close()
         if self._telemetry is not None:
             self._telemetry.close()
         self.capture.close()
@@ -182,6 +186,22 @@ class Session:
         if self._telemetry is None:
             self._telemetry = Writer(self.folder, "telemetry", linger_seconds=0.1)
         return self._telemetry
+
+    @property
+    def keeper(self) -> Keeper:
+        """What waits for slots of limits; made with the first task that has tags."""
+        if self._keeper is None:
+            with self._reader_lock:
+                if self._keeper is None:
+                    self._keeper = Keeper(self.folder, self.writer)
+        return self._keeper
+
+    def stop_waiting(self, call: TaskCall | None = None, reason: str | None = None) -> None:
+        """One task, or everything of the run, waits for slots no more."""
+        if self._keeper is None:
+            return
+        why = reason or self.cancel_reason or "the process received SIGTERM"
+        self._keeper.cancel(why) if call is None else self._keeper.drop(call, why)
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Read committed facts, after everything this process has written so far."""

@@ -22,9 +22,10 @@ from .states import State
 
 if TYPE_CHECKING:
     from .flow_run import FlowRun
+    from .slots import Ask
     from .tasks import Task
 
-_EMPTY_TAGS = "[]"
+NO_TAGS = "[]"
 
 
 class Beginning(NamedTuple):
@@ -40,7 +41,7 @@ class TaskCall:
     __slots__ = (
         "attempt", "beginning", "call_index", "container_origins", "created_at_us", "future", "inputs_hash",
         "interruption", "is_recorded", "is_replay", "key", "map_group", "map_index", "name", "parameters", "run",
-        "scope_seq", "seq", "started_at_us", "state_name", "state_type", "tags", "task", "timeout_seconds",
+        "scope_seq", "seq", "slots", "started_at_us", "state_name", "state_type", "tags", "task", "timeout_seconds",
         "upstream", "wait_for",
     )
 
@@ -72,6 +73,8 @@ class TaskCall:
         self.inputs_hash: str | None = None
         self.future: Future[Any] | None = None
         self.interruption: BaseException | None = None
+        self.slots: Ask | None = None
+        """What it holds of the limits of its tags."""
         self.is_recorded = False
         """Whether its row stands before those of the calls it makes."""
         self.beginning: Beginning | None = None
@@ -79,7 +82,7 @@ class TaskCall:
         self.is_replay = run.journalled(self) is not None
         """An earlier attempt of the run recorded this call."""
         tags = task.tags | current_tags.get()
-        self.tags = _EMPTY_TAGS if not tags else _json_array(tags)
+        self.tags = NO_TAGS if not tags else _json_array(tags)
         self.name = self._first_name()
         self.state_type = "PENDING"
         self.state_name = "Pending"
@@ -89,6 +92,13 @@ class TaskCall:
     def reference(self) -> str:
         """``run/seq``."""
         return f"{self.run.id}/{self.seq}"
+
+    def tag_names(self) -> list[str]:
+        """Its tags, sorted."""
+        import json
+
+        names: list[str] = json.loads(self.tags)
+        return names
 
     def _first_name(self) -> str:
         """The name by the arguments as given; a template that needs a future's value has to wait for it."""

@@ -21,8 +21,9 @@ from .errors import Cancelled, RunTimedOut
 from .fingerprint import fingerprint
 from .interrupts import is_coroutine_cancelled
 from .machine import next_task_state
+from .slots import task_slot_steps
 from .states import State, describe_exception
-from .task_call import Beginning, TaskCall
+from .task_call import NO_TAGS, Beginning, TaskCall
 
 if TYPE_CHECKING:
     import sqlite3
@@ -51,6 +52,8 @@ def task_steps(call: TaskCall) -> Steps:
             if not session.gate.is_open() or session.gate.is_cancelled:
                 yield Pass(session)
             run.check_stopped()
+            if call.tags != NO_TAGS:
+                yield from task_slot_steps(call)
             _begin(call)
             cpu = time.thread_time_ns()
             started = time.perf_counter_ns()
@@ -64,7 +67,7 @@ def task_steps(call: TaskCall) -> Steps:
             event, state = _judge_value(value)
         if call.attempt == 0:
             call.attempt, started, cpu = 1, time.perf_counter_ns(), time.thread_time_ns()
-            if call.future is None and not call.is_replay:
+            if call.future is None and not call.is_replay and event == "cancel" and call.state_type == "PENDING":
                 raise state.error or Cancelled(state.message)
         duration_us = (time.perf_counter_ns() - started) // 1000
         delay = _retry_delay(call, event, state, time.monotonic() - begun)
@@ -106,6 +109,7 @@ def _await_retry(call: TaskCall, state: State, delay: float) -> None:
     run_id, seq, run_attempt, attempt, at_us = call.run.id, call.seq, call.run.attempt, call.attempt, now_us()
     wake_at_us = at_us + int(delay * 1e6)
     cause = f"attempt {attempt} failed: {state.message}; next in {delay:g} s"
+    slots, call.slots = call.slots, None
 
     def write(conn: sqlite3.Connection) -> None:
         tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
@@ -113,6 +117,8 @@ def _await_retry(call: TaskCall, state: State, delay: float) -> None:
             conn, run_id, seq, run_attempt=run_attempt, from_=from_, to=to, at_us=at_us, actor="engine", cause=cause,
             attempt=attempt, wake_at_us=wake_at_us,
         )
+        if slots is not None:
+            slots.give_back(conn)
 
     call.beginning = None
     call.run.session.writer.soon(write)
@@ -158,7 +164,7 @@ def _judge_value(value: Any) -> tuple[str, State]:
 
 def _retry_delay(call: TaskCall, event: str, state: State, elapsed_seconds: float) -> float | None:
     policy = call.task.retry_policy
-    if not policy.retries or event not in ("fail", "time_out"):
+    if call.beginning is None or not policy.retries or event not in ("fail", "time_out"):
         return None
     error = state.error if isinstance(state.error, Exception) else RuntimeError(state.message or state.name)
     try:
@@ -190,7 +196,7 @@ def _end_operation(
         cause=state.message, ended_at_us=at_us, duration_us=duration_us, cpu_us=cpu_us,
         peak_rss_bytes=getrusage(RUSAGE_SELF).ru_maxrss * _RSS_UNIT if duration_us is not None else None,
     )
-    upstream = call.upstream
+    upstream, slots = call.upstream, call.slots
     call.beginning = None
 
     def end(conn: sqlite3.Connection) -> None:
@@ -201,6 +207,8 @@ def _end_operation(
             edges.add(conn, ended.run_id, ended.seq, upstream)
         if stored is not None:
             results.put(conn, stored)
+        if slots is not None:
+            slots.give_back(conn)
 
     return end
 

@@ -372,13 +372,17 @@ class Slot(StateModel, table=True):
     __tablename__ = "slot"
     __table_args__ = (
         CheckConstraint("occupy >= 1", name="occupy"),
-        Index("slot_by_limit", "limit_name", "id"),
+        _one_of("kind", "hold", "rate"),
+        Index("slot_by_ask", "ask_id"),
+        Index("slot_by_limit", "limit_name", "held_at_us", "id"),
         Index("slot_by_run", "run_id", sqlite_where=text("run_id IS NOT NULL")),
         _NUMBERED,
     )
 
     id: int | None = _integer(primary_key=True, default=None)
+    ask_id: int = _integer()
     limit_name: str = _text()
+    kind: str = _text()
     occupy: int = _integer()
     run_id: int | None = _integer()
     task_seq: int | None = _integer()

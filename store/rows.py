@@ -339,3 +339,42 @@ class InputRow(NamedTuple):
     """When the run took a message; of a request, when the attempt that made it was over."""
     taken_by: str | None
     """The call that took a message, so that replay gives it the same ones."""
+
+
+class LimitRow(NamedTuple):
+    """How many slots there are of something."""
+
+    name: str
+    """``tag:NAME`` is for tasks with a tag, ``flow:NAME`` for runs of a deployment, any other for ``concurrency``."""
+    slots: int
+    slot_decay_per_second: float | None
+    """How many slots taken by ``rate_limit`` come back each second; None: the limit is none of rates."""
+    active: bool
+    """False while it is paused: nobody waits for it and nobody is counted."""
+    used: float
+    """Slots that ``rate_limit`` had taken at ``used_at_us``."""
+    used_at_us: int
+    created_at_us: int
+    updated_at_us: int
+    actor: str
+
+
+class SlotRow(NamedTuple):
+    """Slots of one limit that a process holds or waits for. The rows of one call have the same ``ask_id``."""
+
+    id: int
+    ask_id: int
+    limit_name: str
+    kind: str
+    """``hold`` until they are given back, ``rate``: counted in the limit's ``used`` once granted."""
+    occupy: int
+    run_id: int | None
+    task_seq: int | None
+    host: str
+    boot_id: str
+    pid: int
+    pid_started_ticks: int
+    asked_at_us: int
+    held_at_us: int | None
+    """None while it waits."""
+    actor: str

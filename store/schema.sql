@@ -74,7 +74,9 @@ CREATE TABLE flow_file (
 ) STRICT;
 CREATE TABLE slot (
   id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  ask_id INTEGER NOT NULL,
   limit_name TEXT NOT NULL,
+  kind TEXT NOT NULL,
   occupy INTEGER NOT NULL,
   run_id INTEGER,
   task_seq INTEGER,
@@ -85,9 +87,11 @@ CREATE TABLE slot (
   asked_at_us INTEGER NOT NULL,
   held_at_us INTEGER,
   actor TEXT NOT NULL,
-  CONSTRAINT slot_occupy CHECK (occupy >= 1)
+  CONSTRAINT slot_occupy CHECK (occupy >= 1),
+  CONSTRAINT slot_kind CHECK (kind IN ('hold', 'rate'))
 ) STRICT;
-CREATE INDEX slot_by_limit ON slot (limit_name, id);
+CREATE INDEX slot_by_ask ON slot (ask_id);
+CREATE INDEX slot_by_limit ON slot (limit_name, held_at_us, id);
 CREATE INDEX slot_by_run ON slot (run_id) WHERE run_id IS NOT NULL;
 CREATE TABLE variable (
   name TEXT NOT NULL,

@@ -20,8 +20,8 @@ from sqlalchemy import create_engine
 
 STORE = Path(flowdeck.store.__file__).parent
 TABLE_MODULES = (
-    "artifacts", "cache", "deployments", "edges", "events", "inputs", "leases", "logs", "metrics", "results", "runs",
-    "schedules", "spool", "staged", "tasks",
+    "artifacts", "cache", "deployments", "edges", "events", "inputs", "leases", "limits", "logs", "metrics", "results",
+    "runs", "schedules", "spool", "staged", "tasks",
 )  # fmt: skip
 
 
@@ -106,6 +106,7 @@ def test_every_statement_fits_the_models(where: str, database: str, statement: s
         (models.FlowFile, rows.FlowFileRow), (models.Artifact, rows.ArtifactRow), (models.Lease, rows.LeaseRow),
         (models.RunInput, rows.InputRow), (models.CacheEntry, rows.CacheRow), (models.CacheLock, rows.CacheLockRow),
         (models.StagedTask, rows.StagedRow),
+        (models.ConcurrencyLimit, rows.LimitRow), (models.Slot, rows.SlotRow),
     ],
 )  # fmt: skip
 def test_rows_have_the_columns_of_their_table_in_order(model: type[models.SQLModel], row: type[tuple[object]]) -> None:

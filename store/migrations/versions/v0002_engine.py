@@ -143,7 +143,9 @@ def _make_limits() -> None:
     op.create_table(
         "slot",
         sa.Column("id", INTEGER, nullable=False),
+        sa.Column("ask_id", INTEGER, nullable=False),
         sa.Column("limit_name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("occupy", INTEGER, nullable=False),
         sa.Column("run_id", INTEGER, nullable=True),
         sa.Column("task_seq", INTEGER, nullable=True),
@@ -155,11 +157,13 @@ def _make_limits() -> None:
         sa.Column("held_at_us", INTEGER, nullable=True),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.CheckConstraint("occupy >= 1", name="slot_occupy"),
+        sa.CheckConstraint("kind IN ('hold', 'rate')", name="slot_kind"),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
         sqlite_strict=True,
     )
-    op.create_index("slot_by_limit", "slot", ["limit_name", "id"])
+    op.create_index("slot_by_ask", "slot", ["ask_id"])
+    op.create_index("slot_by_limit", "slot", ["limit_name", "held_at_us", "id"])
     op.create_index("slot_by_run", "slot", ["run_id"], sqlite_where=sa.text("run_id IS NOT NULL"))
 
 
