@@ -131,20 +131,16 @@ def test_a_timeout_ends_the_wait_with_words(store: Path) -> None:
         while not queue_of(store, "db").holders:
             time.sleep(0.005)
         started = time.monotonic()
-        try:
-            with concurrency("db", timeout_seconds=0.4):
-                raise AssertionError
-        except AcquireConcurrencySlotTimeoutError as error:
-            assert isinstance(error, TimeoutError)
-            assert 0.3 < time.monotonic() - started < 5
-            while queue_of(store, "db").waiting:
-                time.sleep(0.003)
-            with pytest.raises(TimeoutError), concurrency("db", max_retries=0):
-                raise AssertionError
-            return str(error)
-        finally:
-            release.set()
-            holder.wait()
+        with pytest.raises(AcquireConcurrencySlotTimeoutError) as caught, concurrency("db", timeout_seconds=0.4):
+            raise AssertionError
+        assert 0.3 < time.monotonic() - started < 5
+        while queue_of(store, "db").waiting:
+            time.sleep(0.003)
+        with pytest.raises(TimeoutError), concurrency("db", max_retries=0):
+            raise AssertionError
+        release.set()
+        holder.wait()
+        return str(caught.value)
 
     text = main()
     assert "no slot of db within 0.4 s" in text
