@@ -89,6 +89,16 @@ def i3_what_followed_a_call_knows_its_record(before: Committed, effects: Effects
     assert returned <= before.names, f"returned, but not recorded: {sorted(returned - before.names)}"
 
 
+def calls_recorded(store: Path, root_id: int) -> Counter[tuple[object, ...]]:
+    """Every call of a run and its subflows: flow, name, kind, state."""
+    return Counter(rows(
+        store,
+        "SELECT r.flow_name, t.name, t.kind, t.state_type FROM task_run t JOIN flow_run r ON r.id = t.run_id"
+        " WHERE ?1 IN (r.id, r.root_id)",
+        (root_id,),
+    ))  # fmt: skip
+
+
 def i4_one_process_at_a_time(effects: Effects, attempt: int) -> None:
     """The lines of the run's processes do not interleave, and there were no more processes than attempts."""
     order: list[str] = []
@@ -157,22 +167,23 @@ def i9_files_are_sound(store: Path) -> None:
 
 def i10_events_tell_the_tables(store: Path) -> None:
     """Going through the events: each begins where the one before ended, and the last ones are what the tables say."""
+    with closing(sqlite3.connect(f"file:{store}/state.db?mode=ro", uri=True, timeout=10)) as connection:
+        connection.execute("BEGIN")  # one snapshot: other runs may go on meanwhile
+        events = connection.execute(
+            "SELECT id, run_id, task_seq, from_type, from_name, to_type, to_name FROM event WHERE kind = 'state'"
+            " ORDER BY id"
+        ).fetchall()
+        runs = connection.execute("SELECT id, state_type, state_name FROM flow_run").fetchall()
+        tasks = connection.execute("SELECT run_id, seq, state_type, state_name FROM task_run").fetchall()
     told: dict[tuple[object, object], tuple[object, object]] = {}
     broken = []
-    for event_id, run_id, task_seq, *states in rows(
-        store,
-        "SELECT id, run_id, task_seq, from_type, from_name, to_type, to_name FROM event WHERE kind = 'state'"
-        " ORDER BY id",
-    ):
+    for event_id, run_id, task_seq, *states in events:
         from_, to = tuple(states[:2]), (states[2], states[3])
         if told.get((run_id, task_seq), (None, None)) != from_:
             broken.append((event_id, run_id, task_seq, told.get((run_id, task_seq)), from_, to))
         told[run_id, task_seq] = to
-    now: dict[tuple[object, object], tuple[object, object]] = {}
-    for run_id, state_type, state_name in rows(store, "SELECT id, state_type, state_name FROM flow_run"):
-        now[run_id, None] = (state_type, state_name)
-    for run_id, seq, state_type, state_name in rows(store, "SELECT run_id, seq, state_type, state_name FROM task_run"):
-        now[run_id, seq] = (state_type, state_name)
+    now: dict[tuple[object, object], tuple[object, object]] = {(run_id, None): (*state,) for run_id, *state in runs}
+    now |= {(run_id, seq): (*state,) for run_id, seq, *state in tasks}
     keys = told.keys() | now.keys()
     different = {key: (told.get(key), now.get(key)) for key in keys if told.get(key) != now.get(key)}
     assert not different, f"(events, tables) differ: {different}"

@@ -1,9 +1,11 @@
-"""The flow that the crash tests kill: calls, a map, nested tasks, retries, a subflow and a child program.
+"""The flow that the crash tests kill: calls, maps, chains of futures, nested tasks and subflows, retries of tasks and
+of flows, async tasks, a large result and a child program.
 
 Copied beside an ``effects`` file. Every body notes that it began; the flow notes what had returned to it; whoever
 logs or prints notes so afterwards. Its result depends on nothing else.
 """
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -23,6 +25,11 @@ def effect(text):
     descriptor = os.open(EFFECTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(descriptor, (text + "\n").encode())
     os.close(descriptor)
+
+
+def noted(text):
+    with open(EFFECTS) as file:
+        return f"{text}\n" in file.read()
 
 
 def say(how):
@@ -70,8 +77,7 @@ def outer(number):
 
 @task(task_run_name="flaky-{number}", retries=3, retry_delay_seconds=0.01)
 def flaky(number):
-    with open(EFFECTS) as file:
-        first = f"begin flaky-{number}\n" not in file.read()
+    first = not noted(f"begin flaky-{number}")
     begin(f"flaky-{number}")
     if first:
         raise ValueError("not yet")
@@ -91,10 +97,53 @@ def total(label, numbers):
     return sum(numbers)
 
 
+@task(task_run_name="add-{label}")
+def add(label, number, more=0):
+    begin(f"add-{label}")
+    return number + more
+
+
+@task(task_run_name="soon-{number}")
+async def soon(number):
+    begin(f"soon-{number}")
+    await asyncio.sleep(0.002)
+    return number
+
+
+@task(task_run_name="large-{number}")
+def large(number):
+    """More than what is kept within the database."""
+    begin(f"large-{number}")
+    return f"{number} " * 40_000
+
+
+@flow(retries=2, retry_delay_seconds=0.01)
+def shaky(first):
+    """Fails once, after some of its tasks."""
+    numbers = [fetch(first), *square.map([first, first + 1]).result()]
+    if not noted(f"failed shaky-{first}"):
+        effect(f"failed shaky-{first}")
+        raise ValueError("not yet")
+    return sum(numbers)
+
+
+@flow
+def deepest(first):
+    return fetch(first) + shaky(first + 1)
+
+
 @flow
 def part(first):
     numbers = [fetch(number) for number in range(first, first + 4)]
-    return total(f"part{first}", numbers) + len(square.map(range(first, first + 6)).result())
+    below = deepest(first + 50)
+    return total(f"part{first}", numbers) + len(square.map(range(first, first + 6)).result()) + below
+
+
+@task(task_run_name="calls-{number}")
+def calls(number):
+    """A task that calls a flow that calls flows."""
+    begin(f"calls-{number}")
+    return deepest(number) + sum(inner.map([number, number + 1]).result())
 
 
 @flow(crash_retries=1000, log_prints=True)
@@ -108,13 +157,20 @@ def pipeline(size: int = 6):
     nested = outer.submit(1)
     uncertain = flaky.submit(7)
     program = shell.submit(3)
+    called = calls.submit(3000)
+    last = add.submit("chain0", 0)
+    for number in range(1, 8):
+        last = add.submit(f"chain{number}", last, more=number)
+    waiting = soon.map(range(4))
     below = part(1000)
+    size_of_large = len(large(9))
     twice = outer(2)
     effect("returned outer-2")
     everything = total("all", squares)
     effect("returned total-all")
     again = part(2000)
-    return [fetched, everything, nested.result(), uncertain.result(), program.result(), below, twice, again]
+    futures = [nested, uncertain, program, called, last, *waiting]
+    return [fetched, everything, below, twice, again, size_of_large, *(future.result() for future in futures)]
 
 
 @flow
