@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help demo test check mypy bench bench-peers crash screenshots docs clean
+.PHONY: help demo test check mypy bench bench-peers crash compat-prefect screenshots docs clean
 
 help: ## list the targets
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,16 @@ bench-peers: $(STAMP) ## overhead per task beside Prefect, DBOS and Huey (instal
 
 crash: $(STAMP) ## the long fault sweep: real kills at random points
 	FLOWDECK_CRASH_ROUNDS=200 $(BIN)/python -m pytest -q tests/crash
+
+# Prefect in an environment of its own; its 3.8.8 does not start with the newest fastapi.
+PREFECT_VENV = build/prefect
+$(PREFECT_VENV)/.installed:
+	@test -x $(PREFECT_VENV)/bin/python || $(PYTHON) -m venv $(PREFECT_VENV)
+	$(PREFECT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'prefect==3.8.8' 'fastapi==0.139.*' 'pytest>=8.3,<10' pytest-timeout
+	@touch $@
+
+compat-prefect: $(PREFECT_VENV)/.installed ## run tests/compat/prefect3 against Prefect itself and report the agreement (minutes)
+	FLOWDECK_COMPAT=prefect $(PREFECT_VENV)/bin/python -m pytest -q -c tests/compat/prefect3/prefect.ini --rootdir=. --confcutdir=tests/compat/prefect3 --tb=short --show-capture=no tests/compat/prefect3
 
 screenshots: $(STAMP) ## make screenshots/ from the real console on real runs
 	$(BIN)/python screenshots/make.py
