@@ -8,6 +8,7 @@ from collections.abc import Callable
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
+from . import generators
 from .effects import Await, Steps, drive, drive_async
 from .errors import MappingLengthMismatch, MappingMissingIterable
 from .futures import Future, FutureList
@@ -50,6 +51,24 @@ async def call_async(
             await Await(session, future).perform_async()
         state = await drive_async(_steps(made))
     return state if return_state else state.result()
+
+
+def iterate(frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any) -> Any:
+    """A generator over what the task's body yields, sync or async as the body is."""
+    with engine_code(), frame.run.session.gate.blocked():
+        _record_caller(frame)
+        made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
+        waiting = made.dependencies()
+    if task.is_async:
+        return generators.iterate_async(frame.run.session, task.fn, _after(frame, waiting, task_steps(made)))
+    return generators.iterate(frame.run.session, task.fn, _after(frame, waiting, task_steps(made)))
+
+
+def _after(frame: Frame, waiting: list[Future[Any]], steps: Steps) -> Steps:
+    """The steps, once the futures they need have ended."""
+    for future in waiting:
+        yield Await(frame.run.session, future)
+    return (yield from steps)
 
 
 def submit(

@@ -61,6 +61,8 @@ class FlowRun:
         self.name = f"{flow.name}-{run_id}"
         self.lineage = session.lineage
         self.interruption: BaseException | None = None
+        self.is_partial = False
+        """Its body yielded to a caller who stopped early: what it yielded is no result."""
         self.stop_reason: str | None = parent.run.stop_reason if parent is not None else None
         """Why nothing of this run begins any more, although its process goes on: a flow around it timed out."""
         self.timeout_seconds = flow.timeout_seconds
@@ -238,7 +240,7 @@ def flow_steps(run: FlowRun) -> Steps:
             args, kwargs = flow.parameters.call_arguments(values)
             run.start()
             run.interruption = None
-            value = yield Call(flow.fn, args, kwargs, Frame(run, None), run, flow.is_async)
+            value = yield Call(_body(flow), args, kwargs, Frame(run, None), run, flow.is_async)
             yield from _await_within_timeout(run, attempt_begun)
             state = _final_state(run, value)
         except GeneratorExit:
@@ -271,6 +273,14 @@ def flow_steps(run: FlowRun) -> Steps:
     for hook in flow.hooks_for(state):
         session.run_hook(hook, flow, run, state)
     return state
+
+
+def _body(flow: Flow[Any, Any]) -> Callable[..., Any]:
+    if not flow.is_generator:
+        return flow.fn
+    from .generators import collecting
+
+    return collecting(flow.fn)
 
 
 def _await_within_timeout(run: FlowRun, begun: float) -> Steps:
@@ -390,7 +400,7 @@ def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
     resume = None
     if run.state_type == "PAUSED" and event in ("complete", "time_out"):
         resume = run.transition("resume", cause="its code ended while it was paused")
-    encoded = codec.encode(state.data) if state.is_completed() else None
+    encoded = codec.encode(state.data) if state.is_completed() and not run.is_partial else None
     stored = session.store_result(run.id, RESULT_SEQ, encoded) if encoded is not None else None
     cause = state.message if not state.is_completed() else None
     move = run.transition(

@@ -5,28 +5,31 @@ Option names, defaults and meanings are Prefect 3's. ``Flow("name")`` with a tex
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, overload
 
 from . import context
+from .authored import Authored, Hook, option_names
 from .errors import UsageError
 from .parameters import Parameters
 from .retries import Delay, RetryPolicy
-from .states import State, storable
+from .states import storable
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Hook = Callable[[Any, Any, State], Any]
-_EVENTS_OF_HOOKS = {
-    "COMPLETED": "on_completion", "FAILED": "on_failure", "CANCELLED": "on_cancellation", "CRASHED": "on_crashed",
-}
 CRASH_RETRIES = 3
 """How often the daemon resumes a crashed run unless the flow says otherwise."""
 
 
-class Flow(Generic[P, R]):
+class Flow(Authored, Generic[P, R]):
     """A flow made of a function; made by ``@flow``."""
+
+    WORD = "flow"
+    HOOK_OF_TYPE: ClassVar[dict[str, str]] = {
+        "COMPLETED": "on_completion", "FAILED": "on_failure", "CANCELLED": "on_cancellation", "CRASHED": "on_crashed",
+    }  # fmt: skip
+    HOOKS = frozenset({"on_completion", "on_failure", "on_cancellation", "on_crashed"})
+    fn: Callable[P, R]
 
     def __new__(cls, fn: Any = None, *_args: Any, **_options: Any) -> Any:
         """``Flow("name")`` opens a Prefect 1 style flow."""
@@ -61,88 +64,46 @@ class Flow(Generic[P, R]):
         on_cancellation: Iterable[Hook] = (),
         on_crashed: Iterable[Hook] = (),
     ) -> None:
-        if not callable(fn):
-            raise UsageError(f"@flow needs a function, not {fn!r}")
-        self.fn = fn
-        self.name = storable(name or _default_name(fn))
-        self.description = description or context.own_doc(fn)
-        self.version = version
+        super().__init__(fn, locals())
         self.flow_run_name = flow_run_name
         self.tags = sorted(tags or ())
         self.retry_policy = RetryPolicy(
             retries or 0, retry_delay_seconds, None, retry_condition_fn, what=f"flow {self.name!r}"
         )
-        if timeout_seconds is not None and timeout_seconds <= 0:
-            raise UsageError(f"flow {self.name!r}: timeout_seconds must be more than 0, not {timeout_seconds!r}")
         if isinstance(crash_retries, bool) or not isinstance(crash_retries, int) or crash_retries < 0:
             raise UsageError(f"flow {self.name!r}: crash_retries must be a whole number from 0, not {crash_retries!r}")
         self.crash_retries = crash_retries
         self.task_runner = task_runner
-        self.timeout_seconds = timeout_seconds
         self.validates = validate_parameters
         self.persist_result = persist_result
-        self.log_prints = log_prints
         self.parameters = Parameters(fn, self.name)
-        self.is_async = inspect.iscoroutinefunction(fn)
         self.schedules = _schedules(self.name, schedule, schedules)
-        self.hooks: dict[str, list[Hook]] = {
-            "on_completion": list(on_completion), "on_failure": list(on_failure),
-            "on_cancellation": list(on_cancellation), "on_crashed": list(on_crashed),
-        }
-        self.__name__ = getattr(fn, "__name__", self.name)
-        self.__doc__ = fn.__doc__
-        self.__module__ = fn.__module__
-        self.__wrapped__ = fn
-        self._options: dict[str, Any] = {
-            "name": name, "description": description, "version": version, "flow_run_name": flow_run_name, "tags": tags,
-            "retries": retries, "retry_delay_seconds": retry_delay_seconds, "retry_condition_fn": retry_condition_fn,
-            "crash_retries": crash_retries, "task_runner": task_runner, "timeout_seconds": timeout_seconds,
-            "validate_parameters": validate_parameters, "persist_result": persist_result, "log_prints": log_prints,
-            "schedule": schedule, "schedules": schedules, "on_completion": on_completion, "on_failure": on_failure,
-            "on_cancellation": on_cancellation, "on_crashed": on_crashed,
-        }
-
-    def __repr__(self) -> str:
-        return f"<Flow {self.name}>"
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A flow defined in a class is a method."""
         if instance is None:
             return self
-        return Flow(self.fn.__get__(instance, owner), **{**self._options, **self.hooks, "name": self.name})
+        return Flow(self.fn.__get__(instance, owner), **self.options_for_copy({}))
 
     def with_options(self, **options: Any) -> Flow[P, R]:
         """A copy with some options changed."""
-        context.check_options(f"flow {self.name!r}", options, self._options)
-        merged = {**self._options, **self.hooks, **options}
-        if merged["name"] is None:
-            merged["name"] = self.name
-        return Flow(self.fn, **merged)
-
-    def hooks_for(self, state: State) -> list[Hook]:
-        """What to call when a run of this flow ended so."""
-        event = _EVENTS_OF_HOOKS.get(state.type)
-        return self.hooks[event] if event is not None else []
+        return Flow(self.fn, **self.options_for_copy(options))
 
     def on_completion(self, hook: Hook) -> Hook:
         """Decorator: call ``hook(flow, run, state)`` when a run completes."""
-        self.hooks["on_completion"].append(hook)
-        return hook
+        return self._add_hook("on_completion", hook)
 
     def on_failure(self, hook: Hook) -> Hook:
         """Decorator: call ``hook(flow, run, state)`` when a run has failed for good."""
-        self.hooks["on_failure"].append(hook)
-        return hook
+        return self._add_hook("on_failure", hook)
 
     def on_cancellation(self, hook: Hook) -> Hook:
         """Decorator: call ``hook(flow, run, state)`` when a run was cancelled."""
-        self.hooks["on_cancellation"].append(hook)
-        return hook
+        return self._add_hook("on_cancellation", hook)
 
     def on_crashed(self, hook: Hook) -> Hook:
         """Decorator: call ``hook(flow, run, state)`` when a run ends as Crashed while its process still can."""
-        self.hooks["on_crashed"].append(hook)
-        return hook
+        return self._add_hook("on_crashed", hook)
 
     # -- parameters ----------------------------------------------------------------------------------------------
 
@@ -177,18 +138,24 @@ class Flow(Generic[P, R]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run here and now: a run of its own, or within another run a subflow."""
         if context.importing.get():
+            if self.is_generator:
+                return _no_items() if self.is_async else iter(())
             return _nothing() if self.is_async else None
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         frame = context.current_frame.get()
         if frame is not None:
             from . import subflows
 
+            if self.is_generator and not return_state:
+                return subflows.iterate(frame, self, args, kwargs, wait_for)
             if self.is_async:
                 return subflows.call_async(frame, self, args, kwargs, return_state, wait_for)
             return subflows.call(frame, self, args, kwargs, return_state, wait_for)
         from . import run_process
 
         bound = self.parameters.bind(args, kwargs)
+        if self.is_generator and not return_state:
+            return (run_process.iterate_here_async if self.is_async else run_process.iterate_here)(self, bound)
         if self.is_async:
             return run_process.run_here_async(self, bound, return_state)
         return run_process.run_here(self, bound, return_state)
@@ -196,6 +163,13 @@ class Flow(Generic[P, R]):
 
 async def _nothing() -> None:
     """What an async flow called while its file is being loaded awaits to."""
+
+
+async def _no_items() -> AsyncIterator[Any]:
+    """As ``_nothing``, for an async flow that yields."""
+    nothing: tuple[Any, ...] = ()
+    for item in nothing:
+        yield item
 
 
 def _schedules(name: str, schedule: Any, schedules: Any) -> list[Any]:
@@ -208,11 +182,6 @@ def _schedules(name: str, schedule: Any, schedules: Any) -> list[Any]:
     return list(parse(schedule if schedule is not None else schedules))
 
 
-def _default_name(fn: Any) -> str:
-    name = getattr(fn, "__name__", None)
-    return name if isinstance(name, str) else type(fn).__name__
-
-
 @overload
 def flow(__fn: Callable[P, R], /) -> Flow[P, R]: ...
 
@@ -223,10 +192,8 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 
 def flow(__fn: Any = None, /, **options: Any) -> Any:
     """Make a flow of a function: ``@flow`` or ``@flow(retries=1, schedule="0 6 * * *")``; see ``Flow``."""
-    context.check_options("@flow", options, _OPTIONS)
+    context.check_options("@flow", options, option_names(Flow))
     if __fn is not None:
         return Flow(__fn, **options)
     return lambda fn: Flow(fn, **options)
 
-
-_OPTIONS = frozenset(inspect.signature(Flow.__init__).parameters) - {"self", "fn"}

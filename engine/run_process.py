@@ -13,6 +13,7 @@ import signal
 import socket
 import sqlite3
 import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from ..store.connection import connect, open_store
 from ..store.errors import StaleState, StoreError
 from ..store.location import find_store
 from ..store.rows import LeaseRow, RunRow
-from . import codec
+from . import codec, generators
 from .clock import now_us
 from .effects import drive, drive_async
 from .errors import Cancelled, FlowdeckError, NotAllowed, NotFound, UsageError
@@ -82,6 +83,27 @@ async def run_here_async(
     finally:
         session.close()
     return _answer(session, state, return_state)
+
+
+def iterate_here(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Iterator[Any]:
+    """As ``run_here``, for a flow whose function yields: its items as they come."""
+    session, run = _open_new(flow, parameters, None, "script")
+    try:
+        yield from generators.iterate(session, flow.fn, flow_steps(run))
+    finally:
+        session.close()
+
+
+async def iterate_here_async(flow: Flow[Any, Any], parameters: dict[str, Any]) -> AsyncIterator[Any]:
+    """As ``iterate_here``, in the running event loop."""
+    session, run = _open_new(flow, parameters, None, "script")
+    items = generators.iterate_async(session, flow.fn, flow_steps(run))
+    try:
+        async for item in items:
+            yield item
+    finally:
+        await items.aclose()
+        session.close()
 
 
 def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *, echo: bool = False) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..store import edges, runs, tasks
 from ..store.states import TERMINAL_TYPES
+from . import generators
 from .clock import now_us
 from .dependencies import collect_dependencies, replace_futures
 from .effects import Await, Durable, Steps, drive, drive_async
@@ -39,6 +40,12 @@ async def call_async(
     with frame.run.session.gate.blocked():
         state = await drive_async(_steps(frame, flow, args, kwargs, wait_for))
     return state if return_state else state.result()
+
+
+def iterate(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for: Any) -> Any:
+    """A generator over what a subflow's body yields, sync or async as the body is."""
+    go = generators.iterate_async if flow.is_async else generators.iterate
+    return go(frame.run.session, flow.fn, _steps(frame, flow, args, kwargs, wait_for))
 
 
 def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for: Any) -> Steps:

@@ -39,10 +39,34 @@ class TaskCall:
     """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity."""
 
     __slots__ = (
-        "attempt", "beginning", "call_index", "container_origins", "created_at_us", "future", "inputs_hash",
-        "interruption", "is_recorded", "is_replay", "key", "map_group", "map_index", "name", "parameters", "run",
-        "scope_seq", "seq", "slots", "started_at_us", "state_name", "state_type", "tags", "task", "timeout_seconds",
-        "upstream", "wait_for",
+        "attempt",
+        "beginning",
+        "call_index",
+        "container_origins",
+        "created_at_us",
+        "future",
+        "inputs_hash",
+        "interruption",
+        "is_partial",
+        "is_recorded",
+        "is_replay",
+        "key",
+        "map_group",
+        "map_index",
+        "name",
+        "parameters",
+        "run",
+        "scope_seq",
+        "seq",
+        "slots",
+        "started_at_us",
+        "state_name",
+        "state_type",
+        "tags",
+        "task",
+        "timeout_seconds",
+        "upstream",
+        "wait_for",
     )
 
     def __init__(
@@ -75,6 +99,8 @@ class TaskCall:
         self.interruption: BaseException | None = None
         self.slots: Ask | None = None
         """What it holds of the limits of its tags."""
+        self.is_partial = False
+        """Its body yielded to a caller who stopped early: what it yielded is no result."""
         self.is_recorded = False
         """Whether its row stands before those of the calls it makes."""
         self.beginning: Beginning | None = None

@@ -127,7 +127,12 @@ def _await_retry(call: TaskCall, state: State, delay: float) -> None:
 
 def _user_call(call: TaskCall, values: dict[str, Any]) -> Call:
     args, kwargs = call.task.call_arguments(values)
-    return Call(call.task.fn, args, kwargs, Frame(call.run, call), call, call.task.is_async)
+    fn = call.task.fn
+    if call.task.is_generator:
+        from .generators import collecting
+
+        fn = collecting(fn)
+    return Call(fn, args, kwargs, Frame(call.run, call), call, call.task.is_async)
 
 
 def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
@@ -185,7 +190,8 @@ def _end_operation(
     _, to = call.move(event)
     if state.type == to[0]:
         call.state_name = state.name
-    encoded = codec.encode(state.data) if event == "complete" and call.task.persist_result else None
+    keeps = event == "complete" and call.task.persist_result and not call.is_partial
+    encoded = codec.encode(state.data) if keeps else None
     if encoded is not None and encoded.codec == "none":
         call.run.session.task_log(
             call, 30, f"the result of {call.name} is not journalled and runs again after a crash: {encoded.reason}"

@@ -6,22 +6,21 @@ Option names, defaults and meanings are Prefect 3's. A call returns only after i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, overload
 
 from . import context
+from .authored import Authored, Hook, option_names
 from .errors import UsageError
 from .retries import Delay, RetryPolicy
-from .states import State, storable
+from .states import storable
 
 if TYPE_CHECKING:
     from .task_call import TaskCall
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Hook = Callable[[Any, Any, State], Any]
 _RESERVED = ("return_state", "wait_for")
-_EVENTS_OF_HOOKS = {"COMPLETED": "on_completion", "FAILED": "on_failure", "CRASHED": "on_failure"}
 
 
 class unmapped:  # noqa: N801 - Prefect's name
@@ -51,8 +50,15 @@ class quote:  # noqa: N801 - Prefect's name
         self.value = value
 
 
-class Task(Generic[P, R]):
+class Task(Authored, Generic[P, R]):
     """A task made of a function; made by ``@task``."""
+
+    WORD = "task"
+    HOOK_OF_TYPE: ClassVar[dict[str, str]] = {
+        "COMPLETED": "on_completion", "FAILED": "on_failure", "CRASHED": "on_failure",
+    }  # fmt: skip
+    HOOKS = frozenset({"on_completion", "on_failure"})
+    fn: Callable[P, R]
 
     def __init__(
         self,
@@ -73,25 +79,14 @@ class Task(Generic[P, R]):
         on_completion: Iterable[Hook] = (),
         on_failure: Iterable[Hook] = (),
     ) -> None:
-        if not callable(fn):
-            raise UsageError(f"@task needs a function, not {fn!r}")
-        self.fn = fn
-        self.name = storable(name or _name_of(fn))
+        super().__init__(fn, locals())
         self.key = self.name
-        self.description = description or context.own_doc(fn)
         self.tags = frozenset(tags or ())
-        self.version = version
         self.task_run_name = task_run_name
         self.retry_policy = RetryPolicy(
             retries or 0, retry_delay_seconds, retry_jitter_factor, retry_condition_fn, what=f"task {self.name!r}"
         )
-        if timeout_seconds is not None and timeout_seconds <= 0:
-            raise UsageError(f"task {self.name!r}: timeout_seconds must be more than 0, not {timeout_seconds!r}")
         self.persist_result = persist_result
-        self.timeout_seconds = timeout_seconds
-        self.log_prints = log_prints
-        self.hooks: dict[str, list[Hook]] = {"on_completion": list(on_completion), "on_failure": list(on_failure)}
-        self.is_async = inspect.iscoroutinefunction(fn)
         self.signature = inspect.signature(fn)
         self._names = [
             p.name for p in self.signature.parameters.values() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -103,20 +98,6 @@ class Task(Generic[P, R]):
         for reserved in _RESERVED:
             if reserved in self.signature.parameters:
                 raise UsageError(f"task {self.name!r}: {reserved!r} is a word of the engine; rename that parameter")
-        self.__name__ = _name_of(fn)
-        self.__doc__ = fn.__doc__
-        self.__module__ = fn.__module__
-        self.__wrapped__ = fn
-        self._options: dict[str, Any] = {
-            "name": name, "description": description, "tags": tags, "version": version, "task_run_name": task_run_name,
-            "retries": retries, "retry_delay_seconds": retry_delay_seconds, "retry_jitter_factor": retry_jitter_factor,
-            "retry_condition_fn": retry_condition_fn, "persist_result": persist_result,
-            "timeout_seconds": timeout_seconds, "log_prints": log_prints, "on_completion": on_completion,
-            "on_failure": on_failure,
-        }
-
-    def __repr__(self) -> str:
-        return f"<Task {self.name}>"
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A task defined in a class is a method."""
@@ -132,33 +113,17 @@ class Task(Generic[P, R]):
 
     def with_options(self, **options: Any) -> Task[P, R]:
         """A copy with some options changed."""
-        context.check_options(f"task {self.name!r}", options, self._options)
-        merged = {**self._options, **self.hooks, **options}
-        if merged["name"] is None:
-            merged["name"] = self.name
-        return Task(self.fn, **merged)
+        return Task(self.fn, **self.options_for_copy(options))
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 
-    @property
-    def has_hooks(self) -> bool:
-        """Whether anything is called at an ending."""
-        return any(self.hooks.values())
-
-    def hooks_for(self, state: State) -> list[Hook]:
-        """What to call when a run of this task ended so."""
-        event = _EVENTS_OF_HOOKS.get(state.type)
-        return self.hooks[event] if event is not None else []
-
     def on_completion(self, hook: Hook) -> Hook:
         """Decorator: call ``hook(task, run, state)`` when a run of this task completes."""
-        self.hooks["on_completion"].append(hook)
-        return hook
+        return self._add_hook("on_completion", hook)
 
     def on_failure(self, hook: Hook) -> Hook:
         """Decorator: call ``hook(task, run, state)`` when a run of this task has failed for good."""
-        self.hooks["on_failure"].append(hook)
-        return hook
+        return self._add_hook("on_failure", hook)
 
     # -- calling -------------------------------------------------------------------------------------------------
 
@@ -222,6 +187,8 @@ class Task(Generic[P, R]):
             return self._run_alone(args, kwargs, return_state)
         from . import calls
 
+        if self.is_generator and not return_state:
+            return calls.iterate(frame, self, args, kwargs, wait_for)
         if self.is_async:
             return calls.call_async(frame, self, args, kwargs, return_state, wait_for)
         return calls.call(frame, self, args, kwargs, return_state, wait_for)
@@ -230,19 +197,7 @@ class Task(Generic[P, R]):
         """Outside a flow a task is a run of its own, named after it."""
         from .flows import Flow
 
-        runner: Any = self
-        if self.is_async:
-
-            async def alone_async(*inner: Any, **named: Any) -> Any:
-                return await runner(*inner, **named)
-
-            alone: Any = alone_async
-        else:
-
-            def alone_sync(*inner: Any, **named: Any) -> Any:
-                return runner(*inner, **named)
-
-            alone = alone_sync
+        alone: Any = _caller_of(self, iterates=self.is_generator and not return_state)
         alone.__signature__ = self.signature
         alone.__module__ = None
         return Flow(alone, name=self.name, validate_parameters=False)(*args, return_state=return_state, **kwargs)
@@ -271,9 +226,32 @@ class Task(Generic[P, R]):
         return calls.map_over(frame, self, args, kwargs, return_state, wait_for)
 
 
-def _name_of(fn: Any) -> str:
-    name = getattr(fn, "__name__", None)
-    return name if isinstance(name, str) else type(fn).__name__
+def _caller_of(task: Any, *, iterates: bool) -> Any:
+    """A function of the task's kind that calls it."""
+    if iterates and task.is_async:
+
+        async def items_async(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            async for item in task(*args, **kwargs):
+                yield item
+
+        return items_async
+    if iterates:
+
+        def items(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            yield from task(*args, **kwargs)
+
+        return items
+    if task.is_async:
+
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            return (await task(*args, return_state=True, **kwargs)).result()
+
+        return call_async
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return task(*args, return_state=True, **kwargs).result()
+
+    return call
 
 
 @overload
@@ -286,10 +264,8 @@ def task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 def task(__fn: Any = None, /, **options: Any) -> Any:
     """Make a task of a function: ``@task`` or ``@task(retries=3, …)``; see ``Task`` for the options."""
-    context.check_options("@task", options, _OPTIONS)
+    context.check_options("@task", options, option_names(Task))
     if __fn is not None:
         return Task(__fn, **options)
     return lambda fn: Task(fn, **options)
 
-
-_OPTIONS = frozenset(inspect.signature(Task.__init__).parameters) - {"self", "fn"}
