@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .engine import runtime as runtime
     from .engine.artifacts import create_link_artifact as create_link_artifact
     from .engine.artifacts import create_markdown_artifact as create_markdown_artifact
     from .engine.artifacts import create_table_artifact as create_table_artifact
@@ -29,20 +30,28 @@ if TYPE_CHECKING:
     from .engine.flows import flow as flow
     from .engine.futures import Future as Future
     from .engine.futures import as_completed as as_completed
+    from .engine.futures import resolve_futures_to_states as resolve_futures_to_states
     from .engine.futures import wait as wait
     from .engine.logs import get_run_logger as get_run_logger
     from .engine.metrics import metric as metric
     from .engine.retries import exponential_backoff as exponential_backoff
+    from .engine.run_deployment import run_deployment as run_deployment
     from .engine.runners import ThreadPoolTaskRunner as ThreadPoolTaskRunner
     from .engine.schedule_kinds import Dates as Dates
     from .engine.schedule_kinds import RRule as RRule
     from .engine.schedules import Cron as Cron
     from .engine.schedules import Interval as Interval
     from .engine.states import Completed as Completed
+    from .engine.states import Crashed as Crashed
     from .engine.states import Failed as Failed
+    from .engine.states import Paused as Paused
+    from .engine.states import Pending as Pending
+    from .engine.states import Running as Running
+    from .engine.states import Scheduled as Scheduled
     from .engine.states import State as State
     from .engine.tasks import Task as Task
     from .engine.tasks import allow_failure as allow_failure
+    from .engine.tasks import opaque as opaque
     from .engine.tasks import quote as quote
     from .engine.tasks import task as task
     from .engine.tasks import unmapped as unmapped
@@ -52,6 +61,7 @@ _HOME = {
     "Cancelled": "errors",
     "Completed": "states",
     "ConcurrencySlotAcquisitionError": "errors",
+    "Crashed": "states",
     "Cron": "schedules",
     "Dates": "schedule_kinds",
     "Failed": "states",
@@ -61,6 +71,10 @@ _HOME = {
     "Interval": "schedules",
     "Parameter": "classic",
     "RRule": "schedule_kinds",
+    "Paused": "states",
+    "Pending": "states",
+    "Running": "states",
+    "Scheduled": "states",
     "State": "states",
     "Task": "tasks",
     "ThreadPoolTaskRunner": "runners",
@@ -78,15 +92,21 @@ _HOME = {
     "flow": "flows",
     "get_run_logger": "logs",
     "metric": "metrics",
+    "opaque": "tasks",
     "quote": "tasks",
     "rate_limit": "concurrency",
     "read_global_concurrency_limit_by_name": "concurrency",
+    "resolve_futures_to_states": "futures",
+    "run_deployment": "run_deployment",
+    "runtime": "runtime",
     "tags": "context",
     "task": "tasks",
     "unmapped": "tasks",
     "upsert_global_concurrency_limit_by_name": "concurrency",
     "wait": "futures",
 }
+_MODULES = frozenset({"runtime"})
+"""Names that are modules themselves."""
 __all__ = sorted(_HOME, key=str.casefold)
 __version__ = "0.1.0"
 
@@ -96,7 +116,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'flowdeck' has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f".engine.{_HOME[name]}", __name__), name)
+    module = import_module(f".engine.{_HOME[name]}", __name__)
+    value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value
 

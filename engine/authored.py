@@ -11,6 +11,7 @@ from .errors import UsageError
 from .states import State, storable
 
 Hook = Callable[[Any, Any, State], Any]
+_BINDINGS: dict[type, str] = {classmethod: "class", staticmethod: "nothing"}
 _NOT_OPTIONS = frozenset({"self", "fn", "__class__"})
 
 
@@ -26,11 +27,10 @@ class Authored:
 
     def __init__(self, fn: Any, given: dict[str, Any]) -> None:
         """``given``: the ``locals()`` of the subclass's constructor, whose parameters are the options."""
+        self.binds_to = _BINDINGS.get(type(fn), "instance")
+        """What a call through a class or an instance passes first: ``instance``, ``class`` or ``nothing``."""
         if isinstance(fn, (staticmethod, classmethod)):
-            raise UsageError(
-                f"@{self.WORD} stands inside @{type(fn).__name__} on {_name_of(fn.__func__)!r}: write "
-                f"@{type(fn).__name__} above @{self.WORD}"
-            )
+            fn = fn.__func__
         if not callable(fn):
             raise UsageError(f"@{self.WORD} needs a function, not {fn!r}")
         self.fn = fn
@@ -78,6 +78,14 @@ class Authored:
                     f"{self.WORD} {self.name!r}: each of {event} must be a function (subject, run, state), not {hook!r}"
                 )
         return listed
+
+    def bound_function(self, instance: Any, owner: type | None) -> Any:
+        """The function as a method of what it was reached through; None when nothing is passed first."""
+        if self.binds_to == "nothing" or not hasattr(self.fn, "__get__"):
+            return None
+        if self.binds_to == "class":
+            return self.fn.__get__(owner if owner is not None else type(instance))
+        return self.fn.__get__(instance, owner) if instance is not None else None
 
     @property
     def has_hooks(self) -> bool:

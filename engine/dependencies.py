@@ -91,6 +91,8 @@ def _children(value: Any, kind: type) -> Any:
         return list(value.values())
     wrapped = getattr(kind, "flowdeck_wrapped", None)
     if wrapped is not None:
+        if wrapped == "opaque":
+            return [value.value] if isinstance(value.value, (Future, State)) else None
         return [value.value] if wrapped != "quote" else None
     if hasattr(kind, "__dataclass_fields__"):
         return [getattr(value, name, None) for name in kind.__dataclass_fields__]
@@ -109,7 +111,7 @@ def _replace(value: Any, settle: Callable[[Future[Any], bool], Any], depth: int,
     if isinstance(value, State):
         return value.result(raise_on_failure=False)
     wrapped = getattr(kind, "flowdeck_wrapped", None)
-    if wrapped == "quote":
+    if wrapped == "quote" or (wrapped == "opaque" and not isinstance(value.value, (Future, State))):
         return value.value
     if wrapped is not None:
         return _replace(value.value, settle, depth, wrapped == "allow_failure" or allow_failure)

@@ -105,5 +105,10 @@ class ResultUnreadable(FlowdeckError):
 class Cancelled(BaseException):
     """Raised inside user code when its run is cancelled, so that ``finally`` blocks and hooks run.
 
-    Like ``KeyboardInterrupt`` it is no ``Exception``: ``except Exception`` does not swallow it.
+    Like ``KeyboardInterrupt`` it is no ``Exception``: ``except Exception`` does not swallow it. Returned from a task or
+    flow it is Prefect's state of that name, ``return Cancelled(message="nothing to do")``: the run ends as Cancelled.
     """
+
+    def __init__(self, *texts: object, message: str | None = None, name: str | None = None) -> None:
+        super().__init__(*(texts or ((message,) if message is not None else ())))
+        self.state_name = name

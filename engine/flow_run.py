@@ -22,7 +22,7 @@ from .futures import resolve_futures_to_states
 from .interrupts import cancel_grace_seconds, is_coroutine_cancelled
 from .machine import next_run_state
 from .outstanding import Outstanding
-from .states import State, aggregate, describe_exception
+from .states import State, aggregate, as_state, describe_exception
 
 if TYPE_CHECKING:
     import sqlite3
@@ -336,10 +336,12 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
 
 def _final_state(run: FlowRun, value: Any) -> State:
     """Prefect's rule: a returned state or states decide; else an unseen failure of a submitted task; else Completed."""
-    value = resolve_futures_to_states(value)
+    value = as_state(resolve_futures_to_states(value))
     if isinstance(value, State):
         return value if value.is_final() else State("FAILED", None, f"the flow returned {value!r}, which is not final")
     states = list(value.values()) if type(value) is dict else value
+    if type(states) in (list, tuple, set):
+        states = [as_state(item) for item in states]
     if isinstance(states, (list, tuple, set)) and states and all(isinstance(item, State) for item in states):
         if any(not state.is_final() for state in states):
             return State("FAILED", None, "the flow returned states of which some are not final", data=value)

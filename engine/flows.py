@@ -6,7 +6,7 @@ Option names, defaults and meanings are Prefect 3's. ``Flow("name")`` with a tex
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, overload
+from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from . import context
 from .authored import Authored, Hook, option_names
@@ -76,18 +76,19 @@ class Flow(Authored, Generic[P, R]):
         self.task_runner = task_runner
         self.validates = validate_parameters
         self.persist_result = persist_result
-        self.parameters = Parameters(fn, self.name)
+        self.parameters = Parameters(self.fn, self.name)
         self.schedules = _schedules(self.name, schedule, schedules)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A flow defined in a class is a method."""
-        if instance is None:
-            return self
-        return Flow(self.fn.__get__(instance, owner), **self.options_for_copy({}))
+        bound = self.bound_function(instance, owner)
+        return self if bound is None else Flow(bound, **self.options_for_copy({}))
 
     def with_options(self, **options: Any) -> Flow[P, R]:
         """A copy with some options changed."""
-        return Flow(self.fn, **self.options_for_copy(options))
+        copied: Flow[P, R] = Flow(self.fn, **self.options_for_copy(options))
+        copied.binds_to = self.binds_to
+        return copied
 
     def on_completion(self, hook: Hook) -> Hook:
         """Decorator: call ``hook(flow, run, state)`` when a run completes."""
@@ -126,6 +127,24 @@ class Flow(Authored, Generic[P, R]):
             return storable(template() if callable(template) else template.format(**parameters))
         except Exception as error:
             raise UsageError(f"flow {self.name!r}: flow_run_name cannot be made: {error}") from error
+
+    def serve(self, *_args: Any, **_options: Any) -> NoReturn:
+        """Prefect's runner in a script; the error says what to use."""
+        self._no_server("serve")
+
+    def deploy(self, *_args: Any, **_options: Any) -> NoReturn:
+        """Prefect's work pools; the error says what to use."""
+        self._no_server("deploy")
+
+    def to_deployment(self, *_args: Any, **_options: Any) -> NoReturn:
+        """As ``deploy``."""
+        self._no_server("to_deployment")
+
+    def _no_server(self, method: str) -> NoReturn:
+        raise UsageError(
+            f"{self.name}.{method}(): a flow is deployed by the daemon that is given its file. Put the schedule on it, "
+            f'@flow(schedule="0 6 * * *"), and run `flowdeck daemon FILE`'
+        )
 
     # -- calling -------------------------------------------------------------------------------------------------
 

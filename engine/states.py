@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..store.states import NAMES, TERMINAL_TYPES, is_terminal
-from .errors import RunCrashed, RunFailed, UpstreamFailed
+from .errors import Cancelled, RunCrashed, RunFailed, UpstreamFailed
 
 _UNSET: Any = object()
 
@@ -127,6 +127,38 @@ def Failed(*, data: Any = _UNSET, message: str | None = None, name: str | None =
     """A failed state to return from a flow or task."""
     error = data if isinstance(data, BaseException) else None
     return State("FAILED", name, message, data=data, error=error)
+
+
+def Crashed(*, data: Any = _UNSET, message: str | None = None, name: str | None = None) -> State:  # noqa: N802
+    """A crashed state to return from a flow or task."""
+    return State("CRASHED", name, message, data=data, error=data if isinstance(data, BaseException) else None)
+
+
+def Pending(*, message: str | None = None, name: str | None = None) -> State:  # noqa: N802
+    """A state of something that has not begun; not one to end with."""
+    return State("PENDING", name, message)
+
+
+def Running(*, message: str | None = None, name: str | None = None) -> State:  # noqa: N802
+    """A state of something that runs; not one to end with."""
+    return State("RUNNING", name, message)
+
+
+def Scheduled(*, message: str | None = None, name: str | None = None) -> State:  # noqa: N802
+    """A state of something that waits for its time; not one to end with."""
+    return State("SCHEDULED", name, message)
+
+
+def Paused(*, message: str | None = None, name: str | None = None) -> State:  # noqa: N802
+    """A state of something that is held; not one to end with: see ``pause_flow_run``."""
+    return State("PAUSED", name, message)
+
+
+def as_state(value: Any) -> Any:
+    """A returned ``Cancelled(...)`` as the state it stands for; anything else as it is."""
+    if isinstance(value, Cancelled):
+        return State("CANCELLED", value.state_name, str(value) or None)
+    return value
 
 
 def storable(text: Any) -> str:

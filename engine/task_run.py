@@ -22,7 +22,7 @@ from .fingerprint import fingerprint
 from .interrupts import is_coroutine_cancelled
 from .machine import next_task_state
 from .slots import task_slot_steps
-from .states import State, describe_exception
+from .states import State, as_state, describe_exception
 from .task_call import NO_TAGS, Beginning, TaskCall
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def _cancel_text(call: TaskCall, error: Cancelled) -> str:
 
 
 def _judge_value(value: Any) -> tuple[str, State]:
+    value = as_state(value)
     if isinstance(value, State):
         events = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
         if value.type in events:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from . import context
 from .authored import Authored, Hook, option_names
@@ -36,6 +36,15 @@ class allow_failure:  # noqa: N801 - Prefect's name
     """Start even when this upstream task failed; the parameter is then its exception."""
 
     flowdeck_wrapped = "allow_failure"
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class opaque:  # noqa: N801 - Prefect's name
+    """Look for a future or state in this value itself, not in what it holds."""
+
+    flowdeck_wrapped = "opaque"
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -87,7 +96,7 @@ class Task(Authored, Generic[P, R]):
             retries or 0, retry_delay_seconds, retry_jitter_factor, retry_condition_fn, what=f"task {self.name!r}"
         )
         self.persist_result = persist_result
-        self.signature = inspect.signature(fn)
+        self.signature = inspect.signature(self.fn)
         self._names = [
             p.name for p in self.signature.parameters.values() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         ]
@@ -101,10 +110,11 @@ class Task(Authored, Generic[P, R]):
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A task defined in a class is a method."""
-        if instance is None:
+        fn = self.bound_function(instance, owner)
+        if fn is None:
             return self
         bound = self.with_options()
-        bound.fn = self.fn.__get__(instance, owner)
+        bound.fn = fn
         bound.signature = inspect.signature(bound.fn)
         bound._names = self._names[1:]
         bound._required = self._required - set(self._names[:1])
@@ -113,7 +123,9 @@ class Task(Authored, Generic[P, R]):
 
     def with_options(self, **options: Any) -> Task[P, R]:
         """A copy with some options changed."""
-        return Task(self.fn, **self.options_for_copy(options))
+        copied = Task(self.fn, **self.options_for_copy(options))
+        copied.binds_to = self.binds_to
+        return copied
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 
@@ -211,6 +223,24 @@ class Task(Authored, Generic[P, R]):
         from . import calls
 
         return calls.submit(frame, self, args, kwargs, return_state, wait_for)
+
+    def delay(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Prefect's task workers: there are none here; the error says what to use."""
+        self._no_workers("delay")
+
+    def apply_async(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """As ``delay``."""
+        self._no_workers("apply_async")
+
+    def serve(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """As ``delay``."""
+        self._no_workers("serve")
+
+    def _no_workers(self, method: str) -> NoReturn:
+        raise UsageError(
+            f"{self.name}.{method}(): there are no task workers; within a run call {self.name}.submit(), or make it a "
+            "@flow and queue runs of it for the daemon with run_deployment() or `flowdeck submit`"
+        )
 
     def map(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
         """One call per element of the iterable arguments, concurrently; returns a list of futures in order.

@@ -68,6 +68,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/flow_run.py": "the user's flow, and classes of theirs that no longer unpickle",
     "engine/loop.py": "one step of the daemon, which must not take the others down; it is said and tried again",
     "engine/futures.py": "the user's callbacks",
+    "engine/generators.py": "the user's body that yields; the steps that called it decide",
     "engine/logs.py": "the user's logging arguments",
     "engine/runners.py": "user code on a pool's thread: its future settles whatever happens",
     "engine/session.py": "the user's hooks",
