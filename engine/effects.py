@@ -72,8 +72,9 @@ class Sleep:
         self.seconds = seconds
 
     def perform(self) -> None:
-        """Raises Cancelled when the run is cancelled meanwhile."""
-        self.session.gate.sleep(self.seconds)
+        """Raises Cancelled when the run is cancelled meanwhile. A pool's thread makes room for others."""
+        with self.session.pool.lending():
+            self.session.gate.sleep(self.seconds)
 
     async def perform_async(self) -> None:
         """As ``perform``."""

@@ -14,6 +14,7 @@ FlowdeckError
 ├── AcquireConcurrencySlotTimeoutError     no slot came free in time
 ├── RunFailed                  a run or task whose result was asked for has no result
 │   ├── RunCrashed
+│   │   └── WorkerDied         the process a task ran in ended before the task did
 │   ├── UpstreamFailed         a task that could not start: what it needs failed
 │   └── RunTimedOut
 └── ResultUnreadable           a journalled result that does not decode
@@ -28,7 +29,7 @@ __all__ = [
     "AcquireConcurrencySlotTimeoutError", "Cancelled", "ConcurrencySlotAcquisitionError", "FlowFileError",
     "FlowdeckError", "MappingLengthMismatch", "MappingMissingIterable", "MissingContextError", "NotAllowed",
     "NotFound", "ParameterError", "ResultUnreadable", "RunCrashed", "RunFailed", "RunTimedOut", "ScheduleError",
-    "StaleState", "StoreError", "UpstreamFailed", "UsageError",
+    "StaleState", "StoreError", "UpstreamFailed", "UsageError", "WorkerDied",
 ]
 
 
@@ -88,6 +89,10 @@ class RunFailed(FlowdeckError):
 
 class RunCrashed(RunFailed):
     """The run or task ended by a signal, lack of memory or a reboot."""
+
+
+class WorkerDied(RunCrashed):
+    """The process a task ran in ended before the task did: a signal, lack of memory, ``os._exit``."""
 
 
 class UpstreamFailed(RunFailed):

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..store import leases, results, runs, tasks
+from ..store import events, leases, results, runs, tasks
 from ..store.rows import TaskRow
 from . import codec
+from .attempts import WHAT_HELPS, ask_for_pause
 from .clock import now_us
 from .context import Frame
 from .effects import Await, Call, Durable, EndEverything, Pass, Sleep, Steps
@@ -22,6 +23,7 @@ from .futures import resolve_futures_to_states
 from .interrupts import cancel_grace_seconds, is_coroutine_cancelled
 from .machine import next_run_state
 from .outstanding import Outstanding
+from .retries import Verdict
 from .states import State, aggregate, as_state, describe_exception
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ class FlowRun:
         self.timeout_seconds = flow.timeout_seconds
         self.state_type, self.state_name = state
         self.outstanding = Outstanding()
-        self.first_attempt = attempt
+        self.retries_made: int | None = 0 if attempt == 1 else None
+        """Retries of the present set, also of earlier processes; None when the store has not been asked yet."""
         self.parameter_problem: str | None = None
         """Why the stored parameters cannot be given to the flow; the run then fails with these words."""
         self.state_lock = threading.RLock()
@@ -168,7 +171,7 @@ class FlowRun:
     def _run_again(self, call: TaskCall, row: TaskRow) -> None:
         """Record that an earlier attempt's call is made anew."""
         at_us, attempt = now_us(), self.attempt
-        call.created_at_us = row.created_at_us
+        call.go_on_from(row)
         pending = call.row()._replace(attempt=row.attempt, run_attempt=attempt)
         from_ = (row.state_type, row.state_name)
         self.session.writer.soon(lambda conn: tasks.begin(conn, pending, at_us, "engine", from_=from_))
@@ -255,11 +258,13 @@ def flow_steps(run: FlowRun) -> Steps:
                     yield from _await_outstanding(run)
                 except Cancelled as cancelled:
                     state = _judge(run, cancelled)
-        delay = _retry_delay(run, state, time.monotonic() - attempt_begun)
-        if delay is None:
+        verdict = _verdict(run, state, time.monotonic() - attempt_begun)
+        if verdict.kind == "end":
             break
         try:
-            yield from _next_attempt(run, state, delay)
+            if verdict.kind == "hold":
+                yield from _hold(run, state)
+            yield from _next_attempt(run, state, verdict.delay_seconds)
         except Cancelled as error:
             state = _judge(run, error)
             break
@@ -329,6 +334,7 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
 
         session.writer.soon(begin)
         run.attempt = attempt
+        run.retries_made = (run.retries_made or 0) + 1
         run.stop_reason = run.parent.run.stop_reason if run.parent is not None else None
     run.outstanding = Outstanding()
     run.load_journal()
@@ -371,18 +377,30 @@ def _judge(run: FlowRun, error: BaseException) -> State:
     return State("FAILED", None, describe_exception(error), error=error)
 
 
-def _retry_delay(run: FlowRun, state: State, elapsed_seconds: float) -> float | None:
+def _verdict(run: FlowRun, state: State, elapsed_seconds: float) -> Verdict:
     policy = run.flow.retry_policy
-    made = run.attempt - run.first_attempt + 1
-    if not policy.retries or state.type != "FAILED" or isinstance(state.error, ParameterError):
-        return None
+    if not (policy.retries or policy.pauses) or state.type != "FAILED" or isinstance(state.error, ParameterError):
+        return Verdict("end")
     error = state.error if isinstance(state.error, Exception) else RuntimeError(state.message or state.name)
+    if run.retries_made is None:
+        run.retries_made = run.session.read(lambda conn: events.retries_made(conn, run.id))
     try:
-        return policy.next_delay(made, error, elapsed_seconds, (run.flow, run, state))
+        return policy.verdict(run.retries_made + 1, error, elapsed_seconds, (run.flow, run, state))
     except Exception as broken:  # noqa: BLE001 - the user's condition or delay function
         text = f"flow {run.flow.name} is not retried: its retry condition raised {describe_exception(broken)}"
         run.session.run_log(run, 40, text)
-        return None
+        return Verdict("end")
+
+
+def _hold(run: FlowRun, state: State) -> Steps:
+    """Its retries have run out: the root run is paused until a person says what to do; then it has them all again."""
+    session = run.session
+    reason = f"flow {run.flow.name} failed in attempt {run.attempt}: {state.message}; {WHAT_HELPS}"
+    session.run_log(run, 40, reason)
+    yield Durable(session, lambda conn: ask_for_pause(conn, session, reason))
+    session.hold(reason)
+    yield Pass(session)
+    run.retries_made = -1  # the attempt that follows is the first of a new set
 
 
 _END_EVENTS = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}

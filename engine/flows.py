@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, overload
 
-from . import context
+from . import context, defaults
 from .authored import Authored, Hook, option_names
 from .errors import UsageError
 from .parameters import Parameters
@@ -48,9 +48,11 @@ class Flow(Authored, Generic[P, R]):
         version: str | None = None,
         flow_run_name: str | Callable[[], str] | None = None,
         tags: Iterable[str] | None = None,
-        retries: int | None = None,
+        retries: Any = None,
         retry_delay_seconds: Delay = None,
+        retry_jitter_factor: float | None = None,
         retry_condition_fn: Any = None,
+        on_exhausted: str | None = None,
         crash_retries: int = CRASH_RETRIES,
         task_runner: Any = None,
         timeout_seconds: float | None = None,
@@ -68,10 +70,10 @@ class Flow(Authored, Generic[P, R]):
         self.flow_run_name = flow_run_name
         self.tags = sorted(tags or ())
         self.retry_policy = RetryPolicy(
-            retries or 0, retry_delay_seconds, None, retry_condition_fn, what=f"flow {self.name!r}"
+            defaults.retries("FLOWS", retries), defaults.retry_delay_seconds("FLOWS", retry_delay_seconds),
+            retry_jitter_factor, retry_condition_fn, what=f"flow {self.name!r}", crash_retries=crash_retries,
+            on_exhausted=on_exhausted,
         )
-        if isinstance(crash_retries, bool) or not isinstance(crash_retries, int) or crash_retries < 0:
-            raise UsageError(f"flow {self.name!r}: crash_retries must be a whole number from 0, not {crash_retries!r}")
         self.crash_retries = crash_retries
         self.task_runner = task_runner
         self.validates = validate_parameters

@@ -51,11 +51,13 @@ class Gate:
         if self._cancelled is not None:
             raise Cancelled(self._cancelled)
 
-    def shut(self) -> None:
-        """No task starts until ``release``."""
+    def shut(self) -> bool:
+        """No task starts until ``release``; False when it was shut, or is broken for good."""
         with self._state_lock:
-            if self._cancelled is None:
-                self._open = False
+            if self._cancelled is not None or not self._open:
+                return False
+            self._open = False
+            return True
 
     def release(self) -> None:
         """Tasks may start again."""

@@ -17,8 +17,8 @@ RunEvent = Literal[
     "run_out_of_memory", "reboot", "resume_crashed", "retry",
 ]
 TaskEvent = Literal[
-    "await_slot", "start", "retry_now", "await_retry", "complete", "use_cached", "fail", "time_out", "cancel", "skip",
-    "crash", "not_ready", "trigger_fail", "run_again", "roll_back",
+    "await_slot", "start", "retry_now", "await_retry", "hold", "complete", "use_cached", "fail", "time_out", "cancel",
+    "skip", "crash", "not_ready", "trigger_fail", "run_again", "roll_back",
 ]
 
 
@@ -98,6 +98,9 @@ TASK_TABLE: Final[dict[str, dict[str, Target]]] = {
     "PENDING": {
         "await_slot": Target("SCHEDULED", "AwaitingSlot"),
         "start": Target("RUNNING", "Running"),
+        # A later process of the run goes on with a call whose attempts have begun before.
+        "retry_now": Target("RUNNING", "Retrying"),
+        "await_retry": Target("SCHEDULED", "AwaitingRetry"),
         "use_cached": Target("COMPLETED", "Cached"),
         "not_ready": Target("PENDING", "NotReady"),
         "trigger_fail": Target("FAILED", "TriggerFailed"),
@@ -111,6 +114,7 @@ TASK_TABLE: Final[dict[str, dict[str, Target]]] = {
     "RUNNING": {
         "retry_now": Target("RUNNING", "Retrying"),
         "await_retry": Target("SCHEDULED", "AwaitingRetry"),
+        "hold": Target("PAUSED", "Paused"),
         "cancel": _CANCELLED,
         "skip": Target("CANCELLED", "Skipped"),
         "crash": _END_BY_FATE["crash"],
@@ -125,6 +129,15 @@ TASK_TABLE: Final[dict[str, dict[str, Target]]] = {
         "retry_now": Target("RUNNING", "Retrying"),
         "skip": Target("CANCELLED", "Skipped"),
         "cancel": _CANCELLED,
+        "crash": _END_BY_FATE["crash"],
+        "fail": _END_BY_CODE["fail"],
+        "run_again": Target("PENDING", "Pending"),
+    },
+    # Its retries have run out and a person is to say what happens.
+    "PAUSED": {
+        "retry_now": Target("RUNNING", "Retrying"),
+        "cancel": _CANCELLED,
+        "skip": Target("CANCELLED", "Skipped"),
         "crash": _END_BY_FATE["crash"],
         "fail": _END_BY_CODE["fail"],
         "run_again": Target("PENDING", "Pending"),

@@ -142,11 +142,16 @@ def _end(connection: sqlite3.Connection, run: RunRow, event: RunEvent, cause: st
 
 def _end_tasks(connection: sqlite3.Connection, run: RunRow, event: RunEvent, cause: str, at_us: int) -> None:
     for row in supervision.live_tasks(connection, run.id):
-        target = next_task_state(row.state_type, "cancel" if event == "cancel" else "crash")
+        # What was held had failed as often as it may; a resumed run tries it as often again.
+        fate = "fail" if row.state_type == "PAUSED" else "crash"
+        target = next_task_state(row.state_type, "cancel" if event == "cancel" else fate)
         duration_us = at_us - row.started_at_us if row.started_at_us is not None else None
+        # What waited for a retry goes on waiting until then when the run is resumed.
+        wake_at_us = row.wake_at_us if target.state_type == "CRASHED" else None
         tasks.transition(connection, run.id, row.seq, run_attempt=max(row.run_attempt, run.attempt),
                          from_=(row.state_type, row.state_name), to=target, at_us=at_us, actor=ACTOR,
-                         cause=cause, duration_us=duration_us)
+                         cause=row.cause if target.state_type == "FAILED" else cause, duration_us=duration_us,
+                         wake_at_us=wake_at_us)
 
 
 def _suspend(connection: sqlite3.Connection, run: RunRow, fate: Fate, at_us: int) -> Settled:

@@ -355,8 +355,12 @@ class Session:
 
         So a machine that shuts down ends no run for good. A script that a person started has nobody to resume it.
         """
-        self.ends_by_signal = self.is_resumable and self.was_terminated and self.reason_to_end() is None
+        self.ends_by_signal = self.will_be_resumed()
         return self.ends_by_signal
+
+    def will_be_resumed(self) -> bool:
+        """Whether this process was told to end by a signal, nobody cancelled the run, and a supervisor resumes it."""
+        return self.is_resumable and self.was_terminated and self.reason_to_end() is None
 
     def heed_termination(self) -> None:
         """After SIGTERM: everything ends as after a cancellation; nothing when none came."""
@@ -492,16 +496,19 @@ class Session:
         elif intent == "cancel":
             self.begin_cancel(self._who_asked(self._watch_connection, "cancel"))
         elif intent == "pause" and self.gate.is_open() and root.state_type == "RUNNING":
-            self.gate.shut()
-            self._paused_ticks = 0
-            cause = self._who_asked(self._watch_connection, "pause")
-            for run in list(self.live_runs.values()):
-                self._move(run, ("RUNNING",), "begin_pause", cause)
+            self.hold(self._who_asked(self._watch_connection, "pause"))
         elif intent == "none" and not self.gate.is_open():
             for run in list(self.live_runs.values()):
                 if run.state_type == "PAUSED" or run.state_name == "Pausing":
                     self._move(run, ("PAUSED", "RUNNING"), "resume", None)
             self.gate.release()
+
+    def hold(self, cause: str) -> None:
+        """Shut the gate; Paused is said once nothing executes. The store knows already that a pause was asked for."""
+        if self.gate.shut():
+            self._paused_ticks = 0
+            for run in list(self.live_runs.values()):
+                self._move(run, ("RUNNING",), "begin_pause", cause)
 
     def _settle_pause(self) -> None:
         """Say Paused once nothing has executed for two ticks in a row."""
@@ -523,6 +530,8 @@ class Session:
     def _who_asked(self, connection: sqlite3.Connection | None, intent: str) -> str:
         assert connection is not None
         asked = supervision.requester(connection, self.root_id)
+        if asked is not None and asked[0] == "engine" and asked[1]:
+            return asked[1]  # the run asked for it itself, and said why
         word = {"cancel": "cancelled", "pause": "paused"}[intent]
         return f"{word} by {asked[0]}" if asked is not None else word
 

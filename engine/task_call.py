@@ -43,6 +43,7 @@ class TaskCall:
         "beginning",
         "call_index",
         "container_origins",
+        "crashes",
         "created_at_us",
         "future",
         "inputs_hash",
@@ -65,8 +66,10 @@ class TaskCall:
         "tags",
         "task",
         "timeout_seconds",
+        "uncounted",
         "upstream",
         "wait_for",
+        "wake_at_us",
     )
 
     def __init__(
@@ -89,6 +92,12 @@ class TaskCall:
         self.map_group = self.call_index - map_index if map_index is not None else None
         self.seq = run.seq_of(scope_seq, self.key, self.call_index)
         self.attempt = 0
+        self.crashes = 0
+        """How often it was tried again because its worker process died."""
+        self.uncounted = 0
+        """Attempts that used up none of its retries: crashes of its worker process, a person's fresh start."""
+        self.wake_at_us: int | None = None
+        """When the next attempt begins, of a call that was interrupted with its run and has not gone on yet."""
         self.created_at_us = now_us()
         self.started_at_us: int | None = None
         self.upstream: list[tuple[int, int, str]] = []
@@ -158,6 +167,14 @@ class TaskCall:
             error = UpstreamFailed(f"{self.name} did not start: {text}")
             return values, State("PENDING", "NotReady", text, error=error)
         return values, None
+
+    def go_on_from(self, row: TaskRow) -> None:
+        """An earlier process of the run got this far with it: what was interrupted goes on, what failed begins anew."""
+        self.created_at_us = row.created_at_us
+        if row.state_type in ("CRASHED", "CANCELLED"):
+            self.attempt = row.attempt if row.wake_at_us is not None else row.attempt - 1
+            self.wake_at_us = row.wake_at_us or 0
+            self.started_at_us = row.started_at_us
 
     # -- records -------------------------------------------------------------------------------------------------
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..store import edges, results, tasks
 from . import codec
+from .attempts import go_on, is_left_waiting, next_attempt
 from .clock import now_us
 from .context import Frame
-from .effects import Await, Call, Durable, Pass, Sleep, Steps
+from .effects import Call, Durable, Pass, Steps
 from .errors import Cancelled, RunTimedOut
 from .fingerprint import fingerprint
 from .interrupts import is_coroutine_cancelled
@@ -46,9 +47,11 @@ def task_steps(call: TaskCall) -> Steps:
     recalled = run.recall(call)
     if recalled is not None:
         return recalled
-    begun = time.monotonic()
     while True:
+        started = cpu = 0
         try:
+            if call.wake_at_us is not None:
+                yield from go_on(call)
             if not session.gate.is_open() or session.gate.is_cancelled:
                 yield Pass(session)
             run.check_stopped()
@@ -65,24 +68,19 @@ def task_steps(call: TaskCall) -> Steps:
             event, state = _judge(call, error)
         else:
             event, state = _judge_value(value)
-        if call.attempt == 0:
-            call.attempt, started, cpu = 1, time.perf_counter_ns(), time.thread_time_ns()
-            if call.future is None and not call.is_replay and event == "cancel" and call.state_type == "PENDING":
+        if not started:
+            started, cpu = time.perf_counter_ns(), time.thread_time_ns()
+            never_began = call.attempt == 0 and call.state_type == "PENDING" and event == "cancel"
+            if never_began and call.future is None and not call.is_replay:
                 raise state.error or Cancelled(state.message)
         duration_us = (time.perf_counter_ns() - started) // 1000
-        delay = _retry_delay(call, event, state, time.monotonic() - begun)
-        if delay is not None:
-            _await_retry(call, state, delay)
-            try:
-                yield Sleep(session, delay)
-                if run.has_scope(call.seq):
-                    for future in session.pool.submitted_by(run, call.seq):
-                        yield Await(session, future)
-                    run.reopen_scope(call.seq)
-            except Cancelled as error:
-                event, state = "cancel", State("CANCELLED", None, str(error), error=error)
-            else:
+        if event != "complete":
+            end = yield from next_attempt(call, event, state)
+            if end is None:
                 continue
+            event, state = end
+            if event == "cancel" and is_left_waiting(call):
+                return state
         cpu_us = None if call.task.is_async else max(0, time.thread_time_ns() - cpu) // 1000
         yield Durable(session, _end_operation(call, event, state, duration_us, cpu_us))
         run.lineage.track(state.data, (run.id, call.seq))
@@ -99,30 +97,6 @@ def _begin(call: TaskCall) -> None:
     call.move("start" if call.attempt == 1 else "retry_now")
     call.beginning = Beginning(call.row(), at_us)
     call.run.session.unrecorded.append(call)
-
-
-def _await_retry(call: TaskCall, state: State, delay: float) -> None:
-    """Record that the attempt failed and when the next one begins."""
-    beginning = call.beginning
-    assert beginning is not None
-    from_, to = call.move("await_retry")
-    run_id, seq, run_attempt, attempt, at_us = call.run.id, call.seq, call.run.attempt, call.attempt, now_us()
-    wake_at_us = at_us + int(delay * 1e6)
-    cause = f"attempt {attempt} failed: {state.message}; next in {delay:g} s"
-    slots, call.slots = call.slots, None
-
-    def write(conn: sqlite3.Connection) -> None:
-        tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
-        tasks.transition(
-            conn, run_id, seq, run_attempt=run_attempt, from_=from_, to=to, at_us=at_us, actor="engine", cause=cause,
-            attempt=attempt, wake_at_us=wake_at_us,
-        )
-        if slots is not None:
-            slots.give_back(conn)
-
-    call.beginning = None
-    call.run.session.writer.soon(write)
-    call.run.session.task_log(call, 30, f"{call.name} {cause}")
 
 
 def _user_call(call: TaskCall, values: dict[str, Any]) -> Call:
@@ -166,20 +140,6 @@ def _judge_value(value: Any) -> tuple[str, State]:
             return events[value.type], value
         return "fail", State("FAILED", None, f"the task returned the state {value!r}, which is not final")
     return "complete", State("COMPLETED", data=value)
-
-
-def _retry_delay(call: TaskCall, event: str, state: State, elapsed_seconds: float) -> float | None:
-    policy = call.task.retry_policy
-    if call.beginning is None or not policy.retries or event not in ("fail", "time_out"):
-        return None
-    error = state.error if isinstance(state.error, Exception) else RuntimeError(state.message or state.name)
-    try:
-        return policy.next_delay(call.attempt, error, elapsed_seconds, (call.task, call, state))
-    except Exception as broken:  # noqa: BLE001 - the user's condition or delay function
-        call.run.session.task_log(
-            call, 40, f"{call.name} is not retried: its retry condition raised {describe_exception(broken)}"
-        )
-        return None
 
 
 def _end_operation(

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, overload
 
-from . import context
+from . import context, defaults
 from .authored import Authored, Hook, option_names
 from .errors import UsageError
 from .retries import Delay, RetryPolicy
@@ -78,10 +78,12 @@ class Task(Authored, Generic[P, R]):
         tags: Iterable[str] | None = None,
         version: str | None = None,
         task_run_name: str | Callable[[], str] | None = None,
-        retries: int | None = None,
+        retries: Any = None,
         retry_delay_seconds: Delay = None,
         retry_jitter_factor: float | None = None,
         retry_condition_fn: Any = None,
+        crash_retries: int = 0,
+        on_exhausted: str | None = None,
         persist_result: bool = True,
         timeout_seconds: float | None = None,
         log_prints: bool | None = None,
@@ -93,7 +95,9 @@ class Task(Authored, Generic[P, R]):
         self.tags = frozenset(tags or ())
         self.task_run_name = task_run_name
         self.retry_policy = RetryPolicy(
-            retries or 0, retry_delay_seconds, retry_jitter_factor, retry_condition_fn, what=f"task {self.name!r}"
+            defaults.retries("TASKS", retries), defaults.retry_delay_seconds("TASKS", retry_delay_seconds),
+            retry_jitter_factor, retry_condition_fn, what=f"task {self.name!r}", crash_retries=crash_retries,
+            on_exhausted=on_exhausted,
         )
         self.persist_result = persist_result
         self.signature = inspect.signature(self.fn)

@@ -21,6 +21,16 @@ SELECT_ENDED: Final = "SELECT ended_at_us IS NOT NULL FROM flow_run WHERE id = ?
 SELECT_OF_RUN: Final = (
     f"SELECT {EVENT_COLUMNS} FROM event NOT INDEXED WHERE id > ?1 AND id <= ?2 AND run_id = ?3 ORDER BY id LIMIT ?4"
 )
+SELECT_RETRIES: Final = (
+    "SELECT count(*) FROM event WHERE run_id = ?1 AND task_seq IS NULL AND to_name = 'AwaitingRetry' AND id > coalesce("
+    "(SELECT max(id) FROM event WHERE run_id = ?1 AND task_seq IS NULL AND from_type IN"
+    " ('FAILED', 'COMPLETED', 'CANCELLED')), 0)"
+)
+SELECT_CRASHES: Final = (
+    "SELECT count(*) FROM event NOT INDEXED WHERE id >= ?1 AND run_id = ?2 AND task_seq = ?3 AND data = ?4"
+)
+CRASH_DATA: Final = '{"crash":true}'
+"""The ``data`` of a task's AwaitingRetry when its worker process died."""
 SELECT_LAST_ID: Final = "SELECT max(id) FROM event"
 
 
@@ -67,6 +77,17 @@ def of_run(connection: sqlite3.Connection, run_id: int, after_id: int = 0, limit
     until = last if ended is not None and ended[0] else last_id(connection)
     rows = connection.execute(SELECT_OF_RUN, (max(after_id, first - 1), until, run_id, limit))
     return [EventRow._make(row) for row in rows]
+
+
+def retries_made(connection: sqlite3.Connection, run_id: int) -> int:
+    """How often a run was tried again by itself since it was made, or since somebody had it begin anew."""
+    return int(connection.execute(SELECT_RETRIES, (run_id,)).fetchone()[0])
+
+
+def crashes_of_task(connection: sqlite3.Connection, run_id: int, seq: int) -> int:
+    """How often a task was tried again because its worker process died."""
+    first = connection.execute(SELECT_BOUNDS_OF_RUN, (run_id,)).fetchone()[0] or 0
+    return int(connection.execute(SELECT_CRASHES, (first, run_id, seq, CRASH_DATA)).fetchone()[0])
 
 
 def last_id(connection: sqlite3.Connection) -> int:

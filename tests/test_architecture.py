@@ -61,6 +61,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
 """Each library with a price, and who may pay it: the modules that exist to adapt it."""
 
 BROAD_EXCEPTS: dict[str, str] = {
+    "engine/attempts.py": "the user's retry condition and delay function",
     "engine/capture.py": "the user's exception, which may not even be printable",
     "engine/code_host.py": "the process of user code: says it, then ends",
     "engine/codec.py": "the user's __reduce__ and __repr__",
@@ -73,7 +74,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/runners.py": "user code on a pool's thread: its future settles whatever happens",
     "engine/session.py": "the user's hooks",
     "engine/states.py": "the user's __str__",
-    "engine/task_run.py": "the user's task, retry condition and delay function",
+    "engine/task_run.py": "the user's task",
     "store/writer.py": "operations handed in from elsewhere; each one's error goes back to whoever handed it in",
 }
 """The borders where any exception is expected, and whose it is. Everywhere else the exceptions are named."""

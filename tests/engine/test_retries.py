@@ -1,12 +1,22 @@
-"""Retries of tasks and flows within one process: how often, after how long, and what runs again."""
+"""Retries of tasks and flows, across restarts too: how often, after how long, what runs again, who is asked."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 import tenacity
-from flowdeck import exponential_backoff, flow, task
+from flowdeck import FlowdeckError, ThreadPoolTaskRunner, exponential_backoff, flow, task
+from flowdeck.engine.control import Control
+from flowdeck.store.reader import Reader
+
+CLI = (sys.executable, "-P", "-m", "flowdeck")
 
 
 def flaky(times, error=ValueError):
@@ -254,3 +264,274 @@ def test_explicitly_failed_states_are_retried(reader) -> None:
         return says()
 
     assert whole() == "now"
+
+
+# ------------------------------------------------------------------------------------------- defaults and restarts
+
+
+def test_defaults_come_from_the_environment(reader, monkeypatch) -> None:
+    """For what says nothing itself; a value that does not fit is refused with the variable's name."""
+    monkeypatch.setenv("FLOWDECK_TASKS_DEFAULT_RETRIES", "2")
+    monkeypatch.setenv("FLOWDECK_TASKS_DEFAULT_RETRY_DELAY_SECONDS", "0.01,0.02")
+    monkeypatch.setenv("FLOWDECK_FLOWS_DEFAULT_RETRIES", "1")
+    monkeypatch.setenv("FLOWDECK_FLOWS_DEFAULT_RETRY_DELAY_SECONDS", "0.01")
+    body, never = flaky(99), flaky(99)
+    step, own = task(name="step")(lambda: body()), task(name="own", retries=0)(lambda: never())
+
+    @flow
+    def whole():
+        own(return_state=True)
+        step()
+
+    whole(return_state=True)
+    assert (len(body.calls), len(never.calls)) == (6, 2)
+    monkeypatch.setenv("FLOWDECK_TASKS_DEFAULT_RETRIES", "many")
+    with pytest.raises(FlowdeckError, match="FLOWDECK_TASKS_DEFAULT_RETRIES must be a whole number"):
+        task(lambda: 1)
+    monkeypatch.setenv("FLOWDECK_FLOWS_DEFAULT_RETRY_DELAY_SECONDS", "soon")
+    with pytest.raises(FlowdeckError, match="FLOWDECK_FLOWS_DEFAULT_RETRY_DELAY_SECONDS must be"):
+        flow(lambda: 1)
+
+
+def test_a_waiting_retry_holds_no_thread(reader) -> None:
+    """Neither a submitted one, nor one that a task on the pool called itself: a pool of one goes on meanwhile."""
+    done = []
+
+    @task(retries=1, retry_delay_seconds=1)
+    def slow_to_retry():
+        if not done:
+            raise ValueError("not before the others")
+        return "ok"
+
+    @task
+    def calls_it():
+        return slow_to_retry()
+
+    @task
+    def other(x):
+        done.append(x)
+        return x
+
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=1))
+    def whole():
+        waiting = [slow_to_retry.submit(), calls_it.submit()]
+        others = other.map([1, 2])
+        return [future.result() for future in [*waiting, *others]]
+
+    assert whole() == ["ok", "ok", 1, 2]
+
+
+RESTARTED = """
+@task(retries=3, retry_delay_seconds=[0.05, {delay}, 0.05])
+def step():
+    effect(f"step {{time.time()}}")
+    tries = sum(line.startswith("step") for line in open(HERE + "/effects"))
+    if tries == {hang_at}:
+        open(HERE + "/hangs", "w").close()
+        time.sleep(60)
+    if tries < {good_at}:
+        raise ValueError(f"failure {{tries}}")
+    return tries
+
+@flow(retries={flow_retries}, retry_delay_seconds=0.01)
+def whole():
+    effect("body")
+    return {call}
+
+if __name__ == "__main__":
+    whole()
+"""
+
+
+def task_states(reader, seq=1):
+    return [(event.to_name, event.attempt) for event in reader.events(run_id=1, limit=1000)
+            if event.kind == "state" and event.task_seq == seq]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ["step()", "step.submit().result()"])
+def test_a_restart_during_the_wait_waits_the_rest(reader, script, effects, eventually, call) -> None:
+    """kill -9 while a retry is waited for: the next process waits what is left, and counts on."""
+    text = RESTARTED.format(delay=2, hang_at=0, good_at=99, flow_retries=0, call=call)
+    process = script.start(text)
+    eventually(lambda: any(row.state_name == "AwaitingRetry" and row.attempt == 2 for row in reader.tasks(1)))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert subprocess.run([*CLI, "retry", "--here", "1"], check=False).returncode == 1
+    times = [float(line.split()[1]) for line in effects.lines if line.startswith("step")]
+    assert len(times) == 4, "three retries are four calls, restart or not"
+    assert times[2] - times[1] > 1.9
+    row = reader.tasks(1)[0]
+    assert (row.state_name, row.attempt, row.wake_at_us) == ("Failed", 4, None)
+    causes = [event.message for event in reader.events(run_id=1, limit=1000) if event.to_name == "AwaitingRetry"]
+    assert causes[2].startswith("attempt 2 had failed when the run was interrupted; next in ")
+    assert len(causes) == 4
+
+
+def test_an_attempt_that_was_cut_short_is_made_again(reader, script, effects, eventually) -> None:
+    """kill -9 in the third attempt: the next process makes the third, and one more is left."""
+    process = script.start(RESTARTED.format(delay=0.05, hang_at=3, good_at=99, flow_retries=0, call="step()"))
+    eventually(lambda: (script.folder / "hangs").exists())
+    eventually(lambda: reader.tasks(1)[0].attempt == 3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert subprocess.run([*CLI, "retry", "--here", "1"], check=False).returncode == 1
+    assert sum(line.startswith("step") for line in effects.lines) == 5
+    assert reader.tasks(1)[0].attempt == 4
+    assert ("Retrying", 3) in task_states(reader)[-5:]
+
+
+def test_a_flows_retries_survive_a_restart(reader, script, effects, eventually) -> None:
+    """The bodies of both processes together are as many as were asked for, the interrupted one not counted."""
+    text = RESTARTED.format(delay=0.05, hang_at=6, good_at=99, flow_retries=2, call="step()")
+    process = script.start(text)
+    eventually(lambda: (script.folder / "hangs").exists())
+    eventually(lambda: reader.tasks(1)[0].attempt == 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert subprocess.run([*CLI, "retry", "--here", "1"], check=False).returncode == 1
+    assert effects.lines.count("body") == 4
+    assert sum(line.startswith("step") for line in effects.lines) == 4 + 2 + 3 + 4
+    assert reader.run(1).state_name == "Failed"
+    # A person who has a failed run tried again gives it all its retries anew.
+    assert subprocess.run([*CLI, "retry", "--here", "1"], check=False).returncode == 1
+    assert effects.lines.count("body") == 7
+
+
+# ---------------------------------------------------------------------------------------------- held for a person
+
+
+@pytest.mark.parametrize("how", ["call", "submit"])
+def test_a_task_whose_retries_ran_out_holds_its_run(reader, store, eventually, how) -> None:
+    """The run is Paused and says which task and why; resume tries it again with all its retries."""
+    body = flaky(3)
+
+    @task(retries=1, on_exhausted="pause")
+    def step():
+        return body()
+
+    @flow
+    def whole():
+        return step() if how == "call" else step.submit().result()
+
+    with resumed_when_paused(store, reader, eventually) as seen:
+        assert whole() == "made it"
+    assert len(body.calls) == 4
+    run, row = seen[0]
+    assert run.cause == ("task step (1/1) failed after 2 attempts: ValueError: failure 2; held for a person: resume "
+                         "tries it again, cancel ends the run")  # fmt: skip
+    assert (row.state_type, row.state_name, row.attempt) == ("PAUSED", "Paused", 2)
+    assert row.cause.startswith("attempt 2 failed: ValueError: failure 2; held for a person")
+    assert (reader.run(1).state_name, reader.tasks(1)[0].attempt) == ("Completed", 4)
+
+
+def test_a_held_run_may_be_held_again_and_cancelled(reader, store, eventually) -> None:
+    """Cancel ends it: the task and the run are Cancelled; nothing else began meanwhile."""
+    begun = []
+
+    @task(on_exhausted="pause")
+    def step():
+        raise ValueError("never")
+
+    @task
+    def other(x):
+        begun.append(x)
+
+    @flow
+    def whole():
+        step.submit().wait()
+        other(1)
+
+    def act(control, times):
+        (control.resume if times == 1 else control.cancel)(1)
+
+    with resumed_when_paused(store, reader, eventually, act, times=2), pytest.raises(SystemExit):
+        whole()
+    assert reader.run(1).state_name == "Cancelled"
+    assert [row.state_name for row in reader.tasks(1)] == ["Cancelled"]
+    assert begun == []
+
+
+def test_a_flow_may_be_held_too(reader, store, eventually) -> None:
+    """Its next attempt begins when somebody resumes it; finished tasks are not repeated."""
+    body, once = flaky(3), flaky(0)
+    step = task(name="step")(lambda: once())
+
+    @flow(retries=1, on_exhausted="pause")
+    def whole():
+        step()
+        return body()
+
+    with resumed_when_paused(store, reader, eventually) as seen:
+        assert whole() == "made it"
+    assert "flow whole failed in attempt 2: ValueError: failure 2; held for a person" in seen[0][0].cause
+    assert (len(body.calls), len(once.calls)) == (4, 1)
+    assert reader.run(1).attempt == 4
+
+
+def test_a_held_run_that_loses_its_process_goes_on_with_all_its_retries(reader, script, effects, eventually) -> None:
+    """Suspended, then queued by resume; the task has its retries anew."""
+    process = script.start("""
+        @task(retries=1, on_exhausted="pause")
+        def step():
+            effect("step")
+            if sum(line == "step\\n" for line in open(HERE + "/effects")) < 4:
+                raise ValueError("not yet")
+
+        @flow
+        def whole():
+            step()
+
+        if __name__ == "__main__":
+            whole()
+    """)
+    eventually(lambda: reader.run(1) is not None and reader.run(1).state_name == "Paused")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with closing_control(script.store) as control:
+        control.reap()
+        assert reader.run(1).state_name == "Suspended"
+        control.resume(1)
+    assert execute_here(script, 1) == 0
+    assert effects.count("step") == 4
+    assert reader.tasks(1)[0].state_name == "Completed"
+
+
+@contextmanager
+def closing_control(store):
+    control = Control(store, actor="tester@here via test")
+    try:
+        yield control
+    finally:
+        control.close()
+
+
+@contextmanager
+def resumed_when_paused(store, reader, eventually, act=lambda control, _times: control.resume(1), times=1):
+    """While inside, somebody acts whenever the run is paused; gives the rows they saw."""
+    seen = []
+
+    def person():
+        with closing_control(store) as control, Reader(store) as own:
+            for number in range(1, times + 1):
+                eventually(lambda: own.run(1) is not None and own.run(1).state_name == "Paused")
+                seen.append((own.run(1), own.tasks(1)[0] if own.tasks(1) else None))
+                act(control, number)
+                eventually(lambda: own.run(1).state_name != "Paused")
+
+    thread = threading.Thread(target=person)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        thread.join()
+
+
+def execute_here(script, run_id):
+    """A process that takes a queued run, as a daemon's would."""
+    program = (
+        "import sys; from pathlib import Path; from flowdeck.engine.loader import find_flow;"
+        "from flowdeck.engine.run_process import claim_here, execute_run; folder = Path(sys.argv[1]);"
+        "sys.exit(execute_run(folder, int(sys.argv[2]), claim_here(folder, int(sys.argv[2])), find_flow(sys.argv[3])))"
+    )
+    command = [sys.executable, "-P", "-c", program, str(script.store), str(run_id), str(script.path)]
+    return subprocess.run(command, check=False, timeout=60).returncode

@@ -16,7 +16,13 @@ CONTEXT = (None, None, None)
 
 def delays(policy: RetryPolicy, attempts: int = 10) -> list[float | None]:
     """What the policy says after each attempt."""
-    return [policy.next_delay(attempt, ERROR, 0.0, CONTEXT) for attempt in range(1, attempts + 1)]
+    return [delay_after(policy, attempt) for attempt in range(1, attempts + 1)]
+
+
+def delay_after(policy: RetryPolicy, attempt: int, error: BaseException = ERROR, elapsed: float = 0.0) -> float | None:
+    """Seconds until the next attempt; None when there is none."""
+    verdict = policy.verdict(attempt, error, elapsed, CONTEXT)
+    return verdict.delay_seconds if verdict.kind == "again" else None
 
 
 @given(st.integers(0, 20), st.lists(st.floats(0, 1000), max_size=8))
@@ -41,16 +47,44 @@ def test_tenacity_objects_speak_for_themselves() -> None:
     policy = RetryPolicy(4, tenacity.wait_incrementing(1, 2))
     assert delays(policy, 5) == [1, 3, 5, 7, None]
     only_os = RetryPolicy(3, 0, None, tenacity.retry_if_exception_type(OSError))
-    assert only_os.next_delay(1, OSError(), 0, CONTEXT) == 0
-    assert only_os.next_delay(1, ValueError(), 0, CONTEXT) is None
+    assert delay_after(only_os, 1, OSError()) == 0
+    assert delay_after(only_os, 1, ValueError()) is None
 
 
 @given(st.floats(0, 10), st.floats(0.001, 100))
 def test_jitter_stays_around_the_delay(factor: float, base: float) -> None:
-    """Never negative, never beyond ``base * (1 + factor)``."""
-    delay = RetryPolicy(1, base, factor).next_delay(1, ERROR, 0, CONTEXT)
+    """Between ``base / (1 + factor)`` and ``base * (1 + factor)``."""
+    delay = delay_after(RetryPolicy(1, base, factor), 1)
     assert delay is not None
-    assert 0 <= delay <= base * (1 + factor) * 1.0001
+    assert base / (1 + factor) * 0.9999 <= delay <= base * (1 + factor) * 1.0001
+
+
+def test_jitter_is_real() -> None:
+    """Delays differ from one another, whatever gives them."""
+    for delay in (10, [10, 10], exponential_backoff(10), tenacity.wait_fixed(10)):
+        policy = RetryPolicy(1, delay, 1)
+        said = {delay_after(policy, 1) for _ in range(20)}
+        assert len(said) > 10
+        assert min(said) < 10 < max(said)
+
+
+def test_tenacity_stops_decide_how_often() -> None:
+    """``stop_after_attempt`` counts the first attempt, ``stop_after_delay`` looks at the time since it began."""
+    assert delays(RetryPolicy(tenacity.stop_after_attempt(3), 1), 4) == [1, 1, None, None]
+    assert delays(RetryPolicy(tenacity.stop_never, 1), 99)[-1] == 1
+    timed = RetryPolicy(tenacity.stop_after_delay(10) | tenacity.stop_after_attempt(5), 1)
+    assert [delay_after(timed, n, elapsed=seconds) for n, seconds in ((1, 9), (1, 11), (5, 0))] == [1, None, None]
+    before = RetryPolicy(tenacity.stop_before_delay(10), 5)
+    assert (delay_after(before, 1, elapsed=4), delay_after(before, 1, elapsed=6)) == (5, None)
+
+
+def test_exhausted_retries_may_hold() -> None:
+    """With ``on_exhausted="pause"``; not where a condition said no."""
+    policy = RetryPolicy(1, 0, None, lambda _t, _r, state: state != "bad", on_exhausted="pause")
+    assert [policy.verdict(n, ERROR, 0, (None, None, "good")).kind for n in (1, 2)] == ["again", "hold"]
+    assert [policy.verdict(n, ERROR, 0, (None, None, "bad")).kind for n in (1, 2)] == ["end", "end"]
+    once = RetryPolicy(tenacity.stop_after_attempt(1), on_exhausted="pause")
+    assert once.verdict(1, ERROR, 0, CONTEXT).kind == "hold"
 
 
 def test_a_condition_may_refuse() -> None:
@@ -58,8 +92,8 @@ def test_a_condition_may_refuse() -> None:
     seen = []
     policy = RetryPolicy(3, 0, None, lambda *given: seen.append(given) or len(seen) < 2)
     context = ("task", "run", "state")
-    assert policy.next_delay(1, ERROR, 0, context) == 0
-    assert policy.next_delay(2, ERROR, 0, context) is None
+    assert policy.verdict(1, ERROR, 0, context) == ("again", 0)
+    assert policy.verdict(2, ERROR, 0, context) == ("end", 0)
     assert seen == [context, context]
 
 
@@ -72,7 +106,12 @@ def test_a_condition_may_refuse() -> None:
         ({"retries": 99, "delay": [1.0] * (MAX_DELAYS + 1)}, "at most 50"),
         ({"retries": 1, "jitter_factor": -1}, "retry_jitter_factor"),
         ({"retries": 1, "delay": [float("nan")]}, "nan"), ({"retries": 1, "delay": float("inf")}, "inf"),
-        ({"retries": 1, "delay": True}, "must be"),
+        ({"retries": 1, "delay": True}, "must be"), ({"retries": "3"}, "retries must be"),
+        ({"retries": tenacity.wait_fixed(1)}, "stop object"), ({"delay": tenacity.stop_never}, "wait object"),
+        ({"jitter_factor": "x"}, "retry_jitter_factor"), ({"condition": 5}, "retry_condition_fn"),
+        ({"condition": tenacity.stop_never}, "retry object"), ({"crash_retries": -1}, "crash_retries must"),
+        ({"condition": tenacity.retry_if_result(bool) | tenacity.retry_always}, "retry_if_result looks at"),
+        ({"on_exhausted": "hold"}, "on_exhausted must be"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_refused_in_words(options: dict, text: str) -> None:
