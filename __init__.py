@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .engine import runtime as runtime
+    from .engine.annotations import allow_failure as allow_failure
+    from .engine.annotations import opaque as opaque
+    from .engine.annotations import quote as quote
+    from .engine.annotations import unmapped as unmapped
     from .engine.artifacts import create_link_artifact as create_link_artifact
     from .engine.artifacts import create_markdown_artifact as create_markdown_artifact
     from .engine.artifacts import create_table_artifact as create_table_artifact
@@ -26,15 +30,22 @@ if TYPE_CHECKING:
     from .engine.errors import Cancelled as Cancelled
     from .engine.errors import ConcurrencySlotAcquisitionError as ConcurrencySlotAcquisitionError
     from .engine.errors import FlowdeckError as FlowdeckError
+    from .engine.errors import MappingLengthMismatch as MappingLengthMismatch
+    from .engine.errors import MappingMissingIterable as MappingMissingIterable
+    from .engine.errors import MissingContextError as MissingContextError
     from .engine.flows import Flow as Flow
     from .engine.flows import flow as flow
     from .engine.futures import Future as Future
     from .engine.futures import as_completed as as_completed
     from .engine.futures import resolve_futures_to_states as resolve_futures_to_states
     from .engine.futures import wait as wait
+    from .engine.logs import disable_run_logger as disable_run_logger
     from .engine.logs import get_run_logger as get_run_logger
     from .engine.metrics import metric as metric
     from .engine.retries import exponential_backoff as exponential_backoff
+    from .engine.run_context import FlowRunContext as FlowRunContext
+    from .engine.run_context import TaskRunContext as TaskRunContext
+    from .engine.run_context import get_run_context as get_run_context
     from .engine.run_deployment import run_deployment as run_deployment
     from .engine.runners import ThreadPoolTaskRunner as ThreadPoolTaskRunner
     from .engine.schedule_kinds import Dates as Dates
@@ -50,11 +61,7 @@ if TYPE_CHECKING:
     from .engine.states import Scheduled as Scheduled
     from .engine.states import State as State
     from .engine.tasks import Task as Task
-    from .engine.tasks import allow_failure as allow_failure
-    from .engine.tasks import opaque as opaque
-    from .engine.tasks import quote as quote
     from .engine.tasks import task as task
-    from .engine.tasks import unmapped as unmapped
 
 _HOME = {
     "AcquireConcurrencySlotTimeoutError": "errors",
@@ -66,9 +73,13 @@ _HOME = {
     "Dates": "schedule_kinds",
     "Failed": "states",
     "Flow": "flows",
+    "FlowRunContext": "run_context",
     "FlowdeckError": "errors",
     "Future": "futures",
     "Interval": "schedules",
+    "MappingLengthMismatch": "errors",
+    "MappingMissingIterable": "errors",
+    "MissingContextError": "errors",
     "Parameter": "classic",
     "RRule": "schedule_kinds",
     "Paused": "states",
@@ -77,8 +88,9 @@ _HOME = {
     "Scheduled": "states",
     "State": "states",
     "Task": "tasks",
+    "TaskRunContext": "run_context",
     "ThreadPoolTaskRunner": "runners",
-    "allow_failure": "tasks",
+    "allow_failure": "annotations",
     "as_completed": "futures",
     "concurrency": "concurrency",
     "create_concurrency_limit": "concurrency",
@@ -90,10 +102,12 @@ _HOME = {
     "exponential_backoff": "retries",
     "flatten": "classic",
     "flow": "flows",
+    "disable_run_logger": "logs",
+    "get_run_context": "run_context",
     "get_run_logger": "logs",
     "metric": "metrics",
-    "opaque": "tasks",
-    "quote": "tasks",
+    "opaque": "annotations",
+    "quote": "annotations",
     "rate_limit": "concurrency",
     "read_global_concurrency_limit_by_name": "concurrency",
     "resolve_futures_to_states": "futures",
@@ -101,7 +115,7 @@ _HOME = {
     "runtime": "runtime",
     "tags": "context",
     "task": "tasks",
-    "unmapped": "tasks",
+    "unmapped": "annotations",
     "upsert_global_concurrency_limit_by_name": "concurrency",
     "wait": "futures",
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from . import context
-from .errors import UsageError
+from .errors import OptionError
 from .states import State, storable
 
 Hook = Callable[[Any, Any, State], Any]
@@ -32,12 +32,12 @@ class Authored:
         if isinstance(fn, (staticmethod, classmethod)):
             fn = fn.__func__
         if not callable(fn):
-            raise UsageError(f"@{self.WORD} needs a function, not {fn!r}")
+            raise OptionError(f"@{self.WORD} needs a function, not {fn!r}")
         self.fn = fn
         self._options = {option: value for option, value in given.items() if option not in _NOT_OPTIONS}
         name = given["name"]
         if name is not None and not isinstance(name, str):
-            raise UsageError(f"@{self.WORD} on {_name_of(fn)!r}: name must be a text, not {name!r}")
+            raise OptionError(f"@{self.WORD} on {_name_of(fn)!r}: name must be a text, not {name!r}")
         self.name = storable(name or _name_of(fn))
         self.description: str | None = given["description"] or context.own_doc(fn)
         self.version: str | None = given["version"]
@@ -59,22 +59,44 @@ class Authored:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
+    def __getattr__(self, name: str) -> Any:
+        """An option as it was given, under its name."""
+        options = self.__dict__.get("_options", {})
+        if name not in options:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return options[name]
+
+    def checked_run_name(self, option: str, template: Any) -> str | Callable[..., str] | None:
+        """A template or a function for the names of runs."""
+        if template is not None and not isinstance(template, str) and not callable(template):
+            raise OptionError(
+                f"{self.WORD} {self.name!r}: {option} must be a text with {{parameters}} or a function that makes one, "
+                f"not {template!r}"
+            )
+        named: str | Callable[..., str] | None = template
+        return named
+
+    def run_name_by(self, template: Callable[..., str], parameters: dict[str, Any]) -> str:
+        """What a naming function says; it is given the parameters when it has a parameter of that name."""
+        wants = "parameters" in inspect.signature(template).parameters
+        return storable(template(parameters=dict(parameters)) if wants else template())
+
     def _checked_timeout(self, seconds: Any) -> float | None:
         if seconds is None:
             return None
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
-            raise UsageError(f"{self.WORD} {self.name!r}: timeout_seconds must be more than 0, not {seconds!r}")
+            raise OptionError(f"{self.WORD} {self.name!r}: timeout_seconds must be more than 0, not {seconds!r}")
         return float(seconds)
 
     def _checked_hooks(self, event: str, hooks: Any) -> list[Hook]:
         if hooks is None:
             return []
         if callable(hooks) or not isinstance(hooks, Iterable):
-            raise UsageError(f"{self.WORD} {self.name!r}: {event} takes a list of functions, not {hooks!r}")
+            raise OptionError(f"{self.WORD} {self.name!r}: {event} takes a list of functions, not {hooks!r}")
         listed = list(hooks)
         for hook in listed:
             if not callable(hook):
-                raise UsageError(
+                raise OptionError(
                     f"{self.WORD} {self.name!r}: each of {event} must be a function (subject, run, state), not {hook!r}"
                 )
         return listed

@@ -9,6 +9,7 @@ from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
 from . import generators
+from .annotations import allow_failure, quote, unmapped
 from .effects import Await, Steps, drive, drive_async
 from .errors import MappingLengthMismatch, MappingMissingIterable
 from .futures import Future, FutureList
@@ -17,7 +18,6 @@ from .slots import with_slots
 from .states import State
 from .task_call import NO_TAGS, TaskCall, record_caller
 from .task_run import task_steps
-from .tasks import allow_failure, quote, unmapped
 
 if TYPE_CHECKING:
     from .context import Frame
@@ -36,7 +36,7 @@ def call(
         for future in made.dependencies():
             future.wait()
         state: State = drive(_steps(made))
-    return state if return_state else state.result()
+    return _kept(made, state) if return_state else state.result()
 
 
 async def call_async(
@@ -50,7 +50,13 @@ async def call_async(
         for future in made.dependencies():
             await Await(session, future).perform_async()
         state = await drive_async(_steps(made))
-    return state if return_state else state.result()
+    return _kept(made, state) if return_state else state.result()
+
+
+def _kept(made: TaskCall, state: State) -> State:
+    """A state that user code holds: passing it on draws an edge from its task."""
+    made.run.lineage.track(state, (made.run.id, made.seq))
+    return state
 
 
 def iterate(frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any) -> Any:
@@ -60,8 +66,8 @@ def iterate(frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: d
         made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
         waiting = made.dependencies()
     if task.is_async:
-        return generators.iterate_async(frame.run.session, task.fn, _after(frame, waiting, task_steps(made)))
-    return generators.iterate(frame.run.session, task.fn, _after(frame, waiting, task_steps(made)))
+        return generators.iterate_async(frame.run.session, task.fn, _after(frame, waiting, _steps(made)))
+    return generators.iterate(frame.run.session, task.fn, _after(frame, waiting, _steps(made)))
 
 
 def _after(frame: Frame, waiting: list[Future[Any]], steps: Steps) -> Steps:
@@ -209,14 +215,15 @@ def _columns(name: str, values: dict[str, Any]) -> tuple[dict[str, list[Any]], d
     """What is mapped over, and what every call gets."""
     columns: dict[str, list[Any]] = {}
     constants: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, given in values.items():
+        value = given.result() if isinstance(given, State) else given
         if isinstance(value, unmapped):
             constants[key] = value.value
         elif isinstance(value, Future):
             columns[key] = list(value.result())
         elif isinstance(value, allow_failure) and isinstance(value.value, (list, tuple)):
             columns[key] = [allow_failure(item) for item in value.value]
-        elif isinstance(value, (str, bytes, dict, allow_failure, quote)) or not hasattr(value, "__iter__"):
+        elif isinstance(value, (str, bytes, allow_failure, quote)) or not hasattr(value, "__iter__"):
             constants[key] = value
         else:
             columns[key] = list(value)

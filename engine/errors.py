@@ -4,6 +4,7 @@ FlowdeckError
 ├── NotAllowed                 not possible in this state, or not permitted            (exit code 4)
 ├── NotFound                   no such run, flow, task or schedule                     (exit code 3)
 ├── UsageError                 the caller's words are off                              (exit code 2)
+│   ├── OptionError            an option of a decorator that cannot be what it was given
 │   ├── ParameterError         wrong, missing or unknown flow parameters
 │   ├── ScheduleError          a schedule that cannot be read or never fires
 │   ├── FlowFileError          a flow file that cannot be imported, or holds no such flow
@@ -23,14 +24,9 @@ Cancelled (BaseException)      raised inside user code when its run is cancelled
 
 from __future__ import annotations
 
-from ..store.errors import FlowdeckError, StaleState, StoreError
-
-__all__ = [
-    "AcquireConcurrencySlotTimeoutError", "Cancelled", "ConcurrencySlotAcquisitionError", "FlowFileError",
-    "FlowdeckError", "MappingLengthMismatch", "MappingMissingIterable", "MissingContextError", "NotAllowed",
-    "NotFound", "ParameterError", "ResultUnreadable", "RunCrashed", "RunFailed", "RunTimedOut", "ScheduleError",
-    "StaleState", "StoreError", "UpstreamFailed", "UsageError", "WorkerDied",
-]
+from ..store.errors import FlowdeckError as FlowdeckError
+from ..store.errors import StaleState as StaleState
+from ..store.errors import StoreError as StoreError
 
 
 class NotAllowed(FlowdeckError):
@@ -51,7 +47,11 @@ class UsageError(FlowdeckError):
     exit_code = 2
 
 
-class ParameterError(UsageError, ValueError):
+class OptionError(UsageError, TypeError, ValueError):
+    """An option of ``@flow`` or ``@task`` that cannot be what it was given."""
+
+
+class ParameterError(UsageError, TypeError, ValueError):
     """Wrong, missing or unknown flow parameters."""
 
 
@@ -117,3 +117,10 @@ class Cancelled(BaseException):
     def __init__(self, *texts: object, message: str | None = None, name: str | None = None) -> None:
         super().__init__(*(texts or ((message,) if message is not None else ())))
         self.state_name = name
+
+    def __getattr__(self, name: str) -> object:
+        from .states import as_state
+
+        if name.startswith("_") or not hasattr(type(as_state(self)), name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(as_state(self), name)

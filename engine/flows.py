@@ -67,7 +67,7 @@ class Flow(Authored, Generic[P, R]):
         on_crashed: Iterable[Hook] = (),
     ) -> None:
         super().__init__(fn, locals())
-        self.flow_run_name = flow_run_name
+        self.flow_run_name = self.checked_run_name("flow_run_name", flow_run_name)
         self.tags = sorted(tags or ())
         self.retry_policy = RetryPolicy(
             defaults.retries("FLOWS", retries), defaults.retry_delay_seconds("FLOWS", retry_delay_seconds),
@@ -126,7 +126,9 @@ class Flow(Authored, Generic[P, R]):
         if template is None:
             return ""
         try:
-            return storable(template() if callable(template) else template.format(**parameters))
+            if callable(template):
+                return self.run_name_by(template, parameters)
+            return storable(template.format(**parameters))
         except Exception as error:
             raise UsageError(f"flow {self.name!r}: flow_run_name cannot be made: {error}") from error
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from .context import require_frame
@@ -14,15 +17,30 @@ RUN_LOGGER = "flowdeck.run"
 """The logger behind ``get_run_logger``; it keeps every level."""
 STORE_LOGGER = "flowdeck.store"
 """The logger of the store's writer."""
+_disabled: ContextVar[bool] = ContextVar("flowdeck_run_logger_disabled", default=False)
+_SILENT = logging.Logger("flowdeck.disabled", logging.CRITICAL + 1)
+_SILENT.addHandler(logging.NullHandler())
 
 
 def get_run_logger() -> logging.Logger:
     """A logger whose lines belong to the current flow or task run; raises MissingContextError outside one."""
+    if _disabled.get():
+        return _SILENT
     require_frame("get_run_logger()")
     logger = logging.getLogger(RUN_LOGGER)
     if logger.level != logging.DEBUG:
         logger.setLevel(logging.DEBUG)
     return logger
+
+
+@contextmanager
+def disable_run_logger() -> Iterator[None]:
+    """In the block ``get_run_logger`` gives a logger that keeps nothing, also outside a run: for tests of functions."""
+    token = _disabled.set(True)
+    try:
+        yield
+    finally:
+        _disabled.reset(token)
 
 
 class RunHandler(logging.Handler):

@@ -183,18 +183,18 @@ def describe_exception(error: BaseException) -> str:
 def aggregate(states: list[State]) -> State:
     """The state of a flow that returned states or futures: Prefect's rule and Prefect's words.
 
-    Any failed or crashed makes it Failed ("2/3 states failed."), else any cancelled Cancelled, else Completed.
+    Any cancelled makes it Cancelled, else any failed or crashed Failed ("2/3 states failed."), else Completed.
     """
     total = len(states)
+    cancelled = sum(1 for s in states if s.type == "CANCELLED" and s.name != "Skipped")
+    if cancelled:
+        return State("CANCELLED", "Cancelled", f"{cancelled}/{total} states cancelled.", data=states)
     failed = [s for s in states if s.type in ("FAILED", "CRASHED") or s.name == "NotReady"]
     if failed:
         error = next((s.error for s in failed if s.error is not None), None)
         detail = next((s.message for s in failed if s.message), None)
         text = f"{len(failed)}/{total} states failed." + (f" First: {detail}" if detail else "")
         return State("FAILED", "Failed", text, data=states, error=error)
-    cancelled = sum(1 for s in states if s.type == "CANCELLED" and s.name != "Skipped")
-    if cancelled:
-        return State("CANCELLED", "Cancelled", f"{cancelled}/{total} states cancelled.", data=states)
     if any(not s.is_final() for s in states):
         return State("RUNNING", None, "some states are not final.", data=states)
     return State("COMPLETED", None, "All states completed.", data=states)

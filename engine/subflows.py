@@ -81,14 +81,14 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
     parent, flow, at_us = subflow.run, subflow.flow, now_us()
     row = parent.journalled(subflow)
     subflow.child_run_id = row.child_run_id if row is not None else None
-    name, shown = flow.run_name(parameters), preview_json(parameters)
+    name, shown, tags = flow.run_name(parameters), preview_json(parameters), _tags(flow)
 
     def begin(conn: sqlite3.Connection) -> tuple[int, int]:
         child, attempt = subflow.child_run_id, 1
         if child is None:
             child = runs.insert(
                 conn, flow_name=flow.name, name=name, state=("PENDING", "Pending"), actor="engine", at_us=at_us,
-                parameters=shown, tags=_tags(flow), parent_run_id=parent.id, parent_seq=subflow.seq,
+                parameters=shown, tags=tags, parent_run_id=parent.id, parent_seq=subflow.seq,
                 root_id=session.root_id, flow_description=flow.description,
             )
         else:

@@ -23,42 +23,6 @@ R = TypeVar("R")
 _RESERVED = ("return_state", "wait_for")
 
 
-class unmapped:  # noqa: N801 - Prefect's name
-    """In ``map``: pass this value to every call as it is."""
-
-    flowdeck_wrapped = "unmapped"
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-class allow_failure:  # noqa: N801 - Prefect's name
-    """Start even when this upstream task failed; the parameter is then its exception."""
-
-    flowdeck_wrapped = "allow_failure"
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-class opaque:  # noqa: N801 - Prefect's name
-    """Look for a future or state in this value itself, not in what it holds."""
-
-    flowdeck_wrapped = "opaque"
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-class quote:  # noqa: N801 - Prefect's name
-    """Pass this value without looking for futures in it."""
-
-    flowdeck_wrapped = "quote"
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
 class Task(Authored, Generic[P, R]):
     """A task made of a function; made by ``@task``."""
 
@@ -93,7 +57,7 @@ class Task(Authored, Generic[P, R]):
         super().__init__(fn, locals())
         self.key = self.name
         self.tags = frozenset(tags or ())
-        self.task_run_name = task_run_name
+        self.task_run_name = self.checked_run_name("task_run_name", task_run_name)
         self.retry_policy = RetryPolicy(
             defaults.retries("TASKS", retries), defaults.retry_delay_seconds("TASKS", retry_delay_seconds),
             retry_jitter_factor, retry_condition_fn, what=f"task {self.name!r}", crash_retries=crash_retries,
@@ -173,7 +137,7 @@ class Task(Authored, Generic[P, R]):
         if template is not None:
             try:
                 if callable(template):
-                    return storable(template())
+                    return self.run_name_by(template, parameters)
                 defaults = {p.name: p.default for p in self.signature.parameters.values() if p.default is not p.empty}
                 return storable(template.format(**{**defaults, **parameters}))
             except Exception as error:

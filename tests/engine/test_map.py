@@ -48,8 +48,8 @@ def test_every_iterable_is_mapped_over(reader) -> None:
     ]  # fmt: skip
 
 
-def test_strings_and_dicts_are_values(reader) -> None:
-    """Not something to take apart; a default that could be iterated is not mapped over either."""
+def test_strings_are_values_and_a_dict_is_mapped_by_its_keys(reader) -> None:
+    """A text is not taken apart; a default that could be iterated is not mapped over; a dict counts as its keys."""
 
     @task
     def pair(x, text, table, items=(1, 2, 3)):
@@ -57,9 +57,9 @@ def test_strings_and_dicts_are_values(reader) -> None:
 
     @flow
     def maps():
-        return pair.map([1, 2], "abc", {"k": 1}).result()
+        return pair.map([1, 2], "abc", {"k": 1, "l": 2}).result()
 
-    assert maps() == [(1, "abc", {"k": 1}, (1, 2, 3)), (2, "abc", {"k": 1}, (1, 2, 3))]
+    assert maps() == [(1, "abc", "k", (1, 2, 3)), (2, "abc", "l", (1, 2, 3))]
 
 
 def test_variadic_arguments_are_mapped_one_by_one(reader) -> None:

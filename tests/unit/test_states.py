@@ -47,15 +47,15 @@ def test_result_gives_the_value_or_raises_what_ended_it() -> None:
 
 @given(st.lists(FINAL, min_size=1, max_size=8))
 def test_aggregate_follows_prefects_rule(states: list[State]) -> None:
-    """Any failed or crashed: Failed with their count; else any cancelled: Cancelled; else Completed."""
+    """Any cancelled: Cancelled with their count; else any failed or crashed: Failed; else Completed."""
     failed = sum(s.is_failed() or s.is_crashed() or s.name == "NotReady" for s in states)
     cancelled = sum(s.is_cancelled() and s.name != "Skipped" for s in states)
     outcome = aggregate(states)
     assert outcome.data == states
-    if failed:
-        assert (outcome.type, outcome.message) == ("FAILED", f"{failed}/{len(states)} states failed.")
-    elif cancelled:
+    if cancelled:
         assert (outcome.type, outcome.message) == ("CANCELLED", f"{cancelled}/{len(states)} states cancelled.")
+    elif failed:
+        assert (outcome.type, outcome.message) == ("FAILED", f"{failed}/{len(states)} states failed.")
     else:
         assert (outcome.type, outcome.message) == ("COMPLETED", "All states completed.")
 
