@@ -57,6 +57,7 @@ GROUPS: Final[dict[str, tuple[Command, ...]]] = {
         Command("retry", "control", "RUN…", "again, from what did not complete"),
     ),
     "look after": (
+        Command("limits", "limits", "[set NAME N]", "how many at once: who has slots, who waits"),
         Command("doctor", "doctor", "", "is the store sound? findings and remedies"),
     ),
 }

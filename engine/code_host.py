@@ -107,6 +107,7 @@ def describe(flow: Flow[..., Any]) -> dict[str, Any]:
         "name": flow.name, "description": flow.description, "schedules": schedules,
         "parameters_schema": json.dumps(schema, default=str), "parameters": json.dumps(defaults, default=str),
         "tags": json.dumps(sorted(flow.tags)), "crash_retries": flow.crash_retries,
+        "concurrency_limit": flow.concurrency_limit, "collision_strategy": flow.collision_strategy,
     }  # fmt: skip
 
 

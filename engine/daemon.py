@@ -247,7 +247,7 @@ class Daemon:
                     schedules_changed |= event.kind == "schedule"
                     asked |= event.kind == "request"
                 if event.task_seq is None:
-                    runs_changed |= event.kind == "state"
+                    runs_changed |= event.kind in ("state", "limit")
             if len(found) < EVENTS_AT_ONCE:
                 break
         if schedules_changed and self._is_ready:

@@ -1,7 +1,8 @@
 """From due runs to processes: claims what is due, keeps the limit, and hands each run to its file's code host.
 
-A claim is one ``UPDATE … RETURNING``, so no run is ever claimed twice. With a limit, runs beyond it say
-``AwaitingSlot`` and get slots first in, first out. A run whose file or flow cannot be found fails with that cause.
+A claim is one transaction, so no run is ever claimed twice. With a limit, of the daemon or of a flow (``flow_limits``),
+runs beyond it say ``AwaitingSlot`` and get slots first in, first out. A run whose file or flow cannot be found fails
+with that cause.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ..store import deployments, runs, supervision
 from ..store.connection import transaction
 from ..store.rows import RunRow
 from ..store.states import is_terminal
-from . import reaping
+from . import flow_limits, reaping
 from .clock import now_us
 from .errors import NotAllowed, StaleState
 from .hosts import Hosts
@@ -61,7 +62,7 @@ class Dispatcher:
         """Claim what is due; returns in how many seconds to look again, None when nothing waits for a time."""
         at_us = now_us()
         while (free := self.free_slots()) > 0:
-            claimed = runs_claimed(self._state, at_us, min(free, CLAIM_BATCH))
+            claimed = self._claim(at_us, min(free, CLAIM_BATCH))
             for run in claimed:
                 self.dispatch(run)
             if len(claimed) < min(free, CLAIM_BATCH):
@@ -73,6 +74,12 @@ class Dispatcher:
             return None
         # What is due and was not claimed waits for a slot, or for its own process.
         return max((wake_us - now_us()) / 1e6, 0.0) if wake_us > at_us else RETRY_SECONDS
+
+    def _claim(self, at_us: int, most: int) -> list[RunRow]:
+        """Takes the write lock only when something is due."""
+        if not supervision.anything_due(self._state, at_us):
+            return []
+        return flow_limits.claim(self._state, at_us, most, reaping.ACTOR, self._say)
 
     def dispatch(self, run: RunRow) -> None:
         """Hand a claimed run to the host of its file."""
@@ -125,11 +132,3 @@ class Dispatcher:
                                 to=next_run_state(run.state_type, "await_slot"), at_us=at_us, actor=reaping.ACTOR,
                                 wake_at_us=run.wake_at_us, cause=f"all {self._limit} slots are taken")
         self._say(f"{len(waiting)} due runs wait for a slot ({self._limit} taken)")
-
-
-def runs_claimed(state: sqlite3.Connection, at_us: int, most: int) -> list[RunRow]:
-    """Claim due runs; takes the write lock only when there are any."""
-    if not supervision.anything_due(state, at_us):
-        return []
-    with transaction(state):
-        return runs.claim_due(state, at_us, most, reaping.ACTOR)

@@ -61,6 +61,8 @@ class Flow(Authored, Generic[P, R]):
         log_prints: bool | None = None,
         schedule: Any = None,
         schedules: Any = None,
+        concurrency_limit: int | None = None,
+        collision_strategy: str | None = None,
         on_completion: Iterable[Hook] = (),
         on_failure: Iterable[Hook] = (),
         on_cancellation: Iterable[Hook] = (),
@@ -80,6 +82,12 @@ class Flow(Authored, Generic[P, R]):
         self.persist_result = persist_result
         self.parameters = Parameters(self.fn, self.name)
         self.schedules = _schedules(self.name, schedule, schedules)
+        if concurrency_limit is not None or collision_strategy is not None:
+            from .flow_limits import check_options
+
+            check_options(self.name, concurrency_limit, collision_strategy)
+        self.concurrency_limit = concurrency_limit
+        self.collision_strategy = collision_strategy
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A flow defined in a class is a method."""

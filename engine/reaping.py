@@ -12,7 +12,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ..store import leases, runs, spool, supervision, tasks
+from ..store import leases, limits, runs, spool, supervision, tasks
 from ..store.connection import connect, transaction
 from ..store.rows import LeaseRow, RunRow
 from ..store.states import is_terminal
@@ -95,6 +95,7 @@ def settle(connection: sqlite3.Connection, run_id: int, fate: Fate, *, resumable
             if leases.is_alive(lease):
                 return None
             leases.release(connection, lease.owner, lease)
+            limits.release_process(connection, lease, now_us())
         run = runs.get(connection, run_id)
         if run is None:
             return None

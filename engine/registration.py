@@ -53,7 +53,8 @@ def register(connection: sqlite3.Connection, path: str, source_hash: str, flows:
             found.add(name)
             deployments.upsert(connection, DeploymentRow(
                 name, name, path, f"{path}:{name}", flow["description"], flow["parameters"],
-                flow["parameters_schema"], flow["tags"], source_hash, at_us, None, None))
+                flow["parameters_schema"], flow["tags"], source_hash, at_us, flow["concurrency_limit"],
+                flow["collision_strategy"]))
             _register_schedules(connection, name, flow["schedules"], at_us)
         for deployment in deployments.of_file(connection, path):
             if deployment.name not in found:

@@ -18,6 +18,7 @@ from ..store.connection import transaction
 from ..store.rows import DeploymentRow, RunRow, ScheduleRow
 from .clock import now_us
 from .errors import ScheduleError
+from .flow_limits import is_limited
 from .machine import next_run_state
 from .registration import from_us, next_due_us, to_us
 from .schedules import Schedule, from_json, last_before, next_after
@@ -191,7 +192,7 @@ class Scheduler:
             runs.transition(self._state, run_id, attempt=1, from_=("SCHEDULED", "Scheduled"),
                             to=next_run_state("SCHEDULED", "await_slot"), at_us=at_us, actor=actor,
                             cause=f"waits for run #{live[-1].id} to end (overlap={row.overlap!r})")
-        elif self._free_slots() > len(claimed):
+        elif self._free_slots() > len(claimed) and not is_limited(self._state, deployment):
             target = next_run_state("SCHEDULED", "claim")
             runs.transition(self._state, run_id, attempt=1, from_=("SCHEDULED", "Scheduled"), to=target, at_us=at_us,
                             actor=actor)

@@ -16,6 +16,7 @@ UPSERT: Final = (
     + ", ".join(f"{field} = excluded.{field}" for field in DeploymentRow._fields[1:])
 )
 SELECT_ALL: Final = f"SELECT {DEPLOYMENT_COLUMNS} FROM deployment ORDER BY name"
+SELECT_LIMITED: Final = f"SELECT {DEPLOYMENT_COLUMNS} FROM deployment WHERE concurrency_limit IS NOT NULL"
 SELECT_ONE: Final = f"SELECT {DEPLOYMENT_COLUMNS} FROM deployment WHERE name = ?"
 SELECT_OF_FILE: Final = f"SELECT {DEPLOYMENT_COLUMNS} FROM deployment WHERE path = ? ORDER BY name"
 DELETE: Final = "DELETE FROM deployment WHERE name = ?"
@@ -38,6 +39,11 @@ def upsert(connection: sqlite3.Connection, row: DeploymentRow) -> None:
 def all(connection: sqlite3.Connection) -> list[DeploymentRow]:  # noqa: A001 - read as deployments.all
     """Every deployment, by name."""
     return [DeploymentRow._make(row) for row in connection.execute(SELECT_ALL)]
+
+
+def limited(connection: sqlite3.Connection) -> list[DeploymentRow]:
+    """The deployments that say how many of their runs may live at once."""
+    return [DeploymentRow._make(row) for row in connection.execute(SELECT_LIMITED)]
 
 
 def get(connection: sqlite3.Connection, name: str) -> DeploymentRow | None:

@@ -14,9 +14,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from . import artifacts, deployments, edges, events, leases, logs, metrics, results, runs, schedules, tasks
+from . import artifacts, deployments, edges, events, leases, limits, logs, metrics, results, runs, schedules, tasks
 from .connection import SCHEMA_VERSION, check_version, connect, database_path, is_store_trouble, translate
 from .errors import StoreError
+from .limits import Queue
 from .logs import MAX_SCAN
 from .rows import (
     ArtifactRow,
@@ -26,6 +27,7 @@ from .rows import (
     FlowFileRow,
     FlowRow,
     LeaseRow,
+    LimitRow,
     LogMatches,
     LogRow,
     MetricRow,
@@ -249,6 +251,14 @@ class Reader:
     def lease_of(self, run_id: int) -> LeaseRow | None:
         """The lease on a run, or None when no process has it."""
         return leases.of_run(self._state, run_id)
+
+    def limits(self) -> list[LimitRow]:
+        """Every concurrency limit, by name."""
+        return limits.all(self._state)
+
+    def limit_queue(self, name: str) -> Queue:
+        """Who has slots of a limit and who waits for them."""
+        return limits.queue(self._state, name)
 
     def data_version(self) -> tuple[int, int]:
         """A pair that changes when another connection commits to state, or to telemetry; costs some 10 µs."""

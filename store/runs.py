@@ -54,6 +54,10 @@ CLAIM_DUE: Final = (
     "UPDATE flow_run SET state_type = 'PENDING', state_name = 'Pending', cause = NULL, wake_at_us = NULL"
     f" WHERE id IN (SELECT id {_DUE}) RETURNING {RUN_COLUMNS}"
 )
+CLAIM_ONE: Final = (
+    "UPDATE flow_run SET state_type = 'PENDING', state_name = 'Pending', cause = NULL, wake_at_us = NULL"
+    f" WHERE id = ? AND state_type = 'SCHEDULED' AND state_name = ? RETURNING {RUN_COLUMNS}"
+)
 SELECT_DUE: Final = f"SELECT id, state_name {_DUE}"
 """Read before the claim, in its transaction: ``RETURNING`` knows only the new values, the event wants the old name."""
 SELECT_NEXT_WAKE: Final = (
@@ -230,6 +234,20 @@ def claim_due(connection: sqlite3.Connection, now_us: int, limit: int, actor: st
             for run in claimed
         ],
     )
+    return claimed
+
+
+def claim_these(connection: sqlite3.Connection, run_ids: Collection[int], now_us: int, actor: str) -> list[RunRow]:
+    """As ``claim_due``, for runs that somebody chose among those that are due, in the same transaction."""
+    claimed = []
+    for run_id in run_ids:
+        before = connection.execute(SELECT_INTENT, (run_id,)).fetchone()[1]
+        run = RunRow._make(connection.execute(CLAIM_ONE, (run_id, before)).fetchone())
+        connection.execute(
+            events.INSERT,
+            (now_us, "state", run.id, None, run.attempt, "SCHEDULED", before, *PENDING, actor, None, None),
+        )
+        claimed.append(run)
     return claimed
 
 
