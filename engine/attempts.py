@@ -16,6 +16,7 @@ from .effects import Await, Durable, Pass, Sleep, Steps
 from .errors import Cancelled, WorkerDied
 from .retries import Verdict
 from .states import State, describe_exception
+from .task_call import cancelled_state
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,7 +40,7 @@ def go_on(call: TaskCall) -> Steps:
     delay = (wake_at_us - at_us) / 1e6
     cause = f"attempt {call.attempt} had failed when the run was interrupted; next in {delay:.3g} s"
     _record_wait(call, cause, wake_at_us, at_us)
-    yield Sleep(session, delay)
+    yield Sleep(session, delay, call)
 
 
 def next_attempt(call: TaskCall, event: str, state: State) -> Steps:
@@ -53,12 +54,14 @@ def next_attempt(call: TaskCall, event: str, state: State) -> Steps:
             yield from _hold(call, state)
         else:
             _await_retry(call, state, verdict.delay_seconds, is_crash=event == "crash")
-            yield Sleep(session, verdict.delay_seconds)
+            yield Sleep(session, verdict.delay_seconds, call)
         if call.run.has_scope(call.seq):
             for future in session.pool.submitted_by(call.run, call.seq):
                 yield Await(session, future)
             call.run.reopen_scope(call.seq)
     except Cancelled as error:
+        if call.told_to_end is not None:
+            return "cancel", cancelled_state(call, call.told_to_end)
         return "cancel", State("CANCELLED", None, str(error), error=error)
     except KeyboardInterrupt as error:
         session.note_exit(error)
@@ -151,7 +154,7 @@ def _hold(call: TaskCall, state: State) -> Steps:
     yield Durable(session, write)
     session.task_log(call, 40, f"{call.name}: {cause}")
     session.hold(reason)
-    yield Pass(session)
+    yield Pass(session, call)
     call.uncounted, call.crashes = call.attempt, 0
 
 

@@ -170,7 +170,7 @@ def _start(frame: Frame, made: TaskCall) -> Future[Any]:
         with lock:
             left -= 1
             ready = left == 0
-        if ready:
+        if ready and future.outcome is None:
             session.pool.submit(made, _steps(made), copied)
 
     session.pool.expect(made)

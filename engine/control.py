@@ -10,15 +10,17 @@ import json
 import os
 import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..store import deployments, events, leases, limits, runs, schedules
 from ..store.connection import connect, open_store, transaction, translate
+from ..store.nodes import Node
 from ..store.rows import LeaseRow, LimitRow, RunRow
 from ..store.states import TERMINAL_TYPES
+from . import node_control
 from .clock import now_us
 from .errors import FlowdeckError, NotAllowed, NotFound, ParameterError, UsageError
 from .machine import next_run_state
@@ -97,8 +99,18 @@ class Control:
 
         return self._ask("resume", run_id, ask)
 
-    def cancel(self, run_id: int) -> Outcome:
-        """End it: user code gets ``Cancelled``; after the grace its processes are killed."""
+    def cancel(self, target: int | Node | Sequence[Node]) -> Outcome:
+        """End it: user code gets ``Cancelled``; after the grace its processes are killed.
+
+        Of a part of a run tree (a subflow's run, a task, a mapped group): its code gets ``Cancelled``, the rest of
+        the run goes on. Code that does not end within the grace is left behind, and what it returns is dropped.
+        """
+        self._check_writable("cancel")
+        wanted = [Node(target)] if isinstance(target, int) else [target] if isinstance(target, Node) else list(target)
+        whole = len(wanted) == 1 and wanted[0].is_run and self._is_root(wanted[0].run_id)
+        return self._cancel_root(wanted[0].run_id) if whole else self._cancel_nodes(wanted)
+
+    def _cancel_root(self, run_id: int) -> Outcome:
 
         def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
             if lease is None:
@@ -110,6 +122,24 @@ class Control:
             return "cancelling"
 
         return self._ask("cancel", run_id, ask)
+
+    def _cancel_nodes(self, wanted: list[Node]) -> Outcome:
+        def ask(conn: sqlite3.Connection) -> tuple[int, str]:
+            places = [node_control.find(conn, node) for node in wanted]
+            roots = {place.run.root_id or place.run.id for place in places}
+            if len(roots) != 1:
+                raise NotAllowed("nodes of several runs are cancelled one run after the other")
+            root = node_control.root_of(conn, places[0].run)
+            return root.id, node_control.cancel(conn, root, self._lease_of(conn, root.id), places, self._actor)
+
+        return Outcome(*self._transact(ask))
+
+    def _is_root(self, run_id: int) -> bool:
+        def look(conn: sqlite3.Connection) -> bool:
+            run = runs.get(conn, run_id)
+            return run is not None and run.root_id is None
+
+        return self._transact(look)
 
     def retry(self, run_id: int) -> Outcome:
         """Run it again as its next attempt: finished tasks keep their results, everything else runs."""
@@ -279,12 +309,15 @@ class Control:
                 )
             if not allowed(request, run.state_type, run.state_name):
                 raise NotAllowed(f"run #{run_id} is {run.state_name}: it cannot be asked to {request}")
-            lease = leases.of_run(conn, run_id)
-            if lease is not None and not leases.is_alive(lease):
-                lease = None
-            return act(conn, run, lease)
+            return act(conn, run, self._lease_of(conn, run_id))
 
         return Outcome(run_id, self._transact(ask))
+
+    @staticmethod
+    def _lease_of(conn: sqlite3.Connection, run_id: int) -> LeaseRow | None:
+        """The lease of the run's live process."""
+        lease = leases.of_run(conn, run_id)
+        return lease if lease is not None and leases.is_alive(lease) else None
 
     def _move(self, conn: sqlite3.Connection, run: RunRow, event: str, cause: str | None, **more: Any) -> None:
         to = next_run_state(run.state_type, event)
@@ -351,4 +384,4 @@ def _check_parameters(name: str, schema: dict[str, Any], given: dict[str, Any]) 
         raise ParameterError(f"flow {name!r} needs the parameter {missing[0]!r}: give it with -p {missing[0]}=VALUE")
 
 
-__all__ = ["Control", "FlowdeckError", "Outcome", "actor", "allowed"]
+__all__ = ["Control", "FlowdeckError", "Node", "Outcome", "actor", "allowed"]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from .interrupts import CoroutineSlot, ThreadSlot, woken_by
+from .node_cancel import wakeable
 
 if TYPE_CHECKING:
     from .context import Frame
@@ -63,18 +64,20 @@ class Call:
 
 
 class Sleep:
-    """Let time pass without holding more than the driver must."""
+    """Let time pass without holding more than the driver must; ``subject`` is the call or run that waits."""
 
-    __slots__ = ("seconds", "session")
+    __slots__ = ("seconds", "session", "subject")
 
-    def __init__(self, session: Session, seconds: float) -> None:
+    def __init__(self, session: Session, seconds: float, subject: Any = None) -> None:
         self.session = session
         self.seconds = seconds
+        self.subject = subject
 
     def perform(self) -> None:
-        """Raises Cancelled when the run is cancelled meanwhile. A pool's thread makes room for others."""
-        with self.session.pool.lending():
-            self.session.gate.sleep(self.seconds)
+        """Raises Cancelled when the run, or the subject, is cancelled meanwhile. A pool's thread makes room for others."""
+        ended = threading.Event()
+        with wakeable(self.session, self.subject, ended.set), self.session.pool.lending():
+            self.session.gate.sleep(self.seconds, ended)
 
     async def perform_async(self) -> None:
         """As ``perform``."""
@@ -84,6 +87,7 @@ class Sleep:
         with self.session.gate.blocked():
             while waited < self.seconds:
                 self.session.gate.check()
+                self.session.check_node(self.subject)
                 step = min(0.05, self.seconds - waited)
                 await asyncio.sleep(step)
                 waited += step
@@ -91,16 +95,19 @@ class Sleep:
 
 
 class Pass:
-    """Go through the gate: wait while the run is paused, raise Cancelled when it is cancelled."""
+    """Go through the gate: wait while the run is paused, raise Cancelled when it, or the subject, is cancelled."""
 
-    __slots__ = ("session",)
+    __slots__ = ("session", "subject")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, subject: Any = None) -> None:
         self.session = session
+        self.subject = subject
 
     def perform(self) -> None:
         """Blocks while the run is paused."""
-        self.session.gate.wait_open()
+        opened = threading.Event()
+        with wakeable(self.session, self.subject, opened.set):
+            self.session.gate.wait_open(opened)
 
     async def perform_async(self) -> None:
         """As ``perform``, without blocking the event loop."""
@@ -108,6 +115,7 @@ class Pass:
 
         with self.session.gate.blocked():
             while not self.session.gate.is_open():
+                self.session.check_node(self.subject)
                 await asyncio.sleep(0.02)
         self.session.gate.check()
 

@@ -66,7 +66,12 @@ class FlowRun:
         self.is_partial = False
         """Its body yielded to a caller who stopped early: what it yielded is no result."""
         self.stop_reason: str | None = parent.run.stop_reason if parent is not None else None
-        """Why nothing of this run begins any more, although its process goes on: a flow around it timed out."""
+        """Why nothing of this run begins any more, although its process goes on: a flow around it timed out, or it
+        was cancelled by itself."""
+        self.told_to_end: str | None = None
+        """Who cancelled it, or what it is part of, by itself."""
+        self.callers: dict[int, int] = {}
+        """Of tasks that call others and were called by one themselves: which one."""
         self.timeout_seconds = flow.timeout_seconds
         self.state_type, self.state_name = state
         self.outstanding = Outstanding()
@@ -126,6 +131,9 @@ class FlowRun:
         if row is None:
             return None
         if row.state_type != "COMPLETED":
+            if row.state_type == "CANCELLED" and self.session.is_told_to_end(call):
+                text = row.cause or "cancelled"
+                return State("CANCELLED", None, text, error=Cancelled(f"task {call.name} ({call.reference}): {text}"))
             self._run_again(call, row)
             return None
         if row.inputs_hash != call.inputs_hash and row.inputs_hash is not None:
@@ -235,7 +243,8 @@ def flow_steps(run: FlowRun) -> Steps:
         attempt_begun = time.monotonic()
         try:
             if not session.gate.is_open() or session.gate.is_cancelled:
-                yield Pass(session)
+                yield Pass(session, run)
+            session.check_node(run)
             run.check_stopped()
             if run.parameter_problem is not None:
                 raise ParameterError(run.parameter_problem)
@@ -274,7 +283,8 @@ def flow_steps(run: FlowRun) -> Steps:
         session.capture.settle()
         if state.is_crashed() and session.leaves_end_to_supervisor():
             return state
-    yield Durable(session, _end_operation(run, state))
+    end, state = _end_operation(run, state)
+    yield Durable(session, end)
     for hook in flow.hooks_for(state):
         session.run_hook(hook, flow, run, state)
     return state
@@ -318,11 +328,11 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
     session.run_log(run, 30, text)
     with run.state_lock:
         if run.state_type == "CANCELLING":
-            raise Cancelled(session.cancel_reason or "cancelled")
+            raise Cancelled(session.cancel_reason or run.stop_reason or "cancelled")
         if run.state_type == "PAUSED":
             session.writer.soon(run.transition("resume", cause="its code ended while it was paused"))
         session.writer.soon(run.transition("await_retry", cause=text, wake_at_us=now_us() + int(delay * 1e6)))
-    yield Sleep(session, delay)
+    yield Sleep(session, delay, run)
     lease, attempt = session.lease if run.is_root else None, run.attempt + 1
     with run.state_lock:
         start = run.transition("start", new_attempt=attempt, name="Retrying")
@@ -406,17 +416,21 @@ def _hold(run: FlowRun, state: State) -> Steps:
 _END_EVENTS = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
 
 
-def _end_operation(run: FlowRun, state: State) -> Callable[[Any], None]:
-    """The write that ends the run, its place in its parent, and the lease of a root, in one transaction."""
+def _end_operation(run: FlowRun, state: State) -> tuple[Callable[[Any], None], State]:
+    """The write that ends the run and its place in its parent in one transaction, and the state it then has."""
     with run.state_lock:
-        return _end_write(run, state)
+        if run.state_type == "CANCELLING":
+            text = run.session.cancel_reason or run.told_to_end or state.message or "cancelled"
+            error = state.error if isinstance(state.error, Cancelled) else Cancelled(text)
+            if run.session.cancel_reason is None and run.told_to_end is not None:
+                error = Cancelled(f"subflow {run.flow.name} (#{run.id}): {text}")
+            state = State("CANCELLED", None, text, error=error)
+        return _end_write(run, state), state
 
 
 def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
     session, parent = run.session, run.parent
     event = "time_out" if state.name == "TimedOut" else _END_EVENTS[state.type]
-    if run.state_type == "CANCELLING":
-        event, state = "cancel", State("CANCELLED", None, session.cancel_reason or state.message)
     resume = None
     if run.state_type == "PAUSED" and event in ("complete", "time_out"):
         resume = run.transition("resume", cause="its code ended while it was paused")

@@ -76,9 +76,9 @@ class Gate:
         for wake in wakers:
             wake()
 
-    def wait_open(self) -> None:
-        """Block while shut; raises Cancelled."""
-        opened = threading.Event()
+    def wait_open(self, opened: threading.Event | None = None) -> None:
+        """Block while shut, or until ``opened`` is set by somebody else; raises Cancelled."""
+        opened = opened or threading.Event()
         if self.when_open(opened.set):
             with self.blocked(), woken_by(opened.set):
                 opened.wait()
@@ -92,9 +92,9 @@ class Gate:
             self._waiting.append(callback)
             return True
 
-    def sleep(self, seconds: float) -> None:
-        """Sleep; ends early with Cancelled."""
-        ended = threading.Event()
+    def sleep(self, seconds: float, ended: threading.Event | None = None) -> None:
+        """Sleep, or until ``ended`` is set by somebody else; ends early with Cancelled."""
+        ended = ended or threading.Event()
         with self.on_cancel(ended.set), self.blocked(), woken_by(ended.set):
             ended.wait(seconds)
         self.check()

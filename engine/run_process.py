@@ -119,6 +119,8 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
         session.lease = row[1]
         parameters, problem = _stored_parameters(folder, row[0], flow)
         run = FlowRun(session, flow, run_id, attempt, parameters, state=("PENDING", "Pending"))
+        if attempt > 1:
+            session.read(session.requests.recall)
         _begin(session, run)
         if problem is not None:
             run.parameter_problem = problem

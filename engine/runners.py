@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from ..store.states import is_terminal
 from .effects import Await, Call, Durable, Pass, Sleep, Steps, drive_async
 from .errors import Cancelled
+from .node_cancel import note
 from .slots import TakeSlots
 from .states import State
-from .task_call import NO_TAGS
+from .task_call import NO_TAGS, cancelled_state
 from .task_run import abandon_operation
 
 if TYPE_CHECKING:
@@ -161,6 +162,30 @@ class Pool:
         for call in waiting:
             self._give_up(call, reason)
 
+    def end_waiting(self, reason_of: Callable[[TaskCall], str | None]) -> None:
+        """Settle, as Cancelled, those that wait for a thread, the gate or other tasks and have a reason to end."""
+        with self._lock:
+            waiting = [call for call in self._calls if call.state_type == "PENDING"]
+        for call in waiting:
+            reason = reason_of(call)
+            if reason is not None and call.state_type == "PENDING" and self._forget(call):
+                note(call, reason)
+                if call.is_replay:
+                    call.run.forget(call)
+                self._give_up(call, reason)
+
+    def leave_behind(self, call: TaskCall, cause: str) -> None:
+        """As ``abandon``, for one call, submitted or not, whose code does not listen."""
+        if call.future is None or self._forget(call):
+            self._give_up(call, cause)
+
+    def _forget(self, call: TaskCall) -> bool:
+        """Whether its outcome was still to come: nobody else settles it from here on."""
+        with self._lock:
+            known = call in self._calls
+            self._calls.discard(call)
+        return known
+
     def abandon_run(self, run: FlowRun, cause: str) -> None:
         """As ``abandon``, for everything one run submitted."""
         with self._lock:
@@ -186,7 +211,7 @@ class Pool:
         if call.tags != NO_TAGS:
             self._session.stop_waiting(call, cause)
         if call.future is not None and call.future.outcome is None:
-            call.future.resolve(State("CANCELLED", None, cause))
+            call.future.resolve(cancelled_state(call, cause))
 
     def close(self) -> None:
         """End the idle threads; busy ones end with the process."""
@@ -267,7 +292,7 @@ def _run_loop(loop: Any) -> None:
 class _Drive:
     """Performs the steps of one call on pool threads; between effects that wait, it holds none."""
 
-    __slots__ = ("_answer", "_call", "_context", "_error", "_pool", "_started", "_steps")
+    __slots__ = ("_answer", "_call", "_context", "_error", "_is_waiting", "_pool", "_started", "_steps")
 
     def __init__(self, pool: Pool, call: TaskCall, steps: Steps, context: contextvars.Context) -> None:
         self._pool = pool
@@ -277,6 +302,7 @@ class _Drive:
         self._answer: Any = None
         self._error: BaseException | None = None
         self._started = False
+        self._is_waiting = False
 
     def advance(self) -> None:
         """Go on until the steps end or have to wait."""
@@ -290,12 +316,17 @@ class _Drive:
                     self._pool._session.writer.submit(effect.operation, self._durable)
                     return
                 elif kind is Sleep:
+                    self._wait()
                     self._pool._session.after(effect.seconds, self._again)
                     return
                 elif kind is TakeSlots:
+                    self._wait()
                     effect.keeper.take(effect.ask, self._again)
                     return
-                elif kind is Pass and self._pool._session.gate.when_open(self._again):
+                elif kind is Pass and not self._pool._session.gate.is_open():
+                    self._wait()
+                    if not self._pool._session.gate.when_open(self._again):
+                        self._again()
                     return
                 else:
                     assert kind is Pass or kind is Await
@@ -327,13 +358,27 @@ class _Drive:
         finally:
             in_code.discard(self)
 
-    def _again(self) -> None:
+    def _wait(self) -> None:
+        """For a time, slots or the gate, or until the call is told to end."""
         session = self._pool._session
-        if session.gate.is_cancelled:
-            try:
-                session.gate.check()
-            except Cancelled as error:
-                self._error = error
+        self._is_waiting = True
+        session.waiting[self._call] = self._again
+        if session.is_told_to_end(self._call):
+            self._again()
+
+    def _again(self) -> None:
+        """Whatever it waited for came; what comes after that finds nobody waiting."""
+        session = self._pool._session
+        with self._pool.lock:
+            waited, self._is_waiting = self._is_waiting, False
+        if not waited:
+            return
+        session.waiting.pop(self._call, None)
+        try:
+            session.gate.check()
+            session.check_node(self._call)
+        except Cancelled as error:
+            self._error = error
         self._pool.put(self.advance)
 
     def _durable(self, value: Any, error: BaseException | None) -> None:

@@ -33,6 +33,7 @@ from .gate import Gate
 from .interrupts import END_SIGNAL, CoroutineSlot, TerminationHandler, ThreadSlot
 from .interrupts import cancel_grace_seconds as cancel_grace_seconds
 from .lineage import Lineage
+from .node_cancel import CancelledNodes, NodeRequests
 from .runners import Pool
 from .slots import Keeper
 from .states import describe_exception
@@ -109,6 +110,11 @@ class Session:
         self.root: FlowRun | None = None
         self.live_runs: dict[int, FlowRun] = {}
         self.cancel_reason: str | None = None
+        self.cancelled_nodes: CancelledNodes | None = None
+        """What of the tree was told to end by itself; None until something was."""
+        self.waiting: dict[Any, Callable[[], None]] = {}
+        """Calls and runs that wait in the engine for a time or the gate, and what wakes them."""
+        self.requests = NodeRequests(self)
         self.unrecorded: deque[TaskCall] = deque()
         """Calls that began since the last tick; most have ended by then and need no record of their beginning."""
         self.fenced = False
@@ -338,12 +344,26 @@ class Session:
             return
         self.cancel_reason = reason
         if self.root is not None:
-            self._move(self.root, ("RUNNING", "PAUSED", "PENDING"), "begin_cancel", reason)
+            self.move_run(self.root, ("RUNNING", "PAUSED", "PENDING"), "begin_cancel", reason)
         self.gate.cancel(reason)
         self.pool.cancel()
         slots = self._slots.copy()
         for slot in slots:
             slot.interrupt(Cancelled(reason))
+
+    def activations(self) -> list[tuple[ThreadSlot | CoroutineSlot, Any]]:
+        """User code that runs now: where, and of which call or run."""
+        return list(self._slots.copy().items())
+
+    def is_told_to_end(self, subject: Any) -> bool:
+        """Whether this call or run, or one around it, was cancelled by itself."""
+        told = self.cancelled_nodes
+        return told is not None and subject is not None and told.reason(subject) is not None
+
+    def check_node(self, subject: Any) -> None:
+        """Raise Cancelled in a call or run that was told to end."""
+        if self.cancelled_nodes is not None and subject is not None:
+            self.cancelled_nodes.check(subject)
 
     @property
     def was_terminated(self) -> bool:
@@ -449,6 +469,7 @@ class Session:
             found = runs.intent_of(self._watch_connection, self.root_id)
             if found is not None:
                 self._obey(*found)
+            self.requests.look(self._watch_connection)
         self._settle_pause()
 
     def _give_up_on_full_disk(self) -> None:
@@ -500,7 +521,7 @@ class Session:
         elif intent == "none" and not self.gate.is_open():
             for run in list(self.live_runs.values()):
                 if run.state_type == "PAUSED" or run.state_name == "Pausing":
-                    self._move(run, ("PAUSED", "RUNNING"), "resume", None)
+                    self.move_run(run, ("PAUSED", "RUNNING"), "resume", None)
             self.gate.release()
 
     def hold(self, cause: str) -> None:
@@ -508,7 +529,7 @@ class Session:
         if self.gate.shut():
             self._paused_ticks = 0
             for run in list(self.live_runs.values()):
-                self._move(run, ("RUNNING",), "begin_pause", cause)
+                self.move_run(run, ("RUNNING",), "begin_pause", cause)
 
     def _settle_pause(self) -> None:
         """Say Paused once nothing has executed for two ticks in a row."""
@@ -519,9 +540,9 @@ class Session:
         if self._paused_ticks >= 2:
             cause = self._who_asked(self._watch_connection, "pause")
             for run in list(self.live_runs.values()):
-                self._move(run, ("RUNNING",), "pause", cause)
+                self.move_run(run, ("RUNNING",), "pause", cause)
 
-    def _move(self, run: FlowRun, from_types: tuple[str, ...], event: str, cause: str | None) -> None:
+    def move_run(self, run: FlowRun, from_types: tuple[str, ...], event: str, cause: str | None) -> None:
         """A transition made from outside the run's own thread; nothing when the run has gone on meanwhile."""
         with run.state_lock:
             if run.state_type in from_types:
@@ -564,6 +585,8 @@ class _Activation:
                 self._timer = session._start_timeout(owner, slot)
             if session.gate.is_cancelled:
                 session.gate.check()
+            if session.cancelled_nodes is not None:
+                session.cancelled_nodes.check(owner)
         except BaseException:
             self.__exit__()
             raise

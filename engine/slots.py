@@ -27,6 +27,7 @@ from .effects import Pass, Steps
 from .errors import AcquireConcurrencySlotTimeoutError, Cancelled, ConcurrencySlotAcquisitionError
 from .interrupts import woken_by
 from .machine import next_task_state
+from .node_cancel import wakeable
 
 if TYPE_CHECKING:
     from .session import Session
@@ -461,7 +462,8 @@ class TakeSlots:
             ended.wait()
             return
         with (
-            session.gate.on_cancel(ended.set), session.gate.blocked(), session.pool.lending(), woken_by(ended.set)
+            wakeable(session, self.ask.call, ended.set), session.gate.on_cancel(ended.set), session.gate.blocked(),
+            session.pool.lending(), woken_by(ended.set),
         ):  # fmt: skip
             ended.wait()
 
@@ -478,9 +480,9 @@ class TakeSlots:
 
         self.keeper.take(self.ask, ended)
         gate = self.session.gate if self.session is not None else None
-        with gate.on_cancel(ended) if gate is not None else nullcontext(), (
-            gate.blocked() if gate is not None else nullcontext()
-        ):
+        with wakeable(self.session, self.ask.call, ended), gate.on_cancel(ended) if gate is not None else (
+            nullcontext()
+        ), gate.blocked() if gate is not None else nullcontext():
             await done.wait()
 
 

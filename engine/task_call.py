@@ -15,7 +15,7 @@ from ..store.rows import TaskRow
 from .clock import now_us
 from .context import current_tags
 from .dependencies import collect_dependencies, replace_futures
-from .errors import UpstreamFailed, UsageError
+from .errors import Cancelled, UpstreamFailed, UsageError
 from .futures import Future
 from .machine import next_task_state
 from .states import State
@@ -52,6 +52,7 @@ class TaskCall:
         "is_recorded",
         "is_replay",
         "key",
+        "left_behind",
         "map_group",
         "map_index",
         "name",
@@ -66,6 +67,7 @@ class TaskCall:
         "tags",
         "task",
         "timeout_seconds",
+        "told_to_end",
         "uncounted",
         "upstream",
         "wait_for",
@@ -110,6 +112,10 @@ class TaskCall:
         """What it holds of the limits of its tags."""
         self.is_partial = False
         """Its body yielded to a caller who stopped early: what it yielded is no result."""
+        self.told_to_end: str | None = None
+        """Who cancelled this call, or what it is part of, by itself."""
+        self.left_behind: str | None = None
+        """Its code did not end within the grace and it was recorded as cancelled: what it returns is dropped."""
         self.is_recorded = False
         """Whether its row stands before those of the calls it makes."""
         self.beginning: Beginning | None = None
@@ -201,11 +207,18 @@ class TaskCall:
                 edges.add(conn, self.run.id, self.seq, self.upstream)
 
 
+def cancelled_state(call: TaskCall, text: str) -> State:
+    """Who waits for it gets ``Cancelled`` and hears which call it was."""
+    return State("CANCELLED", None, text, error=Cancelled(f"task {call.name} ({call.reference}): {text}"))
+
+
 def record_caller(call: TaskCall) -> None:
     """Have the row of a task written before those of the calls it makes: they are found again within it, by its seq."""
     beginning = call.beginning
     if not call.is_recorded and beginning is not None:
         call.is_recorded = True
+        if call.scope_seq:
+            call.run.callers[call.seq] = call.scope_seq
         call.run.session.writer.soon(
             lambda conn: tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
         )

@@ -24,7 +24,7 @@ from .interrupts import is_coroutine_cancelled
 from .machine import next_task_state
 from .slots import task_slot_steps
 from .states import State, as_state, describe_exception
-from .task_call import NO_TAGS, Beginning, TaskCall
+from .task_call import NO_TAGS, Beginning, TaskCall, cancelled_state
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,10 +53,12 @@ def task_steps(call: TaskCall) -> Steps:
             if call.wake_at_us is not None:
                 yield from go_on(call)
             if not session.gate.is_open() or session.gate.is_cancelled:
-                yield Pass(session)
+                yield Pass(session, call)
             run.check_stopped()
             if call.tags != NO_TAGS:
                 yield from task_slot_steps(call)
+            if session.cancelled_nodes is not None:
+                session.cancelled_nodes.check(call)
             _begin(call)
             cpu = time.thread_time_ns()
             started = time.perf_counter_ns()
@@ -68,6 +70,8 @@ def task_steps(call: TaskCall) -> Steps:
             event, state = _judge(call, error)
         else:
             event, state = _judge_value(value)
+        if call.left_behind is not None:
+            return cancelled_state(call, call.left_behind)
         if not started:
             started, cpu = time.perf_counter_ns(), time.thread_time_ns()
             never_began = call.attempt == 0 and call.state_type == "PENDING" and event == "cancel"
@@ -111,6 +115,8 @@ def _user_call(call: TaskCall, values: dict[str, Any]) -> Call:
 
 def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
     """Which event an exception out of the user's code is, and the state it leads to."""
+    if call.told_to_end is not None:
+        return "cancel", _told_to_end(call, error)
     if isinstance(error, Cancelled):
         return "cancel", State("CANCELLED", None, _cancel_text(call, error), error=error)
     if isinstance(error, RunTimedOut) and call.interruption is not None:
@@ -125,6 +131,15 @@ def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
         return "cancel", State("CANCELLED", None, "its coroutine was cancelled", error=error)
     call.run.session.task_exception(call, error)
     return "fail", State("FAILED", None, describe_exception(error), error=error)
+
+
+def _told_to_end(call: TaskCall, error: BaseException) -> State:
+    """It was cancelled by itself: whatever its code then raised, and who waits for it hears which call it was."""
+    text = str(call.told_to_end)
+    if not isinstance(error, Cancelled) and not is_coroutine_cancelled(error):
+        call.run.session.task_exception(call, error)
+        text = f"{text}; ending, its code raised {describe_exception(error)}"
+    return cancelled_state(call, text)
 
 
 def _cancel_text(call: TaskCall, error: Cancelled) -> str:

@@ -39,6 +39,7 @@ SELECT_ANYTHING_DUE: Final = (
 )
 SELECT_REQUESTER: Final = (
     "SELECT actor, message FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'request'"
+    " AND data LIKE '{\"intent\":%'"
     " ORDER BY id DESC LIMIT 1"
 )
 
