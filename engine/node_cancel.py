@@ -154,7 +154,7 @@ class NodeRequests:
 
 @contextmanager
 def wakeable(session: Session | None, subject: Any, wake: Callable[[], None]) -> Iterator[None]:
-    """Around a wait of a call or a run for a time, slots or the gate: ``wake`` when it is told to end, then Cancelled."""
+    """Around a wait of a call or run for a time, slots or the gate: ``wake`` when it is told to end, then Cancelled."""
     if subject is None or session is None:
         yield
         return

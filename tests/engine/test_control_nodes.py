@@ -595,10 +595,9 @@ def test_a_request_without_a_process_is_honoured_by_the_next_one(reader, store, 
 
 
 @pytest.mark.parametrize("submitted", [False, True])
-def test_a_task_waiting_for_a_slot_is_cancelled(store, reader, meanwhile, eventually, effects, submitted) -> None:
+def test_a_task_waiting_for_a_slot_is_cancelled(reader, control, meanwhile, eventually, effects, submitted) -> None:
     """It leaves the queue of the limit; who holds the slot keeps it."""
-    with Control(store, actor="tester@here via test") as own:
-        own.set_limit("tag:busy", 1)
+    control.set_limit("tag:busy", 1)
     held, go = threading.Event(), threading.Event()
 
     @task(tags=["busy"])
@@ -620,9 +619,9 @@ def test_a_task_waiting_for_a_slot_is_cancelled(store, reader, meanwhile, eventu
         go.set()
         holder.result()
 
-    def work(control):
+    def work(own):
         eventually(lambda: state_of(reader, "waits") == "AwaitingSlot")
-        control.cancel(Node(1, 2))
+        own.cancel(Node(1, 2))
 
     meanwhile(work)
     whole()
