@@ -74,7 +74,7 @@ class Sleep:
         self.subject = subject
 
     def perform(self) -> None:
-        """Raises Cancelled when the run or the subject is cancelled meanwhile. A pool's thread makes room for others."""
+        """Raises Cancelled when run or subject is cancelled meanwhile. A pool's thread makes room for others."""
         ended = threading.Event()
         with wakeable(self.session, self.subject, ended.set), self.session.pool.lending():
             self.session.gate.sleep(self.seconds, ended)
