@@ -68,7 +68,9 @@ def check_options(what: str, given: Iterable[str], known: Iterable[str]) -> None
 @contextmanager
 def tags(*names: str) -> Iterator[frozenset[str]]:
     """Tag every flow and task run started inside the block; blocks nest and add up."""
-    token = current_tags.set(current_tags.get() | frozenset(names))
+    from .states import storable
+
+    token = current_tags.set(current_tags.get() | frozenset(map(storable, names)))
     try:
         yield current_tags.get()
     finally:

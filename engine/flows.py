@@ -70,7 +70,7 @@ class Flow(Authored, Generic[P, R]):
     ) -> None:
         super().__init__(fn, locals())
         self.flow_run_name = self.checked_run_name("flow_run_name", flow_run_name)
-        self.tags = sorted(tags or ())
+        self.tags = sorted(map(storable, tags or ()))
         self.retry_policy = RetryPolicy(
             defaults.retries("FLOWS", retries), defaults.retry_delay_seconds("FLOWS", retry_delay_seconds),
             retry_jitter_factor, retry_condition_fn, what=f"flow {self.name!r}", crash_retries=crash_retries,

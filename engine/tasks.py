@@ -56,7 +56,7 @@ class Task(Authored, Generic[P, R]):
     ) -> None:
         super().__init__(fn, locals())
         self.key = self.name
-        self.tags = frozenset(tags or ())
+        self.tags = frozenset(map(storable, tags or ()))
         self.task_run_name = self.checked_run_name("task_run_name", task_run_name)
         self.retry_policy = RetryPolicy(
             defaults.retries("TASKS", retries), defaults.retry_delay_seconds("TASKS", retry_delay_seconds),
