@@ -20,6 +20,7 @@ from .context import Frame
 from .effects import Await, Call, Durable, EndEverything, Pass, Sleep, Steps
 from .errors import Cancelled, ParameterError, RunTimedOut
 from .futures import resolve_futures_to_states
+from .hooks import RunHooks
 from .interrupts import cancel_grace_seconds, is_coroutine_cancelled
 from .machine import next_run_state
 from .outstanding import Outstanding
@@ -251,6 +252,8 @@ def flow_steps(run: FlowRun) -> Steps:
             values = flow.parameters.validate(run.parameters) if flow.validates else run.parameters
             args, kwargs = flow.parameters.call_arguments(values)
             run.start()
+            if hooks := flow.hooks["on_running"]:
+                yield RunHooks(hooks, flow, run, State("RUNNING", run.state_name))
             run.interruption = None
             value = yield Call(_body(flow), args, kwargs, Frame(run, None), run, flow.is_async)
             yield from _await_within_timeout(run, attempt_begun)
@@ -285,8 +288,8 @@ def flow_steps(run: FlowRun) -> Steps:
             return state
     end, state = _end_operation(run, state)
     yield Durable(session, end)
-    for hook in flow.hooks_for(state):
-        session.run_hook(hook, flow, run, state)
+    if hooks := flow.hooks_for(state):
+        yield RunHooks(hooks, flow, run, state)
     return state
 
 

@@ -28,7 +28,7 @@ class Flow(Authored, Generic[P, R]):
     HOOK_OF_TYPE: ClassVar[dict[str, str]] = {
         "COMPLETED": "on_completion", "FAILED": "on_failure", "CANCELLED": "on_cancellation", "CRASHED": "on_crashed",
     }  # fmt: skip
-    HOOKS = frozenset({"on_completion", "on_failure", "on_cancellation", "on_crashed"})
+    HOOKS = frozenset({"on_completion", "on_failure", "on_cancellation", "on_crashed", "on_running"})
     fn: Callable[P, R]
 
     def __new__(cls, fn: Any = None, *_args: Any, **_options: Any) -> Any:
@@ -67,6 +67,7 @@ class Flow(Authored, Generic[P, R]):
         on_failure: Iterable[Hook] = (),
         on_cancellation: Iterable[Hook] = (),
         on_crashed: Iterable[Hook] = (),
+        on_running: Iterable[Hook] = (),
     ) -> None:
         super().__init__(fn, locals())
         self.flow_run_name = self.checked_run_name("flow_run_name", flow_run_name)
@@ -115,6 +116,10 @@ class Flow(Authored, Generic[P, R]):
     def on_crashed(self, hook: Hook) -> Hook:
         """Decorator: call ``hook(flow, run, state)`` when a run ends as Crashed while its process still can."""
         return self._add_hook("on_crashed", hook)
+
+    def on_running(self, hook: Hook) -> Hook:
+        """Decorator: call ``hook(flow, run, state)`` when an attempt of a run begins."""
+        return self._add_hook("on_running", hook)
 
     # -- parameters ----------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..store.states import is_terminal
 from .effects import Await, Call, Durable, Pass, Sleep, Steps, drive_async
 from .errors import Cancelled
+from .hooks import RunHooks
 from .node_cancel import note
 from .slots import TakeSlots
 from .states import State
@@ -329,7 +330,7 @@ class _Drive:
                         self._again()
                     return
                 else:
-                    assert kind is Pass or kind is Await
+                    assert kind in (Pass, Await, RunHooks)
                     self._perform(effect)
         except StopIteration as end:
             self._pool.settle(self._call, end.value)

@@ -289,25 +289,6 @@ class Session:
             heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._timer_ids), callback))
         self._wake.set()
 
-    def run_hook(self, hook: Callable[..., Any], subject: Any, run: Any, state: Any) -> None:
-        """Call a user's hook; what it raises is logged and stops nothing."""
-        import inspect
-
-        try:
-            outcome = hook(subject, run, state)
-            if inspect.iscoroutine(outcome):
-                import asyncio
-
-                try:
-                    asyncio.get_running_loop()
-                except RuntimeError:
-                    asyncio.run(outcome)
-                else:
-                    threading.Thread(target=asyncio.run, args=(outcome,)).start()
-        except Exception as error:  # noqa: BLE001 - the user's hook
-            name = getattr(hook, "__name__", repr(hook))
-            self.capture.record_exception(self._ids(run), f"hook {name} failed", error)
-
     # -- output --------------------------------------------------------------------------------------------------
 
     def task_log(self, call: Any, level: int, text: str) -> None:

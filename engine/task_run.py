@@ -20,6 +20,7 @@ from .context import Frame
 from .effects import Call, Durable, Pass, Steps
 from .errors import Cancelled, RunTimedOut
 from .fingerprint import fingerprint
+from .hooks import RunHooks
 from .interrupts import is_coroutine_cancelled
 from .machine import next_task_state
 from .slots import task_slot_steps
@@ -60,6 +61,8 @@ def task_steps(call: TaskCall) -> Steps:
             if session.cancelled_nodes is not None:
                 session.cancelled_nodes.check(call)
             _begin(call)
+            if hooks := call.task.hooks["on_running"]:
+                yield RunHooks(hooks, call.task, call, State("RUNNING", call.state_name))
             cpu = time.thread_time_ns()
             started = time.perf_counter_ns()
             call.interruption = None
@@ -88,8 +91,8 @@ def task_steps(call: TaskCall) -> Steps:
         cpu_us = None if call.task.is_async else max(0, time.thread_time_ns() - cpu) // 1000
         yield Durable(session, _end_operation(call, event, state, duration_us, cpu_us))
         run.lineage.track(state.data, (run.id, call.seq))
-        for hook in call.task.hooks_for(state):
-            session.run_hook(hook, call.task, call, state)
+        if hooks := call.task.hooks_for(state):
+            yield RunHooks(hooks, call.task, call, state)
         return state
 
 

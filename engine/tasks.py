@@ -30,7 +30,7 @@ class Task(Authored, Generic[P, R]):
     HOOK_OF_TYPE: ClassVar[dict[str, str]] = {
         "COMPLETED": "on_completion", "FAILED": "on_failure", "CRASHED": "on_failure",
     }  # fmt: skip
-    HOOKS = frozenset({"on_completion", "on_failure"})
+    HOOKS = frozenset({"on_completion", "on_failure", "on_running"})
     fn: Callable[P, R]
 
     def __init__(
@@ -53,6 +53,7 @@ class Task(Authored, Generic[P, R]):
         log_prints: bool | None = None,
         on_completion: Iterable[Hook] = (),
         on_failure: Iterable[Hook] = (),
+        on_running: Iterable[Hook] = (),
     ) -> None:
         super().__init__(fn, locals())
         self.key = self.name
@@ -104,6 +105,10 @@ class Task(Authored, Generic[P, R]):
     def on_failure(self, hook: Hook) -> Hook:
         """Decorator: call ``hook(task, run, state)`` when a run of this task has failed for good."""
         return self._add_hook("on_failure", hook)
+
+    def on_running(self, hook: Hook) -> Hook:
+        """Decorator: call ``hook(task, run, state)`` when an attempt of a run of this task begins."""
+        return self._add_hook("on_running", hook)
 
     # -- calling -------------------------------------------------------------------------------------------------
 
