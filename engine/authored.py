@@ -77,9 +77,14 @@ class Authored:
         return named
 
     def run_name_by(self, template: Callable[..., str], parameters: dict[str, Any]) -> str:
-        """What a naming function says; it is given the parameters when it has a parameter of that name."""
+        """What a naming function says; it may have a parameter of the name ``parameters``, or ask ``runtime``."""
         wants = "parameters" in inspect.signature(template).parameters
-        return storable(template(parameters=dict(parameters)) if wants else template())
+        known = {f"{self.WORD}_name": self.name, "parameters": dict(parameters)}
+        token = context.naming.set((f"{self.WORD}_run", known))
+        try:
+            return storable(template(parameters=dict(parameters)) if wants else template())
+        finally:
+            context.naming.reset(token)
 
     def _checked_timeout(self, seconds: Any) -> float | None:
         if seconds is None:

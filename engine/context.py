@@ -34,6 +34,8 @@ current_frame: ContextVar[Frame | None] = ContextVar("flowdeck_frame", default=N
 current_graph: ContextVar[Any] = ContextVar("flowdeck_graph", default=None)
 """The ``with Flow("…")`` block being built; task calls inside it add nodes instead of running."""
 current_tags: ContextVar[frozenset[str]] = ContextVar("flowdeck_tags", default=frozenset())
+naming: ContextVar[tuple[str, dict[str, Any]] | None] = ContextVar("flowdeck_naming", default=None)
+"""While a user's function makes the name of a run: ``flow_run`` or ``task_run``, and what ``runtime`` knows of it."""
 importing: ContextVar[bool] = ContextVar("flowdeck_importing", default=False)
 """True while a flow file is being loaded: an unguarded flow call in it does nothing."""
 

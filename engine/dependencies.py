@@ -14,6 +14,7 @@ from .states import State
 if TYPE_CHECKING:
     from .flow_run import FlowRun
 
+_Settle = Callable[[Future[Any] | State, bool], Any]
 _SCALARS = frozenset({int, str, float, bool, bytes, type(None)})
 _MAX_DEPTH = 6
 _MAX_NESTED = 100_000
@@ -66,16 +67,19 @@ def replace_futures(parameters: dict[str, Any], wait_for: Any) -> tuple[dict[str
     """Arguments with ended futures replaced by their values, and which upstream outcome forbids to start."""
     broken: list[str] = []
 
-    def settle(future: Future[Any], allow_failure: bool) -> Any:
-        state = future.outcome
+    def settle(source: Future[Any] | State, allow_failure: bool) -> Any:
+        future = source if isinstance(source, Future) else None
+        state = source.outcome if isinstance(source, Future) else source
         assert state is not None  # the call was started only once its upstream had ended
         if state.is_completed():
             return state.data
         if allow_failure:
-            future.handled = True
+            if future is not None:
+                future.handled = True
             return state.result(raise_on_failure=False)
-        future.passed_on = True
-        broken.append(f"{future.call.name if future.call else 'a task'} ended {state.name}")
+        if future is not None:
+            future.passed_on = True
+        broken.append(f"{future.call.name if future is not None and future.call else 'a task'} ended {state.name}")
         return None
 
     values = {name: _replace(value, settle, 0) for name, value in parameters.items()}
@@ -101,7 +105,7 @@ def _children(value: Any, kind: type) -> Any:
     return None
 
 
-def _replace(value: Any, settle: Callable[[Future[Any], bool], Any], depth: int, allow_failure: bool = False) -> Any:
+def _replace(value: Any, settle: _Settle, depth: int, allow_failure: bool = False) -> Any:
     """``value`` with futures replaced by what they came to; the same object when it holds none."""
     kind = type(value)
     if kind in _SCALARS:
@@ -109,7 +113,7 @@ def _replace(value: Any, settle: Callable[[Future[Any], bool], Any], depth: int,
     if isinstance(value, Future):
         return settle(value, allow_failure)
     if isinstance(value, State):
-        return value.result(raise_on_failure=False)
+        return settle(value, allow_failure)
     wrapped = getattr(kind, "flowdeck_wrapped", None)
     if wrapped == "quote" or (wrapped == "opaque" and not isinstance(value.value, (Future, State))):
         return value.value
@@ -129,7 +133,7 @@ def _replace(value: Any, settle: Callable[[Future[Any], bool], Any], depth: int,
 
 
 def _replace_in_record(
-    value: Any, kind: type, settle: Callable[[Future[Any], bool], Any], depth: int, allow_failure: bool
+    value: Any, kind: type, settle: _Settle, depth: int, allow_failure: bool
 ) -> Any:
     """As ``_replace``, for dataclasses (a copy, when something in it changes) and named tuples."""
     if hasattr(kind, "__dataclass_fields__"):

@@ -58,7 +58,7 @@ class TaskRunContext(NamedTuple):
         frame = current_frame.get()
         if frame is None or frame.task is None:
             return None
-        return cls(frame.task.task, _view(task_run), dict(frame.task.parameters))
+        return cls(frame.task.task, _view(task_run), frame.task.values_of_parameters())
 
 
 def get_run_context() -> FlowRunContext | TaskRunContext:

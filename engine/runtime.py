@@ -35,6 +35,9 @@ class _Part:
             raise AttributeError(f"flowdeck.runtime.{self._word} has no attribute {name!r}; it has {known}")
         read, outside = self._attributes[name]
         given = os.environ.get(f"{_PREFIX}{self._word.upper()}__{name.upper()}")
+        naming = context.naming.get()
+        if naming is not None and naming[0] == self._word and name in naming[1]:
+            return naming[1][name]
         frame = context.current_frame.get()
         value = read(frame) if frame is not None else None
         if given is not None:
@@ -127,7 +130,7 @@ task_run = _Part(
         "id": (_of_task(lambda call: call.reference), None),
         "name": (_of_task(lambda call: call.name), None),
         "task_name": (_of_task(lambda call: call.task.name), None),
-        "parameters": (_of_task(lambda call: dict(call.parameters)), dict),
+        "parameters": (_of_task(lambda call: call.values_of_parameters()), dict),
         "tags": (_of_task(lambda call: json.loads(call.tags)), list),
         "run_count": (_of_task(lambda call: call.attempt), 0),
     },

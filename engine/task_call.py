@@ -141,6 +141,10 @@ class TaskCall:
         names: list[str] = json.loads(self.tags)
         return names
 
+    def values_of_parameters(self) -> dict[str, Any]:
+        """Its parameters as the function gets them, defaults too."""
+        return self.task.with_defaults(replace_futures(self.parameters, None)[0])
+
     def _first_name(self) -> str:
         """The name by the arguments as given; a template that needs a future's value has to wait for it."""
         try:

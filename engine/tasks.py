@@ -142,12 +142,16 @@ class Task(Authored, Generic[P, R]):
         if template is not None:
             try:
                 if callable(template):
-                    return self.run_name_by(template, parameters)
-                defaults = {p.name: p.default for p in self.signature.parameters.values() if p.default is not p.empty}
-                return storable(template.format(**{**defaults, **parameters}))
+                    return self.run_name_by(template, self.with_defaults(parameters))
+                return storable(template.format(**self.with_defaults(parameters)))
             except Exception as error:
                 raise UsageError(f"task {self.name!r}: task_run_name cannot be made: {error!r}") from error
         return self.default_name(call)
+
+    def with_defaults(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Also what the function itself gives to parameters that a call left out."""
+        defaults = {p.name: p.default for p in self.signature.parameters.values() if p.default is not p.empty}
+        return {**defaults, **parameters}
 
     def default_name(self, call: TaskCall) -> str:
         """``extract`` for the first call, ``extract[3]`` for later and mapped ones."""

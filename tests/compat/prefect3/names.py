@@ -15,6 +15,8 @@ import pytest
 
 PREFECT = os.environ.get("FLOWDECK_COMPAT") == "prefect"
 """Whether Prefect itself is under test."""
+RUNTIME_PREFIX = "PREFECT__RUNTIME__" if PREFECT else "FLOWDECK__RUNTIME__"
+"""Of the environment variables that stand in for ``runtime`` values in tests."""
 
 _HOME_IN_PREFECT = {
     "artifacts": (

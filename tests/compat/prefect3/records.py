@@ -109,17 +109,17 @@ if PREFECT:
                 if row.type != "result"
             ]
 
-    def log_lines(flow_name: str, at_least: int) -> list[tuple[str, str]]:
-        """Level and message of each line that the flow's last run and its tasks said."""
+    def log_lines(flow_name: str, *expected: str) -> list[tuple[str, str]]:
+        """Level and message of each line that the flow's last run and its tasks said, once those expected are there."""
         wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[_find(flow_name)[-1].id]))
-        deadline, before = time.monotonic() + 20, -1
+        deadline = time.monotonic() + 20
         with get_client(sync_client=True) as client:
             while True:
                 rows = client.read_logs(log_filter=wanted)
-                if (len(rows) >= at_least and len(rows) == before) or time.monotonic() > deadline:
+                there = all(any(text in row.message for row in rows) for text in expected)
+                if there or time.monotonic() > deadline:
                     return [(logging.getLevelName(row.level), row.message) for row in rows]
-                before = len(rows)
-                time.sleep(1)
+                time.sleep(0.5)
 
 
 else:
@@ -159,9 +159,9 @@ else:
                 for row in rows
             ]
 
-    def log_lines(flow_name: str, at_least: int) -> list[tuple[str, str]]:
-        """Level and message of each line that the flow's last run and its tasks said."""
-        del at_least
+    def log_lines(flow_name: str, *expected: str) -> list[tuple[str, str]]:
+        """Level and message of each line that the flow's last run and its tasks said, once those expected are there."""
+        del expected  # here they are there when the flow's call returns
         with Reader(os.environ["FLOWDECK_STORE"]) as reader:
             run = reader.runs(flow=flow_name, roots_only=False)[0]
             rows = reader.logs(run.root_id or run.id, 0, 1000)

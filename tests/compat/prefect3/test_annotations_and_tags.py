@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .names import flow, quote, tags, task
+from .names import allow_failure, flow, opaque, quote, tags, task, unmapped
 from .records import flow_run, task_runs
 
 
@@ -36,6 +36,44 @@ def test_quote_keeps_a_future_a_future() -> None:
         return looks(quote(future))
 
     assert parent() is True
+
+
+def test_opaque_passes_the_value_itself() -> None:
+    """What is inside is not looked at."""
+
+    @task
+    def looks(x):
+        return hasattr(x[0], "result")
+
+    @flow
+    def parent():
+        future = gets.submit(1)
+        future.wait()
+        return looks(opaque([future]))
+
+    assert parent() is True
+
+
+def test_unmapped_in_a_call_is_its_value() -> None:
+    """Outside map it means nothing."""
+
+    @flow
+    def parent():
+        return unmapped([1]).unwrap()
+
+    assert parent() == [1]
+
+
+def test_annotations_give_back_their_value() -> None:
+    """``unwrap``."""
+    assert allow_failure(1).unwrap() == 1
+    assert quote("a").unwrap() == "a"
+
+
+def test_the_same_annotation_of_the_same_value_is_equal() -> None:
+    """Another is not."""
+    assert allow_failure(1) == allow_failure(1)
+    assert not allow_failure(1) == unmapped(1)  # noqa: SIM201 - in Prefect != is another question
 
 
 def test_tags_reach_the_runs_in_the_block() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from .names import Completed, Failed, flow, only_here, task
+from .names import Cancelled, Completed, Failed, Pending, flow, only_here, only_there, task
 from .records import flow_run
 
 
@@ -200,6 +201,46 @@ def test_a_returned_future_is_its_value() -> None:
     assert one() == "value"
 
 
+def test_a_cancelled_state_among_those_returned_cancels() -> None:
+    """When none failed; the message counts."""
+
+    @task
+    def works():
+        return 1
+
+    @task
+    def cancelled():
+        return Cancelled(message="stopped")
+
+    @flow
+    def several():
+        return [works(return_state=True), works(return_state=True), cancelled(return_state=True)]
+
+    state = several(return_state=True)
+    assert state.is_cancelled()
+    assert state.message == "1/3 states cancelled."
+
+
+def test_a_cancellation_counts_more_than_a_failure() -> None:
+    """Cancelled, when both are returned: what failed may have done so because of it."""
+
+    @task
+    def fails():
+        raise ValueError("no")
+
+    @task
+    def cancelled():
+        return Cancelled()
+
+    @flow
+    def both():
+        return [fails(return_state=True), cancelled(return_state=True)]
+
+    state = both(return_state=True)
+    assert state.is_cancelled()
+    assert state.message == "1/2 states cancelled."
+
+
 def test_no_return_and_only_good_tasks_completes() -> None:
     """The value is None."""
 
@@ -301,6 +342,28 @@ def test_a_value_of_the_wrong_type_fails_the_run() -> None:
     assert flow_run("compat wrong type").state == "Failed"
 
 
+def test_missing_arguments_are_a_type_error() -> None:
+    """As with any function."""
+
+    @flow
+    def needs(x):
+        return x
+
+    with pytest.raises(TypeError, match="x"):
+        needs()
+
+
+def test_unknown_arguments_are_a_type_error() -> None:
+    """As with any function."""
+
+    @flow
+    def needs(x):
+        return x
+
+    with pytest.raises(TypeError, match="z"):
+        needs(1, z=2)
+
+
 def test_variadic_flows() -> None:
     """``*args`` and ``**kwargs`` arrive."""
 
@@ -391,6 +454,52 @@ def test_the_flow_keeps_the_functions_name_and_doc() -> None:
     assert documented.description == "What it is for."
 
 
+@only_there("a flow is called what its function is called, so that code and command line use one name")
+def test_the_default_name_has_dashes() -> None:
+    """Prefect writes dashes for underscores."""
+
+    @flow
+    def my_small_flow():
+        pass
+
+    assert my_small_flow.name == "my-small-flow"
+
+
+def test_a_flow_may_have_a_name() -> None:
+    """Any text."""
+
+    @flow(name="Another Name")
+    def other():
+        pass
+
+    assert other.name == "Another Name"
+
+
+def test_with_options_makes_a_changed_copy() -> None:
+    """The original keeps its own."""
+
+    @flow(name="first", retries=1, description="old")
+    def original():
+        return 1
+
+    copy = original.with_options(name="second", retries=3)
+    assert (copy.name, copy.retries, copy.description) == ("second", 3, "old")
+    assert (original.name, original.retries) == ("first", 1)
+    assert copy() == 1
+
+
+def test_with_options_can_set_back_to_nothing() -> None:
+    """``retries=0`` and ``timeout_seconds=0``… are values, not omissions."""
+
+    @flow(retries=3, retry_delay_seconds=5)
+    def original():
+        pass
+
+    copy = original.with_options(retries=0, retry_delay_seconds=0)
+    assert copy.retries == 0
+    assert copy.retry_delay_seconds == 0
+
+
 def test_a_flow_needs_a_function() -> None:
     """A clear error where it is written."""
     with pytest.raises(Exception, match=r"callable|function"):
@@ -441,6 +550,18 @@ def test_system_exit_in_a_flow_is_a_crash() -> None:
     with pytest.raises(SystemExit):
         leaves()
     assert flow_run("compat exits").state == "Crashed"
+
+
+def test_a_returned_pending_state_is_no_end() -> None:
+    """A flow cannot end in a state that is not final: it does not complete."""
+
+    @flow(name="compat returns pending")
+    def unfinished():
+        return Pending()
+
+    with contextlib.suppress(BaseException):  # Prefect raises its Abort; ours is Failed and says why
+        assert not unfinished(return_state=True).is_completed()
+    assert flow_run("compat returns pending").state != "Completed"
 
 
 @only_here("an unseen failure of a submitted task fails the flow even when it returns a value")

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from .names import Completed, flow, task
+from .names import Cancelled, Completed, flow, only_here, task
 
 
 def test_on_completion_gets_flow_run_and_state(noted) -> None:
@@ -169,6 +169,18 @@ def test_failure_hooks_run_on_bad_parameters(noted) -> None:
     assert noted == ["failure"]
 
 
+@only_here("whatever ends as Cancelled calls its hooks; Prefect only when it was told to cancel")
+def test_on_cancellation_runs_for_a_returned_cancelled_state(noted) -> None:
+    """Only that."""
+
+    @flow(on_cancellation=[lambda *_: noted("cancellation")], on_failure=[lambda *_: noted("failure")])
+    def stops():
+        return Cancelled(message="enough")
+
+    assert stops(return_state=True).is_cancelled()
+    assert noted == ["cancellation"]
+
+
 def test_on_crashed_runs_for_a_crash(noted) -> None:
     """SystemExit in the flow."""
 
@@ -190,6 +202,15 @@ def test_a_hook_sees_the_named_state(noted) -> None:
 
     skips()
     assert noted == ["Skipped today"]
+
+
+def test_a_hook_must_be_callable() -> None:
+    """A clear error where it is written."""
+    with pytest.raises(Exception, match=r"callable|function"):
+
+        @flow(on_completion=["not a function"])
+        def works():
+            pass
 
 
 def test_subflow_hooks_run(noted) -> None:

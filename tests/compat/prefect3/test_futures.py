@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from .names import allow_failure, as_completed, flow, only_here, task, wait
+from .names import allow_failure, as_completed, flow, only_here, resolve_futures_to_states, task, wait
 from .records import task_runs
 
 
@@ -333,6 +333,21 @@ def test_as_completed_times_out() -> None:
     assert parent() == "fine"
 
 
+def test_futures_resolve_to_states() -> None:
+    """Also inside collections."""
+
+    @task
+    def adds(x):
+        return x + 1
+
+    @flow
+    def parent():
+        states = resolve_futures_to_states({"a": [adds.submit(1)], "b": 2})
+        return states["a"][0].is_completed(), states["b"]
+
+    assert tuple(parent()) == (True, 2)
+
+
 def test_downstream_of_a_failure_does_not_run() -> None:
     """It ends NotReady."""
     ran = []
@@ -597,6 +612,27 @@ def test_wait_for_states() -> None:
 
     parent()
     assert order == [1, 2]
+
+
+def test_a_failed_state_as_argument_keeps_a_task_from_running() -> None:
+    """As its future would."""
+    ran = []
+
+    @task
+    def fails():
+        raise ValueError("no")
+
+    @task
+    def after(x):
+        ran.append(x)
+
+    @flow
+    def parent():
+        state = fails(return_state=True)
+        return after(state, return_state=True).name
+
+    assert parent() == "NotReady"
+    assert not ran
 
 
 def test_a_calling_task_waits_for_its_futures() -> None:

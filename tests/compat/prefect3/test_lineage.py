@@ -42,6 +42,17 @@ def test_from_a_future() -> None:
     assert upstream("lineage future") == {"up 1"}
 
 
+def test_from_a_state() -> None:
+    """Passed as an argument."""
+
+    @flow(name="lineage state")
+    def parent():
+        down(up(1, return_state=True))
+
+    parent()
+    assert upstream("lineage state") == {"up 1"}
+
+
 def test_from_a_result() -> None:
     """The object that the task returned."""
 

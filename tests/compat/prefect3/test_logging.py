@@ -5,8 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 
-from .names import flow, get_run_logger, only_here, task
+import pytest
+
+from .names import MissingContextError, disable_run_logger, flow, get_run_logger, only_here, task
 from .records import log_lines
+
+
+def test_outside_a_run_there_is_no_run_logger() -> None:
+    """MissingContextError."""
+    with pytest.raises(MissingContextError):
+        get_run_logger()
 
 
 def test_a_flows_lines_are_kept() -> None:
@@ -19,7 +27,7 @@ def test_a_flows_lines_are_kept() -> None:
         logger.warning("careful")
 
     talks()
-    lines = log_lines("compat log flow", 2)
+    lines = log_lines("compat log flow", "said something", "careful")
     assert ("INFO", "said something") in lines
     assert ("WARNING", "careful") in lines
 
@@ -37,7 +45,7 @@ def test_a_tasks_lines_are_kept() -> None:
         talks.submit(2).wait()
 
     parent()
-    messages = [message for _, message in log_lines("compat log task", 2)]
+    messages = [message for _, message in log_lines("compat log task", "task 1", "task 2")]
     assert "task 1" in messages
     assert "task 2" in messages
 
@@ -50,7 +58,7 @@ def test_async_code_logs() -> None:
         get_run_logger().info("from a coroutine")
 
     asyncio.run(talks())
-    assert ("INFO", "from a coroutine") in log_lines("compat log async", 1)
+    assert ("INFO", "from a coroutine") in log_lines("compat log async", "from a coroutine")
 
 
 def test_log_prints_keeps_prints_of_the_flow() -> None:
@@ -61,7 +69,7 @@ def test_log_prints_keeps_prints_of_the_flow() -> None:
         print("printed", 1)
 
     talks()
-    assert ("INFO", "printed 1") in log_lines("compat log prints", 1)
+    assert ("INFO", "printed 1") in log_lines("compat log prints", "printed 1")
 
 
 def test_log_prints_is_inherited_by_tasks() -> None:
@@ -76,7 +84,7 @@ def test_log_prints_is_inherited_by_tasks() -> None:
         talks()
 
     parent()
-    assert ("INFO", "printed by the task") in log_lines("compat prints inherited", 1)
+    assert ("INFO", "printed by the task") in log_lines("compat prints inherited", "printed by the task")
 
 
 def test_log_prints_of_a_task_alone() -> None:
@@ -91,7 +99,7 @@ def test_log_prints_of_a_task_alone() -> None:
         talks()
 
     parent()
-    assert ("INFO", "printed by the task") in log_lines("compat prints of task", 1)
+    assert ("INFO", "printed by the task") in log_lines("compat prints of task", "printed by the task")
 
 
 def test_log_prints_is_inherited_by_subflows() -> None:
@@ -106,7 +114,7 @@ def test_log_prints_is_inherited_by_subflows() -> None:
         child()
 
     parent()
-    assert ("INFO", "printed by the child") in log_lines("compat prints child", 1)
+    assert ("INFO", "printed by the child") in log_lines("compat prints child", "printed by the child")
 
 
 @only_here("what a run prints is kept anyhow, captured at its descriptors")
@@ -121,9 +129,21 @@ def test_prints_are_kept_without_log_prints() -> None:
 
     talks()
     time.sleep(0.1)
-    messages = [message for _, message in log_lines("compat captured", 2)]
+    messages = [message for _, message in log_lines("compat captured", "from a child process")]
     assert "printed" in messages
     assert "from a child process" in messages
+
+
+def test_a_function_can_be_tested_without_a_run() -> None:
+    """``disable_run_logger``."""
+
+    @task
+    def talks():
+        get_run_logger().info("to nobody")
+        return "done"
+
+    with disable_run_logger():
+        assert talks.fn() == "done"
 
 
 def test_an_exception_is_logged_with_the_run() -> None:
@@ -139,4 +159,5 @@ def test_an_exception_is_logged_with_the_run() -> None:
         return 1
 
     parent()
-    assert any("the cause of it all" in message for _, message in log_lines("compat logged exception", 1))
+    lines = log_lines("compat logged exception", "the cause of it all")
+    assert any("the cause of it all" in message for _, message in lines)

@@ -7,9 +7,12 @@ import asyncio
 import pytest
 
 from .names import (
+    MappingLengthMismatch,
+    MappingMissingIterable,
     allow_failure,
     flow,
     only_here,
+    only_there,
     quote,
     tags,
     task,
@@ -59,6 +62,28 @@ def test_several_iterables_go_together() -> None:
         return adds.map([1, 2], [10, 20]).result()
 
     assert parent() == [11, 22]
+
+
+def test_lengths_must_agree() -> None:
+    """MappingLengthMismatch."""
+
+    @flow
+    def parent():
+        adds.map([1, 2], [1, 2, 3])
+
+    with pytest.raises(MappingLengthMismatch):
+        parent()
+
+
+def test_something_must_be_iterable() -> None:
+    """MappingMissingIterable."""
+
+    @flow
+    def parent():
+        adds.map(1, 2)
+
+    with pytest.raises(MappingMissingIterable):
+        parent()
 
 
 def test_what_is_not_iterable_goes_to_every_call() -> None:
@@ -159,6 +184,20 @@ def test_a_mapped_result_is_mapped_over_again() -> None:
         return adds.map(adds.map([1, 2, 3], 1), 1).result()
 
     assert parent() == [3, 4, 5]
+
+
+def test_a_state_of_a_list_is_mapped_over() -> None:
+    """As its value."""
+
+    @task
+    def numbers():
+        return [1, 2]
+
+    @flow
+    def parent():
+        return adds.map(numbers(return_state=True), 1).result()
+
+    assert parent() == [2, 3]
 
 
 def test_one_failure_leaves_the_others_alone() -> None:
@@ -309,6 +348,17 @@ def test_quote_is_not_mapped() -> None:
         return adds.map([[1], [2]], quote([0])).result()
 
     assert parent() == [[1, 0], [2, 0]]
+
+
+@only_there("a dict is one value in map, as it is one argument; Prefect maps over its keys")
+def test_a_dict_is_mapped_over_its_keys() -> None:
+    """As Python iterates."""
+
+    @flow
+    def parent():
+        return echo.map({"a": 1, "b": 2}).result()
+
+    assert parent() == ["a", "b"]
 
 
 def test_a_text_is_one_value() -> None:

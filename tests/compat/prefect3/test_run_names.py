@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from .names import flow, task
+from .names import flow, runtime, task
 from .records import flow_run, flow_runs, task_runs
 
 
@@ -61,6 +61,20 @@ def test_a_flow_run_name_is_made_by_a_function() -> None:
     any_flow()
     any_flow()
     assert [run.name for run in flow_runs("compat name function")] == ["made 1", "made 2"]
+
+
+def test_a_name_function_sees_the_run() -> None:
+    """Through ``runtime``."""
+
+    def make() -> str:
+        return f"{runtime.flow_run.flow_name} with {runtime.flow_run.parameters['x']}"
+
+    @flow(name="compat seeing name", flow_run_name=make)
+    def any_flow(x):
+        pass
+
+    any_flow(3)
+    assert flow_run("compat seeing name").name == "compat seeing name with 3"
 
 
 def test_the_name_is_set_once() -> None:
@@ -147,6 +161,24 @@ def test_a_task_run_name_is_made_by_a_function() -> None:
     assert task_runs("compat task name function")[0].name == "made by a function"
 
 
+def test_a_task_name_function_may_take_the_parameters() -> None:
+    """When it has a parameter of that name."""
+
+    def make(parameters):
+        return f"x is {parameters['x']}"
+
+    @task(task_run_name=make)
+    def any_task(x):
+        pass
+
+    @flow(name="compat task name from parameters")
+    def parent():
+        any_task(4)
+
+    parent()
+    assert task_runs("compat task name from parameters")[0].name == "x is 4"
+
+
 def test_a_task_run_name_of_a_futures_value() -> None:
     """Known once the upstream task has ended."""
 
@@ -179,6 +211,15 @@ def test_mapped_runs_have_names_of_their_elements() -> None:
 
     parent()
     assert sorted(run.name for run in task_runs("compat element names")) == ["element-1", "element-2", "element-3"]
+
+
+def test_a_flows_name_must_be_a_text() -> None:
+    """Refused where it is written."""
+    with pytest.raises(Exception, match="name"):
+
+        @flow(name=lambda: "no")
+        def anything():
+            pass
 
 
 @pytest.mark.parametrize(("kind", "option"), [(flow, "flow_run_name"), (task, "task_run_name")])

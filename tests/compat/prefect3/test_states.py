@@ -5,12 +5,35 @@ from __future__ import annotations
 import pytest
 
 from .names import (
+    Cancelled,
     Completed,
+    Crashed,
     Failed,
+    Paused,
+    Pending,
+    Running,
+    Scheduled,
     State,
     flow,
     task,
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "is_final"),
+    [
+        (Completed, "completed", True), (Failed, "failed", True), (Cancelled, "cancelled", True),
+        (Crashed, "crashed", True), (Pending, "pending", False), (Running, "running", False),
+        (Paused, "paused", False), (Scheduled, "scheduled", False),
+    ],
+)  # fmt: skip
+def test_every_type_has_a_constructor(make, kind, is_final) -> None:
+    """And a question."""
+    state = make()
+    kinds = ("completed", "failed", "cancelled", "crashed", "pending", "running", "paused", "scheduled")
+    assert [name for name in kinds if getattr(state, f"is_{name}")()] == [kind]
+    assert state.is_final() is is_final
+    assert state.name == kind.capitalize()
 
 
 def test_a_state_has_a_message() -> None:
@@ -44,6 +67,25 @@ def test_a_failed_state_with_a_message_only() -> None:
     """An exception with that message."""
     with pytest.raises(Exception, match="in words"):
         Failed(message="in words").result()
+
+
+def test_a_cancelled_state_raises() -> None:
+    """When its result is asked for."""
+    with pytest.raises(BaseException, match="stopped"):
+        Cancelled(message="stopped").result()
+
+
+def test_a_crashed_state_raises() -> None:
+    """When its result is asked for."""
+    with pytest.raises(Exception, match="gone"):
+        Crashed(message="gone").result()
+
+
+def test_a_state_of_unfinished_work_has_no_result() -> None:
+    """It raises."""
+    for make in (Pending, Running, Scheduled):
+        with pytest.raises(Exception, match=r"."):
+            make().result()
 
 
 def test_what_a_call_gives_is_a_state() -> None:

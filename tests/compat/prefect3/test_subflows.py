@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from .names import allow_failure, flow, only_here, task
+from .names import allow_failure, flow, only_here, tags, task
 from .records import flow_run, flow_runs
 
 
@@ -259,6 +259,22 @@ def test_allow_failure_gives_a_subflow_the_exception() -> None:
         return child(allow_failure(fails.submit()))
 
     assert parent() is True
+
+
+def test_tags_of_the_parents_block_reach_the_child() -> None:
+    """With the child's own."""
+
+    @flow(name="compat tagged child")
+    def child():
+        return 1
+
+    @flow
+    def parent():
+        with tags("within"):
+            return child()
+
+    parent()
+    assert "within" in flow_run("compat tagged child").tags
 
 
 def test_a_subflow_records_its_parameters() -> None:

@@ -301,6 +301,15 @@ def test_not_more_than_fifty_delays() -> None:
             pass
 
 
+def test_a_condition_must_be_callable() -> None:
+    """Refused where it is written."""
+    with pytest.raises(Exception, match="retry_condition_fn"):
+
+        @task(retries=1, retry_condition_fn="always")
+        def any_task():
+            pass
+
+
 def test_a_caught_exception_is_no_failure() -> None:
     """A task that handles its own trouble is not retried."""
     attempts = []

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from .names import Completed, Failed, Task, flow, only_here, task
+from .names import Cancelled, Completed, Failed, Task, flow, only_here, task
 from .records import task_runs
 
 
@@ -174,6 +174,20 @@ def test_a_task_may_return_a_failed_state() -> None:
     assert parent() == "on purpose"
 
 
+def test_a_task_may_return_a_cancelled_state() -> None:
+    """And ends so."""
+
+    @task
+    def stops():
+        return Cancelled(message="enough")
+
+    @flow
+    def parent():
+        return stops(return_state=True).is_cancelled()
+
+    assert parent() is True
+
+
 def test_variadic_tasks() -> None:
     """``*args`` and ``**kwargs`` arrive."""
 
@@ -318,6 +332,37 @@ def test_the_decorator_makes_a_task() -> None:
     assert isinstance(adds, Task)
     assert adds.fn(1) == 2
     assert (adds.name, adds.description, adds.__name__) == ("adds", "What it does.", "adds")
+
+
+def test_options_are_attributes() -> None:
+    """As given."""
+
+    @task(name="n", description="d", tags={"a"}, version="v1", retries=2, retry_delay_seconds=3, timeout_seconds=4,
+          log_prints=True)  # fmt: skip
+    def any_task():
+        pass
+
+    got = any_task
+    assert (got.name, got.description, got.tags, got.version) == ("n", "d", {"a"}, "v1")
+    assert (got.retries, got.retry_delay_seconds, got.timeout_seconds, got.log_prints) == (2, 3, 4.0, True)
+
+
+def test_with_options_makes_a_changed_copy() -> None:
+    """The original keeps its own; hooks too."""
+
+    @task(name="first", retries=1, tags={"a"})
+    def original():
+        return 1
+
+    copy = original.with_options(name="second", retries=0)
+    assert (copy.name, copy.retries, copy.tags) == ("second", 0, {"a"})
+    assert (original.name, original.retries) == ("first", 1)
+
+    @flow
+    def parent():
+        return copy()
+
+    assert parent() == 1
 
 
 def test_a_task_times_out() -> None:
