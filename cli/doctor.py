@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Final
 
+from ..store.errors import StoreError
 from .opening import daemon_of, folder_of, store_exists
 from .output import Output, one_line
 
@@ -20,7 +21,7 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: A
 
 
 def examine_store(args: argparse.Namespace, out: Output) -> int:
-    """Print the findings; 1 when one of them is bad."""
+    """Print the findings; 5 when one of them makes the store unusable, 1 when another is bad."""
     folder = folder_of(args)
     if not store_exists(folder):
         if out.as_json:
@@ -38,7 +39,8 @@ def examine_store(args: argparse.Namespace, out: Output) -> int:
         out.line(out.paint(f"store {folder}", "bold"))
         for finding in findings:
             _print(finding, out)
-    return 1 if any(finding.level == "bad" for finding in findings) else 0
+    bad = {finding.subject for finding in findings if finding.level == "bad"}
+    return StoreError.exit_code if bad - {"daemon"} else 1 if bad else 0
 
 
 def _about_the_service(args: argparse.Namespace) -> list[Finding]:

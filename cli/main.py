@@ -236,6 +236,6 @@ def _culprit(argv: list[str]) -> str:
 def _unknown_command(word: str) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(word, COMMANDS, n=1)
+    near = get_close_matches(word, COMMANDS, n=1, cutoff=0.7)
     hint = f"did you mean `flowdeck {near[0]}`?" if near else "`flowdeck --help` lists them"
     return f"no command {word!r}; {hint}"

@@ -36,6 +36,8 @@ class FlowFiles:
         self._clashing: set[str] = set()
         self._changed: set[str] = set()
         self._rescan_due = False
+        self._told: dict[str, str] = {}
+        """What was last said about each file that cannot be loaded."""
         self.on_change: Callable[[], None] = lambda: None
         """What is deployed or served has changed, or was tried in vain."""
         hosts.on_loaded = self._host_loaded
@@ -102,6 +104,7 @@ class FlowFiles:
             else:
                 self._register(served, host, report["hash"])
             self._watch_folders()
+        self._told.pop(served.path, None)
         self._say(f"loaded {served.path}: {', '.join(host.flows) or 'no flows'}")
         self._loop.post(self.on_change)
 
@@ -120,7 +123,9 @@ class FlowFiles:
         kept = "; its last good version stays in service" if served.current is not None else ""
         if not served.on_demand:
             registration.note_broken(self._state, served.path, source_hash(served.path), error, traceback)
-        self._say(f"cannot load {error}{kept}")
+        if self._told.get(served.path) != error:  # it is tried again with each change nearby, and said once
+            self._told[served.path] = error
+            self._say(f"cannot load {error}{kept}")
         self._loop.post(self.on_change)
 
 

@@ -365,6 +365,11 @@ def is_store_trouble(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _STORE_CODES
 
 
+def _database_in(path: str | Path) -> str:
+    """The file that processes have open, also when only the store's folder is known."""
+    return os.path.join(path, "state.db") if os.path.isdir(path) else str(path)
+
+
 def translate(error: sqlite3.Error, path: str | Path) -> StoreError:
     """What SQLite said about the file at ``path``, as an error that tells a person what to do."""
     code = getattr(error, "sqlite_errorcode", None) or 0
@@ -374,7 +379,7 @@ def translate(error: sqlite3.Error, path: str | Path) -> StoreError:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             return StoreLocked(
                 f"{path} is locked: another process has held the write lock for too long ({said}). "
-                f"See who has it open with `fuser {path}`, then try again."
+                f"See who has it open with `fuser {_database_in(path)}`, then try again."
             )
         case sqlite3.SQLITE_FULL:
             return StoreFull(f"{path}: the disk is full ({said}). Free some space; nothing was changed.")
