@@ -199,7 +199,7 @@ def test_a_sound_store_passes_the_doctor_and_a_broken_one_does_not(seeded: Cli, 
     with open(broken / "state.db", "r+b") as file:
         file.write(b"garbage" * 100)
     done = seeded("--store", str(broken), "doctor")
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert "state.db" in done.stdout
 
 
