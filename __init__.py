@@ -8,6 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import executors as executors
+    from . import schedules as schedules
+    from . import signals as signals
+    from . import state as state
+    from . import triggers as triggers
     from .engine import runtime as runtime
     from .engine.annotations import allow_failure as allow_failure
     from .engine.annotations import opaque as opaque
@@ -16,8 +21,19 @@ if TYPE_CHECKING:
     from .engine.artifacts import create_link_artifact as create_link_artifact
     from .engine.artifacts import create_markdown_artifact as create_markdown_artifact
     from .engine.artifacts import create_table_artifact as create_table_artifact
+    from .engine.classic import DateTimeParameter as DateTimeParameter
     from .engine.classic import Parameter as Parameter
     from .engine.classic import flatten as flatten
+    from .engine.classic import mapped as mapped
+    from .engine.classic_context import context as context
+    from .engine.classic_control import FilterTask as FilterTask
+    from .engine.classic_control import apply_map as apply_map
+    from .engine.classic_control import case as case
+    from .engine.classic_control import ifelse as ifelse
+    from .engine.classic_control import merge as merge
+    from .engine.classic_control import switch as switch
+    from .engine.classic_resources import resource_manager as resource_manager
+    from .engine.classic_signals import pause_task as pause_task
     from .engine.concurrency import concurrency as concurrency
     from .engine.concurrency import create_concurrency_limit as create_concurrency_limit
     from .engine.concurrency import delete_concurrency_limit_by_tag as delete_concurrency_limit_by_tag
@@ -70,8 +86,10 @@ _HOME = {
     "ConcurrencySlotAcquisitionError": "errors",
     "Crashed": "states",
     "Cron": "schedules",
+    "DateTimeParameter": "classic",
     "Dates": "schedule_kinds",
     "Failed": "states",
+    "FilterTask": "classic_control",
     "Flow": "flows",
     "FlowRunContext": "run_context",
     "FlowdeckError": "errors",
@@ -91,8 +109,11 @@ _HOME = {
     "TaskRunContext": "run_context",
     "ThreadPoolTaskRunner": "runners",
     "allow_failure": "annotations",
+    "apply_map": "classic_control",
     "as_completed": "futures",
+    "case": "classic_control",
     "concurrency": "concurrency",
+    "context": "classic_context",
     "create_concurrency_limit": "concurrency",
     "create_link_artifact": "artifacts",
     "create_markdown_artifact": "artifacts",
@@ -105,14 +126,20 @@ _HOME = {
     "disable_run_logger": "logs",
     "get_run_context": "run_context",
     "get_run_logger": "logs",
+    "ifelse": "classic_control",
+    "mapped": "classic",
+    "merge": "classic_control",
     "metric": "metrics",
     "opaque": "annotations",
+    "pause_task": "classic_signals",
     "quote": "annotations",
     "rate_limit": "concurrency",
     "read_global_concurrency_limit_by_name": "concurrency",
     "resolve_futures_to_states": "futures",
+    "resource_manager": "classic_resources",
     "run_deployment": "run_deployment",
     "runtime": "runtime",
+    "switch": "classic_control",
     "tags": "context",
     "task": "tasks",
     "unmapped": "annotations",
@@ -121,15 +148,19 @@ _HOME = {
 }
 _MODULES = frozenset({"runtime"})
 """Names that are modules themselves."""
+_BESIDE = frozenset({"executors", "schedules", "signals", "state", "triggers"})
+"""Modules that stand beside this one: ``flowdeck.triggers.all_failed``."""
 __all__ = sorted(_HOME, key=str.casefold)
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'flowdeck' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _BESIDE:
+        return import_module(f".{name}", __name__)
+    if name not in _HOME:
+        raise AttributeError(f"module 'flowdeck' has no attribute {name!r}")
     module = import_module(f".engine.{_HOME[name]}", __name__)
     value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
@@ -137,4 +168,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *_BESIDE, "__version__"]

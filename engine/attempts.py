@@ -46,11 +46,16 @@ def go_on(call: TaskCall) -> Steps:
 def next_attempt(call: TaskCall, event: str, state: State) -> Steps:
     """After an attempt that did not complete: (event, state) to end with, or None once it is to be tried again."""
     session = call.run.session
-    verdict = _verdict(call, event, state)
+    asked = event in ("loop", "pause")  # by a signal of Prefect 1's
+    verdict = Verdict("again") if asked else _verdict(call, event, state)
     if verdict.kind == "end":
         return event, state
     try:
-        if verdict.kind == "hold":
+        if asked:
+            from .classic_again import again_steps
+
+            yield from again_steps(call, event, state)
+        elif verdict.kind == "hold":
             yield from _hold(call, state)
         else:
             _await_retry(call, state, verdict.delay_seconds, is_crash=event == "crash")
@@ -58,7 +63,7 @@ def next_attempt(call: TaskCall, event: str, state: State) -> Steps:
         if call.run.has_scope(call.seq):
             for future in session.pool.submitted_by(call.run, call.seq):
                 yield Await(session, future)
-            call.run.reopen_scope(call.seq)
+            call.run.reopen_scope(call.seq, call.again.calls if call.again is not None else None)
     except Cancelled as error:
         if call.told_to_end is not None:
             return "cancel", cancelled_state(call, call.told_to_end)
@@ -85,6 +90,8 @@ def _verdict(call: TaskCall, event: str, state: State) -> Verdict:
             return Verdict("again", min(FIRST_CRASH_DELAY_SECONDS * 2 ** (call.crashes - 1),
                                         LONGEST_CRASH_DELAY_SECONDS))
         return Verdict("hold" if policy.pauses else "end")
+    if (seconds := getattr(state.error, "flowdeck_retry_seconds", None)) is not None:
+        return Verdict("again", seconds)  # RETRY of Prefect 1
     if not (policy.retries or policy.pauses) or event not in ("fail", "time_out"):
         return Verdict("end")
     error = state.error if isinstance(state.error, Exception) else RuntimeError(state.message or state.name)

@@ -12,7 +12,7 @@ from .states import State, storable
 
 Hook = Callable[[Any, Any, State], Any]
 _BINDINGS: dict[type, str] = {classmethod: "class", staticmethod: "nothing"}
-_NOT_OPTIONS = frozenset({"self", "fn", "__class__"})
+_NOT_OPTIONS = frozenset({"self", "fn", "classic", "__class__"})
 
 
 class Authored:

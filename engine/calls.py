@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ def call(
     """Run in this thread; the value once the record is durable."""
     with engine_code(), frame.run.session.gate.blocked():
         _record_caller(frame)
-        made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
+        made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
         for future in made.dependencies():
             future.wait()
         state: State = drive(_steps(made))
@@ -45,7 +45,7 @@ async def call_async(
     """As ``call``, in the running event loop."""
     session = frame.run.session
     _record_caller(frame)
-    made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
+    made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
     with session.gate.blocked():
         for future in made.dependencies():
             await Await(session, future).perform_async()
@@ -63,7 +63,7 @@ def iterate(frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: d
     """A generator over what the task's body yields, sync or async as the body is."""
     with engine_code(), frame.run.session.gate.blocked():
         _record_caller(frame)
-        made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
+        made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
         waiting = made.dependencies()
     if task.is_async:
         return generators.iterate_async(frame.run.session, task.fn, _after(frame, waiting, _steps(made)))
@@ -83,7 +83,7 @@ def submit(
     """Start once everything it needs has ended; a future at once."""
     with engine_code():
         _record_caller(frame)
-        made = TaskCall(frame.run, task, task.bind(args, kwargs), frame.scope_seq, wait_for)
+        made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
         future = _start(frame, made)
         frame.run.session.writer.soon(made.write_pending)
     if return_state:
@@ -98,22 +98,12 @@ def map_over(
     """One call per element; a list of futures in order."""
     with engine_code():
         _record_caller(frame)
-        bound, gather = _spread(task, task.bind(args, kwargs))
+        bound, gather = _spread(task, task.arguments(args, kwargs))
         columns, constants = _columns(task.name, bound)
-        containers = _origins_of_containers(frame, [bound[name] for name in columns])
-        futures: FutureList[Any] = FutureList()
-        batch: list[TaskCall] = []
-        for index in range(len(next(iter(columns.values())))):
-            parameters = {name: column[index] for name, column in columns.items()}
-            parameters.update(constants)
-            made = TaskCall(frame.run, task, gather(parameters), frame.scope_seq, wait_for, map_index=index)
-            made.container_origins = containers
-            futures.append(_start(frame, made))
-            batch.append(made)
-            if len(batch) == _PENDING_BATCH:
-                _record_pending(frame, batch)
-                batch = []
-        _record_pending(frame, batch)
+        containers = origins_of_containers(frame, [bound[name] for name in columns])
+        places = range(len(next(iter(columns.values()))))
+        rows = (gather({name: column[n] for name, column in columns.items()} | constants) for n in places)
+        futures = submit_each(frame, task, ((row, wait_for) for row in rows), containers)
     if return_state:
         futures.wait()
         return [future.state for future in futures]
@@ -124,7 +114,26 @@ def _steps(made: TaskCall) -> Steps:
     return task_steps(made) if made.tags == NO_TAGS else with_slots(made, task_steps(made))
 
 
-def _origins_of_containers(frame: Frame, containers: list[Any]) -> list[tuple[int, int, str]]:
+def submit_each(
+    frame: Frame, task: Task[Any, Any], rows: Iterable[tuple[dict[str, Any], Any]],
+    containers: list[tuple[int, int, str]],
+) -> FutureList[Any]:
+    """One call for each (arguments, what it waits for), as one mapped group; their futures in order."""
+    futures: FutureList[Any] = FutureList()
+    batch: list[TaskCall] = []
+    for index, (parameters, wait_for) in enumerate(rows):
+        made = TaskCall(frame.run, task, parameters, frame.scope_seq, wait_for, map_index=index)
+        made.container_origins = containers
+        futures.append(_start(frame, made))
+        batch.append(made)
+        if len(batch) == _PENDING_BATCH:
+            _record_pending(frame, batch)
+            batch = []
+    _record_pending(frame, batch)
+    return futures
+
+
+def origins_of_containers(frame: Frame, containers: list[Any]) -> list[tuple[int, int, str]]:
     """The tasks whose whole results are mapped over: each element comes from there, too."""
     origins: list[tuple[int, int, str]] = []
     for value in containers:

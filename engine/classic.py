@@ -1,191 +1,367 @@
 """Prefect 1's style: ``with Flow("ETL") as flow`` draws a graph of task calls, ``flow.run()`` runs it.
 
 Inside the block a call of a task runs nothing: it adds a node. Running goes through the one engine path: the graph is
-a flow whose function walks the nodes in order and submits our tasks with futures. Running while the block is open is
-a RuntimeError, wrong parameters and cycles are ValueErrors, and a flow that fails is a returned state, never an
-exception. Triggers, signals, ``case`` and clocks are not here.
+a flow whose function walks the nodes and submits our tasks with futures. Running while the block is open is a
+RuntimeError, wrong parameters and cycles are ValueErrors, and a flow that fails is a returned state, never an
+exception.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar, Token
 from copy import copy
 from difflib import get_close_matches
-from itertools import chain
-from typing import Any, Self
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Self
 
 from . import context
-from .classic_graph import Edge, Graph, Node, Parameter, TaskNode, flatten, is_unmapped, nodes_in
-from .errors import ParameterError
+from .classic_context import context as run_context
+from .classic_graph import DateTimeParameter, Edge, Graph, Node, Parameter, TaskNode, flatten, mapped
+from .classic_states import Cancelled as CancelledState
+from .classic_states import FlowState, Pending, Running, from_engine
+from .errors import Cancelled, ParameterError, UsageError
 from .flows import Flow
-from .futures import Future, FutureList
 from .parameters import Parameters
-from .states import State, aggregate
+from .states import State
 
-__all__ = ["Edge", "FlowState", "GraphFlow", "Node", "Parameter", "flatten"]
+if TYPE_CHECKING:
+    pass
 
-_COLOURS = {"COMPLETED": "#28a745", "FAILED": "#dc3545", "CRASHED": "#dc3545", "CANCELLED": "#6c757d"}
-_collected: ContextVar[dict[Node, FlowState] | None] = ContextVar("flowdeck_node_states", default=None)
+__all__ = ["DateTimeParameter", "Edge", "FlowState", "GraphFlow", "Node", "Parameter", "flatten", "mapped"]
+
+_MEANINGLESS = ("environment", "labels", "result", "run_config", "storage")
+_NOT_KEPT = {
+    "return_tasks": "every task's state is in the result",
+    "runner_cls": "there is one engine",
+    "task_runner_state_handlers": "give the tasks state_handlers",
+    "state": "use retry to go on from an earlier run",
+    "task_contexts": "use context={…} for all tasks",
+}
+_collected: ContextVar[dict[Any, FlowState] | None] = ContextVar("flowdeck_node_states", default=None)
 """Where a walk leaves its nodes' states for the ``flow.run`` that waits for it."""
-
-
-class FlowState(State):
-    """A state as Prefect 1 shows it: ``is_successful()``, and ``result`` is a value, not a method.
-
-    Of a flow ``result`` is ``{node: state}``; of a mapped node the list of results, beside ``map_states``.
-    """
-
-    __slots__ = ("map_states", "value")
-
-    def __init__(self, state: State, value: Any = None, map_states: list[FlowState] | None = None) -> None:
-        super().__init__(state.type, state.name, state.message, error=state.error)
-        self.value = value
-        self.map_states = map_states
-
-    @property
-    def result(self) -> Any:  # Prefect 3's method is Prefect 1's attribute
-        """The value, the exception of what failed, or ``{node: state}`` of a flow."""
-        return self.value
-
-    def is_successful(self) -> bool:
-        """Completed, or skipped."""
-        return self.type == "COMPLETED" or self.name == "Skipped"
-
-    def is_failed(self) -> bool:
-        """Failed in any way: also crashed, or not started because something before it failed."""
-        return self.type in ("FAILED", "CRASHED") or self.name == "NotReady"
-
-    def is_finished(self) -> bool:
-        """Nothing more happens."""
-        return self.is_final()
-
-    def is_mapped(self) -> bool:
-        """Whether it sums up a mapped group."""
-        return self.map_states is not None
+_given: ContextVar[dict[Any, FlowState] | None] = ContextVar("flowdeck_given_states", default=None)
+"""States of tasks that ``flow.run(task_states=…)`` gives instead of having them run."""
 
 
 class GraphFlow(Flow[..., Any]):
     """What ``Flow("name")`` makes: a graph of task calls, run as one flow."""
 
-    def __init__(self, name: str, schedule: Any = None, executor: Any = None, **options: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        schedule: Any = None,
+        executor: Any = None,
+        *,
+        tasks: Iterable[Any] | None = None,
+        edges: Iterable[Edge] | None = None,
+        reference_tasks: Iterable[Any] | None = None,
+        state_handlers: Iterable[Callable[..., Any]] | None = None,
+        on_failure: Any = (),
+        validate: bool | None = None,
+        terminal_state_handler: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if not name:
+            raise ValueError("a flow needs a name: Flow(\"ETL\")")
+        ignored = [option for option in _MEANINGLESS if options.pop(option, None) is not None]
+        if ignored:
+            _warn_once(name, tuple(ignored))
         self.graph = Graph(name)
-        self._opened: Token[Any] | None = None
+        self._opened: list[Token[Any]] = []
         self._reference: list[Node] | None = None
-        super().__init__(_walk_function(self.graph, self, name), name=name, schedule=schedule, **options)
+        self.terminal_state_handler = terminal_state_handler
+        self.state_handlers = list(state_handlers or ())
+        if callable(on_failure):
+            from .classic_tasks import on_failure_handler
+
+            self.state_handlers.append(on_failure_handler(on_failure))
+            on_failure = ()
+        self._schedule = schedule
+        super().__init__(
+            _walk_function(self.graph, self, name), name=name, schedule=schedule, on_failure=on_failure or (), **options
+        )
         self.executor = executor
+        for task in tasks or ():
+            self.add_task(task)
+        for edge in edges or ():
+            self.add_edge(*edge)
+        if reference_tasks:
+            self.set_reference_tasks(reference_tasks)
+        if validate:
+            self.validate()
+        self._declare_parameters()
 
     # -- drawing -------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        if self._opened is not None:
+        if self._opened:
             raise RuntimeError(f"the block of flow {self.name!r} is open already")
-        self._opened = context.current_graph.set(self.graph)
+        self._opened.append(context.current_graph.set(self.graph))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        assert self._opened is not None
-        context.current_graph.reset(self._opened)
-        self._opened = None
+        context.current_graph.reset(self._opened.pop())
         self._declare_parameters()
 
+    def add_task(self, task: Any) -> Any:
+        """Put a task into the flow without calling it; returns it."""
+        return self.graph.add_task(task).shown
+
     def add_edge(
-        self, upstream_task: Node, downstream_task: Node, key: str | None = None, mapped: bool = False
+        self, upstream_task: Any, downstream_task: Any, key: str | None = None, mapped: bool = False,
+        flattened: bool = False, validate: bool | None = None,
     ) -> Edge:
         """Run ``upstream_task`` before ``downstream_task``, whose argument ``key`` it then feeds."""
-        return self.graph.add_edge(upstream_task, downstream_task, key, mapped)
+        edge = self.graph.add_edge(upstream_task, downstream_task, key, mapped, flattened)
+        if validate:
+            self.validate()
+        return edge
 
-    def set_reference_tasks(self, tasks: Iterable[Node]) -> None:
+    def chain(self, *tasks: Any, validate: bool | None = None) -> list[Edge]:
+        """Run these tasks one after the other."""
+        return [self.add_edge(first, second, validate=validate) for first, second in pairwise(tasks)]
+
+    def set_dependencies(
+        self, task: Any, upstream_tasks: Iterable[Any] | None = None, downstream_tasks: Iterable[Any] | None = None,
+        keyword_tasks: dict[str, Any] | None = None, mapped: bool = False, validate: bool | None = None,
+    ) -> None:
+        """Several edges of one task at once."""
+        self.graph.set_dependencies(task, upstream_tasks, downstream_tasks, keyword_tasks, mapped)
+        if validate:
+            self.validate()
+
+    def set_reference_tasks(self, tasks: Iterable[Any]) -> None:
         """Let the states of these tasks decide the flow's, instead of those of the last ones."""
-        chosen = list(tasks)
-        strangers = [task for task in chosen if task not in self.graph.nodes]
-        if strangers:
-            raise ValueError(f"{strangers[0]!r} is not in flow {self.name!r}")
-        self._reference = chosen or None
+        self._reference = [self.graph.find(task) for task in tasks] or None
+
+    def update(self, flow: GraphFlow, merge_parameters: bool = False, validate: bool | None = None) -> None:
+        """Add the tasks and edges of another flow."""
+        self.graph.take_over(flow.graph, merge_parameters=merge_parameters)
+        self._declare_parameters()
+        if validate:
+            self.validate()
+
+    def replace(self, old: Any, new: Any, validate: bool | None = None) -> None:
+        """Put a task, a parameter or a value in the place of a task."""
+        was = self.graph.find(old)
+        self.graph.replace(old, new)
+        if self._reference is not None:
+            named = [new if node is was else node for node in self._reference]
+            self._reference = [self.graph.find(one) for one in named if not isinstance(one, Node) or one is not was]
+        self._declare_parameters()
+        if validate:
+            self.validate()
+
+    def copy(self) -> GraphFlow:
+        """A flow of the same tasks, to be changed on its own."""
+        made = GraphFlow(self.name, **self._own_options())
+        made.graph = self.graph.copy(self.name)
+        made._reference = list(self._reference) if self._reference is not None else None
+        made.fn = _walk_function(made.graph, made, self.name, self.fn.__module__)
+        made._declare_parameters()
+        return made
+
+    def with_options(self, **options: Any) -> GraphFlow:
+        """A copy with some options changed."""
+        made = self.copy()
+        merged = {**self._own_options(), **options}
+        graph, reference = made.graph, made._reference
+        GraphFlow.__init__(made, merged.pop("name", self.name), **merged)
+        made.graph, made._reference = graph, reference
+        made.fn = _walk_function(graph, made, made.name, self.fn.__module__)
+        made._declare_parameters()
+        return made
+
+    def _own_options(self) -> dict[str, Any]:
+        options = {option: value for option, value in {**self._options, **self.hooks}.items() if option != "name"}
+        del options["schedules"]
+        options |= {"schedule": self._schedule, "executor": options.pop("task_runner", None)}
+        return options | {
+            "state_handlers": self.state_handlers, "terminal_state_handler": self.terminal_state_handler,
+        }  # fmt: skip
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     @property
-    def tasks(self) -> set[Node]:
-        """Every node, parameters included."""
-        return set(self.graph.nodes)
+    def tasks(self) -> set[Any]:
+        """Every task, parameters included."""
+        return {node.shown for node in self.graph.nodes}
 
     @property
     def edges(self) -> set[Edge]:
         """Every edge."""
-        return set(self.graph.edges())
+        return {_shown(edge) for edge in self.graph.edges()}
 
-    def sorted_tasks(self) -> tuple[Node, ...]:
-        """Every node after what it needs; a cycle raises ``ValueError``."""
-        return tuple(self.graph.in_order())
+    @property
+    def slugs(self) -> dict[Any, str]:
+        """What each task is called in this flow and no other task is."""
+        return {node.shown: getattr(node, "slug", None) or node.name for node in self.graph.nodes}
 
-    def root_tasks(self) -> set[Node]:
-        """The nodes nothing comes before."""
-        return set(self.graph.roots())
+    def sorted_tasks(self, root_tasks: Iterable[Any] | None = None) -> tuple[Any, ...]:
+        """Every task (or those at and after the roots) after what it needs; a cycle raises ``ValueError``."""
+        order = self.graph.in_order()
+        if root_tasks is not None:
+            reached = {self.graph.find(task) for task in root_tasks}
+            for node in order:
+                if any(one in reached for one in self.graph.upstream(node)):
+                    reached.add(node)
+            order = [node for node in order if node in reached]
+        return tuple(node.shown for node in order)
 
-    def terminal_tasks(self) -> set[Node]:
-        """The nodes nothing comes after."""
-        return set(self.graph.terminal())
+    def root_tasks(self) -> set[Any]:
+        """The tasks nothing comes before."""
+        return {node.shown for node in self.graph.roots()}
 
-    def reference_tasks(self) -> set[Node]:
-        """The nodes whose states decide the flow's: the terminal ones, unless set otherwise."""
-        return set(self._reference or self.graph.terminal())
+    def terminal_tasks(self) -> set[Any]:
+        """The tasks nothing comes after."""
+        return {node.shown for node in self.graph.terminal()}
 
-    def get_tasks(self, name: str | None = None) -> list[Node]:
-        """The nodes of that name, or all, in order."""
-        return [node for node in self.graph.in_order() if name is None or node.name == name]
+    def reference_tasks(self) -> set[Any]:
+        """The tasks whose states decide the flow's: the terminal ones, unless set otherwise."""
+        return {node.shown for node in self.deciding_nodes()}
+
+    def deciding_nodes(self) -> list[Node]:
+        """The reference tasks' nodes. What a resource's clean-up waits for decides as well: it would hide failures."""
+        if self._reference is not None:
+            return self._reference
+        found: dict[Node, None] = {}
+        for node in self.graph.terminal():
+            found[node] = None
+            if isinstance(node, TaskNode) and node.task.__dict__.get("flowdeck_cleans_up"):
+                found.update(dict.fromkeys(self.graph.upstream(node)))
+        return list(found)
+
+    def get_tasks(
+        self, name: str | None = None, slug: str | None = None, tags: Iterable[str] | None = None,
+        task_type: type | None = None,
+    ) -> list[Any]:
+        """The tasks that fit everything that is asked, in order."""
+        found = []
+        for node in self.graph.in_order():
+            names = (node.name, getattr(node, "base_name", node.name))
+            kind = node.task if isinstance(node, TaskNode) else node
+            if (
+                (name is None or name in names)
+                and (slug is None or slug == (getattr(node, "slug", None) or node.name))
+                and (tags is None or set(tags) <= set(getattr(node, "tags", ())))
+                and (task_type is None or isinstance(kind, task_type))
+            ):
+                found.append(node.shown)
+        return found
+
+    def upstream_tasks(self, task: Any) -> set[Any]:
+        """The tasks right before this one."""
+        return {edge.upstream_task for edge in self.edges_to(task)}
+
+    def downstream_tasks(self, task: Any) -> set[Any]:
+        """The tasks right after this one."""
+        return {edge.downstream_task for edge in self.edges_from(task)}
+
+    def edges_to(self, task: Any) -> set[Edge]:
+        """The edges that lead to this task."""
+        return {_shown(edge) for edge in self.graph.edges_to(self.graph.find(task))}
+
+    def edges_from(self, task: Any) -> set[Edge]:
+        """The edges that lead away from this task."""
+        node = self.graph.find(task)
+        return {_shown(edge) for edge in self.graph.edges() if edge.upstream_task is node}
+
+    def all_upstream_edges(self) -> dict[Any, set[Edge]]:
+        """For each task the edges that lead to it."""
+        return {node.shown: self.edges_to(node) for node in self.graph.nodes}
+
+    def all_downstream_edges(self) -> dict[Any, set[Edge]]:
+        """For each task the edges that lead away from it."""
+        return {node.shown: self.edges_from(node) for node in self.graph.nodes}
 
     def validate(self) -> None:
-        """Raise ``ValueError`` naming the tasks of a cycle."""
+        """Raise ``ValueError`` naming the tasks of a cycle, or a reference task that is not there."""
         self.graph.in_order()
+        for node in self._reference or ():
+            self.graph.find(node)
+
+    def serialize(self) -> dict[str, Any]:
+        """The flow as JSON values: what it holds and how it is wired, without its code."""
+        nodes = self.graph.in_order()
+        return {
+            "name": self.name,
+            "parameters": [
+                {"name": one.name, "required": one.required, "default": None if one.required else one.default}
+                for one in self.graph.parameters()
+            ],
+            "tasks": [
+                {"slug": self.slugs[node.shown], "name": node.name, "tags": sorted(getattr(node, "tags", ())),
+                 "mapped": self.graph.nodes[node].mapped}
+                for node in nodes if isinstance(node, TaskNode)
+            ],
+            "edges": [
+                {"upstream": edge.upstream_task.name, "downstream": edge.downstream_task.name, "key": edge.key,
+                 "mapped": edge.mapped, "flattened": edge.flattened}
+                for edge in self.graph.edges()
+            ],
+            "reference_tasks": sorted(node.name for node in self.deciding_nodes()),
+            "schedules": [schedule.describe() for schedule in self.schedules],
+        }  # fmt: skip
 
     def visualize(
-        self, flow_state: FlowState | None = None, filename: str | None = None, format: str = "mermaid"  # noqa: A002
+        self, flow_state: FlowState | None = None, filename: str | None = None, format: str | None = None,  # noqa: A002
+        horizontal: bool = False,
     ) -> str:
-        """The graph as ``mermaid`` (coloured by ``flow_state``) or ``text``; also written to ``filename``."""
-        if format not in ("mermaid", "text"):
-            raise ValueError(f"format {format!r} is not known: use 'mermaid' or 'text'")
-        states = flow_state.result if flow_state is not None else {}
-        colours = {node: _COLOURS[state.type] for node, state in states.items() if state.type in _COLOURS}
-        figure = self.graph.as_text() if format == "text" else self.graph.as_mermaid(colours)
-        if filename is not None:
-            with open(filename, "w", encoding="utf-8") as file:
-                file.write(figure + "\n")
-        return figure
+        """The graph as ``text``, ``mermaid`` or ``dot``, coloured by ``flow_state``; also written to ``filename``."""
+        from .classic_visualize import drawn
+
+        return drawn(self, flow_state, filename, format, horizontal=horizontal)
 
     # -- running -------------------------------------------------------------------------------------------------
 
     def run(
         self,
         parameters: dict[str, Any] | None = None,
-        executor: Any = None,
         run_on_schedule: bool | None = None,
+        executor: Any = None,
+        context: dict[str, Any] | None = None,
+        task_states: dict[Any, FlowState] | None = None,
         **kwargs: Any,
     ) -> FlowState:
-        """Run once, here and now, and return the final state; keywords named like parameters are parameters.
+        """Run here and now and return the final state; keywords named like parameters are parameters.
 
-        A flow with a schedule runs once too: ``flowdeck daemon`` is what runs flows on their schedules.
+        A flow with a schedule waits for its times and runs at each, until it has no more or Ctrl-C ends it;
+        ``run_on_schedule=False`` runs it once. ``flowdeck daemon`` keeps schedules without such a process.
         """
-        if self._opened is not None:
+        if self._opened:
             raise RuntimeError(f"flow {self.name!r} is being drawn: run it after the `with` block")
-        if run_on_schedule:
-            raise ValueError(f"flow {self.name!r} runs on its schedule under `flowdeck daemon`, not by run()")
         self.validate()
         self._declare_parameters()
         values = {**(parameters or {}), **kwargs}
-        self._check_given(values)
-        if context.importing.get():
-            return FlowState(State("PENDING", message="not run: its file is being loaded, not executed"), {})
-        collected: dict[Node, FlowState] = {}
-        token = _collected.set(collected)
+        on_schedule = bool(self.schedules) if run_on_schedule is None else run_on_schedule
+        if on_schedule and not self.schedules:
+            raise ValueError(f"flow {self.name!r} has no schedule: give it one, or leave run_on_schedule out")
+        self._check_given(values, complete=not on_schedule)
+        if _is_loading():
+            return Pending("not run: its file is being loaded, not executed", {})
+        flow = self if executor is None else self._on(executor)
+        states = {self.graph.find(task): state for task, state in (task_states or {}).items()}
+        with run_context(**(context or {})):
+            if on_schedule:
+                from .classic_runs import run_on_schedule as keep_schedule
+
+                return keep_schedule(flow, values, lambda given: flow._run_once(given, states))
+            return flow._run_once(values, states)
+
+    def _run_once(self, values: dict[str, Any], given: dict[Node, FlowState]) -> FlowState:
+        collected: dict[Any, FlowState] = {}
+        tokens = _collected.set(collected), _given.set(given)
         try:
-            flow = self if executor is None else self._on(executor)
-            state = flow(**values, return_state=True)
+            self._check_given(values)
+            state = self(**values, return_state=True)
         finally:
-            _collected.reset(token)
-        return FlowState(state, collected)
+            _collected.reset(tokens[0])
+            _given.reset(tokens[1])
+        return from_engine(state, collected)
 
     def _on(self, executor: Any) -> GraphFlow:
         """This flow, its tasks run by ``executor``."""
@@ -202,16 +378,42 @@ class GraphFlow(Flow[..., Any]):
     def executor(self, executor: Any) -> None:
         self.task_runner = executor
 
-    def _check_given(self, values: dict[str, Any]) -> None:
+    @property
+    def schedule(self) -> Any:
+        """When it runs."""
+        return self._schedule
+
+    @schedule.setter
+    def schedule(self, schedule: Any) -> None:
+        from .schedules import parse
+
+        self.schedules = list(parse(schedule))
+        self._schedule = schedule
+
+    def register(self, *_args: Any, **_options: Any) -> None:
+        """Not here: there is no server to register with."""
+        raise UsageError(
+            f"flow {self.name!r} needs no registration: `flowdeck daemon FILE.py` runs the flows of a file on their "
+            "schedules, `flowdeck submit` on request"
+        )
+
+    run_agent = register
+
+    def _check_given(self, values: dict[str, Any], *, complete: bool = True) -> None:
         known = {parameter.name: parameter for parameter in self.graph.parameters()}
         for name in values:
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"its parameters are {', '.join(known) or 'none'}"
-                raise ParameterError(f"flow {self.name!r} has no parameter {name!r}; {hint}")
+            if name in known:
+                continue
+            if name in _NOT_KEPT:
+                raise ValueError(f"flow {self.name!r}: run({name}=…) is not kept: {_NOT_KEPT[name]}")
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"its parameters are {', '.join(known) or 'none'}"
+            raise ParameterError(f"flow {self.name!r} has no parameter {name!r}; {hint}")
         missing = [name for name, parameter in known.items() if parameter.required and name not in values]
-        if missing:
+        if missing and complete:
             raise ParameterError(f"flow {self.name!r} needs {', '.join(missing)}: flow.run({missing[0]}=…)")
+        for name, value in values.items():
+            known[name].convert(value)
 
     def _declare_parameters(self) -> None:
         """Let the engine see the graph's parameters as those of the flow function."""
@@ -220,22 +422,72 @@ class GraphFlow(Flow[..., Any]):
         walk.__signature__ = inspect.Signature(
             [inspect.Parameter(one.name, kind, default=one.default) for one in self.graph.parameters()]
         )
-        self.parameters = Parameters(walk, self.name)
+        self.parameters = _GraphParameters(walk, self)
 
 
-def _walk_function(graph: Graph, flow: GraphFlow, name: str) -> Callable[..., State]:
+class _GraphParameters(Parameters):
+    """The engine's view of a graph's parameters; called, Prefect 1's: the set of them."""
+
+    def __init__(self, walk: Callable[..., Any], flow: GraphFlow) -> None:
+        super().__init__(walk, flow.name)
+        self._flow = flow
+
+    def __call__(self) -> set[Parameter]:
+        return set(self._flow.graph.parameters())
+
+
+def _is_loading() -> bool:
+    return context.importing.get()
+
+
+def _warn_once(name: str, ignored: tuple[str, ...], _said: set[tuple[str, ...]] = set()) -> None:  # noqa: B006
+    if ignored in _said:
+        return
+    _said.add(ignored)
+    warnings.warn(
+        f"flow {name!r}: {', '.join(ignored)} of Prefect 1 mean nothing here and are ignored: flows run as processes "
+        "of this machine, from their file, and every result is kept in the store",
+        UserWarning, stacklevel=4,
+    )  # fmt: skip
+
+
+def _shown(edge: Edge) -> Edge:
+    return edge._replace(upstream_task=edge.upstream_task.shown, downstream_task=edge.downstream_task.shown)
+
+
+def _walk_function(graph: Graph, flow: GraphFlow, name: str, module: str | None = None) -> Callable[..., State]:
     """The flow function of a graph; it counts as written in the module whose code made the flow."""
 
     def walk(**values: Any) -> State:
-        states = _Walk(graph, values).to_the_end()
-        collected = _collected.get()
-        if collected is not None:
-            collected.update(states)
-        return _verdict([(node, states[node]) for node in flow._reference or graph.terminal()])
+        from .classic_tasks import handled
+
+        try:
+            begun = handled(flow, flow.state_handlers, Pending(), Running("Running flow."))
+            if begun.is_finished():
+                return begun.plain()
+            states = _walked(graph, values)
+        except Cancelled as error:
+            handled(flow, flow.state_handlers, Running(), CancelledState(str(error)))
+            raise
+        state = _verdict([(node, states[node]) for node in flow.deciding_nodes()])
+        if flow.terminal_state_handler is not None:
+            chosen = flow.terminal_state_handler(flow, state, {states[node] for node in flow.deciding_nodes()})
+            state = chosen if isinstance(chosen, FlowState) else from_engine(chosen) if chosen is not None else state
+        return handled(flow, flow.state_handlers, Running(), state).plain()
 
     walk.__name__ = walk.__qualname__ = name
-    walk.__module__ = _module_of_caller()
+    walk.__module__ = module or _module_of_caller()
     return walk
+
+
+def _walked(graph: Graph, values: dict[str, Any]) -> dict[Node, FlowState]:
+    from .classic_walk import Walk
+
+    states = Walk(graph, values, _given.get() or {}).to_the_end()
+    collected = _collected.get()
+    if collected is not None:
+        collected.update({node.shown: state for node, state in states.items()})
+    return states
 
 
 def _module_of_caller() -> str:
@@ -246,117 +498,12 @@ def _module_of_caller() -> str:
     return str(frame.f_globals.get("__name__", "__main__"))
 
 
-def _verdict(states: list[tuple[Node, FlowState]]) -> State:
+def _verdict(states: list[tuple[Node, FlowState]]) -> FlowState:
     """Prefect 1's rule: the reference tasks decide, skipped ones count as successful."""
     bad = [(node, state) for node, state in states if not state.is_successful()]
     if not bad:
-        return State("COMPLETED", message="All reference tasks succeeded.")
+        return from_engine(State("COMPLETED", message="All reference tasks succeeded."))
     node, first = next(((node, state) for node, state in bad if state.is_failed()), bad[0])
     text = f"{len(bad)} of {len(states)} reference tasks did not succeed: {node.name} ended {first.name}"
     text += f" ({first.message})" if first.message else ""
-    return State("FAILED" if first.is_failed() else "CANCELLED", message=text, error=first.error)
-
-
-class _Walk:
-    """One walk through the graph: every node is submitted as soon as what it needs has been."""
-
-    def __init__(self, graph: Graph, values: dict[str, Any]) -> None:
-        self.graph = graph
-        self.outcomes: dict[Node, Any] = {node: values[node.name] for node in graph.parameters()}
-        """Of a parameter its value, of a call its future, of a mapped call its futures."""
-
-    def to_the_end(self) -> dict[Node, FlowState]:
-        """Submit everything, wait for everything."""
-        waiting = [node for node in self.graph.in_order() if isinstance(node, TaskNode)]
-        while waiting:
-            left = [node for node in waiting if not self._submit_if_ready(node)]
-            if len(left) == len(waiting):
-                self._unfinished(left[0])[0].wait()
-            waiting = left
-        return {node: _node_state(self.outcomes[node]) for node in self.graph.in_order()}
-
-    def _submit_if_ready(self, node: TaskNode) -> bool:
-        if any(source not in self.outcomes for source in node.upstream()) or self._unfinished(node):
-            return False
-        waits_for = [self.outcomes[source] for source in node.waits_for if not isinstance(source, Parameter)]
-        self.outcomes[node] = (self._map if node.mapped else self._submit)(node, waits_for)
-        return True
-
-    def _unfinished(self, node: TaskNode) -> list[Future[Any]]:
-        """What has to end before it is known how often a mapped node runs."""
-        if not node.mapped:
-            return []
-        sources = [
-            self.outcomes.get(source)
-            for _, value in node.arguments()
-            if not is_unmapped(value)
-            for source in nodes_in(value)
-            if isinstance(value, flatten) or not isinstance(self.outcomes.get(source), FutureList)
-        ]
-        futures = chain.from_iterable(found if isinstance(found, FutureList) else [found] for found in sources)
-        return [future for future in futures if isinstance(future, Future) and not future.done()]
-
-    def _submit(self, node: TaskNode, waits_for: list[Any]) -> Future[Any]:
-        args = [self._filled(value) for value in node.args]
-        kwargs = {name: self._filled(value) for name, value in node.kwargs.items()}
-        future: Future[Any] = node.task.submit(*args, **kwargs, wait_for=waits_for)
-        return future
-
-    def _map(self, node: TaskNode, waits_for: list[Any]) -> Any:
-        """Run over the elements, as many as the shortest argument has; an argument that failed fails the node."""
-        sources = [self.outcomes[edge.upstream_task] for edge in node.edges() if edge.mapped]
-        whole = [source for source in sources if isinstance(source, Future)]
-        if any(not _is_fine(future) for future in chain(whole, self._flattened(node))):
-            return self._submit(node, waits_for)
-        args = [self._elements(value) for value in node.args]
-        kwargs = {name: self._elements(value) for name, value in node.kwargs.items()}
-        shortest = min((len(value) for value in chain(args, kwargs.values()) if isinstance(value, list)), default=0)
-        args = [value[:shortest] if isinstance(value, list) else value for value in args]
-        kwargs = {name: value[:shortest] if isinstance(value, list) else value for name, value in kwargs.items()}
-        return node.task.map(*args, **kwargs, wait_for=[*waits_for, *whole])
-
-    def _flattened(self, node: TaskNode) -> list[Future[Any]]:
-        values = (value for _, value in node.arguments() if isinstance(value, flatten))
-        found = [self.outcomes[source] for value in values for source in nodes_in(value)]
-        return [future for one in found if isinstance(one, FutureList) for future in one]
-
-    def _elements(self, value: Any) -> Any:
-        """What to map over as a list; ``unmapped`` values and what cannot be gone through stay as they are."""
-        if is_unmapped(value):
-            return self._filled(value)
-        if isinstance(value, flatten):
-            return list(chain.from_iterable(_result(item) for item in _result(self._filled(value.value))))
-        filled = self._filled(value)
-        return list(_result(filled)) if isinstance(value, Node) or isinstance(filled, (list, tuple, set)) else filled
-
-    def _filled(self, value: Any) -> Any:
-        """``value`` with every node in it replaced by its future, or by the parameter's value."""
-        if isinstance(value, Node):
-            return self.outcomes[value]
-        if isinstance(value, (list, tuple, set, frozenset)) and next(nodes_in(value), None) is not None:
-            return type(value)(self._filled(item) for item in value)
-        if isinstance(value, dict) and next(nodes_in(value), None) is not None:
-            return {key: self._filled(item) for key, item in value.items()}
-        if hasattr(type(value), "flowdeck_wrapped") and next(nodes_in(value), None) is not None:
-            return type(value)(self._filled(value.value))
-        return value
-
-
-def _is_fine(future: Future[Any]) -> bool:
-    return future.outcome is not None and future.outcome.is_completed()
-
-
-def _result(value: Any) -> Any:
-    return value.result() if isinstance(value, Future) else value
-
-
-def _node_state(outcome: Any) -> FlowState:
-    """The final state of a node; waits for it."""
-    if isinstance(outcome, FutureList):
-        states = [_node_state(future) for future in outcome]
-        return FlowState(aggregate(list(states)), [state.result for state in states], states)
-    if isinstance(outcome, Future):
-        outcome.wait()
-        state = outcome.state
-        return FlowState(state, state.result(raise_on_failure=False))
-    return FlowState(State("COMPLETED"), outcome)
+    return from_engine(State("FAILED" if first.is_failed() else "CANCELLED", message=text, error=first.error))

@@ -63,8 +63,13 @@ class _Collector:
                 self.visit(item, edge_kind, depth + 1)
 
 
-def replace_futures(parameters: dict[str, Any], wait_for: Any) -> tuple[dict[str, Any], list[str]]:
-    """Arguments with ended futures replaced by their values, and which upstream outcome forbids to start."""
+def replace_futures(
+    parameters: dict[str, Any], wait_for: Any, *, forgiving: bool = False
+) -> tuple[dict[str, Any], list[str]]:
+    """Arguments with ended futures replaced by their values, and which upstream outcome forbids to start.
+
+    With ``forgiving`` none does: what failed is replaced by its exception.
+    """
     broken: list[str] = []
 
     def settle(source: Future[Any] | State, allow_failure: bool) -> Any:
@@ -82,9 +87,9 @@ def replace_futures(parameters: dict[str, Any], wait_for: Any) -> tuple[dict[str
         broken.append(f"{future.call.name if future is not None and future.call else 'a task'} ended {state.name}")
         return None
 
-    values = {name: _replace(value, settle, 0) for name, value in parameters.items()}
+    values = {name: _replace(value, settle, 0, forgiving) for name, value in parameters.items()}
     if wait_for is not None:
-        _replace(wait_for if isinstance(wait_for, Future) else list(wait_for), settle, 0)
+        _replace(wait_for if isinstance(wait_for, Future) else list(wait_for), settle, 0, forgiving)
     return values, broken
 
 
@@ -113,7 +118,7 @@ def _replace(value: Any, settle: _Settle, depth: int, allow_failure: bool = Fals
     if isinstance(value, Future):
         return settle(value, allow_failure)
     if isinstance(value, State):
-        return settle(value, allow_failure)
+        return settle(value.plain(), allow_failure)
     wrapped = getattr(kind, "flowdeck_wrapped", None)
     if wrapped == "quote" or (wrapped == "opaque" and not isinstance(value.value, (Future, State))):
         return value.value

@@ -110,11 +110,18 @@ class FlowRun:
         """Whether an earlier attempt of this task, in this process, called tasks itself."""
         return seq in self._call_counts
 
-    def reopen_scope(self, seq: int) -> None:
-        """A task is tried again: its calls count anew, and find what its earlier attempt recorded."""
+    def calls_made(self, seq: int) -> dict[str, int]:
+        """How many calls of each key a task has made."""
+        with self._lock:
+            return dict(self._call_counts.get(seq, {}))
+
+    def reopen_scope(self, seq: int, counts: dict[str, int] | None = None) -> None:
+        """A task is tried again: its calls count anew (or on from ``counts``), and find what was recorded before."""
         rows = self.session.read(lambda conn: tasks.of_scope(conn, self.id, seq))
         with self._lock:
             self._call_counts.pop(seq, None)
+            if counts:
+                self._call_counts[seq] = dict(counts)
             self._journal.update({(row.scope_seq, row.key, row.call_index): row for row in rows})
 
     def seq_of(self, scope_seq: int, key: str, call_index: int) -> int:

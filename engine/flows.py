@@ -6,7 +6,7 @@ Option names, defaults and meanings are Prefect 3's. ``Flow("name")`` with a tex
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from . import context, defaults
 from .authored import Authored, Hook, option_names
@@ -15,14 +15,17 @@ from .parameters import Parameters
 from .retries import Delay, RetryPolicy
 from .states import storable
 
+if TYPE_CHECKING:
+    from .classic import GraphFlow
+
 P = ParamSpec("P")
 R = TypeVar("R")
 CRASH_RETRIES = 3
 """How often the daemon resumes a crashed run unless the flow says otherwise."""
 
 
-class Flow(Authored, Generic[P, R]):
-    """A flow made of a function; made by ``@flow``."""
+class FunctionFlow(Authored, Generic[P, R]):
+    """What a flow made of a function is and does; ``Flow`` is the name users have for it."""
 
     WORD = "flow"
     HOOK_OF_TYPE: ClassVar[dict[str, str]] = {
@@ -30,14 +33,6 @@ class Flow(Authored, Generic[P, R]):
     }  # fmt: skip
     HOOKS = frozenset({"on_completion", "on_failure", "on_cancellation", "on_crashed", "on_running"})
     fn: Callable[P, R]
-
-    def __new__(cls, fn: Any = None, *_args: Any, **_options: Any) -> Any:
-        """``Flow("name")`` opens a Prefect 1 style flow."""
-        if cls is Flow and isinstance(fn, str):
-            from .classic import GraphFlow
-
-            return object.__new__(GraphFlow)
-        return object.__new__(cls)
 
     def __init__(
         self,
@@ -178,23 +173,41 @@ class Flow(Authored, Generic[P, R]):
                 return _no_items() if self.is_async else iter(())
             return _nothing() if self.is_async else None
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
-        frame = context.current_frame.get()
+        frame, flow = context.current_frame.get(), cast("Flow[P, R]", self)
         if frame is not None:
             from . import subflows
 
             if self.is_generator and not return_state:
-                return subflows.iterate(frame, self, args, kwargs, wait_for)
+                return subflows.iterate(frame, flow, args, kwargs, wait_for)
             if self.is_async:
-                return subflows.call_async(frame, self, args, kwargs, return_state, wait_for)
-            return subflows.call(frame, self, args, kwargs, return_state, wait_for)
+                return subflows.call_async(frame, flow, args, kwargs, return_state, wait_for)
+            return subflows.call(frame, flow, args, kwargs, return_state, wait_for)
         from . import run_process
 
         bound = self.parameters.bind(args, kwargs)
         if self.is_generator and not return_state:
-            return (run_process.iterate_here_async if self.is_async else run_process.iterate_here)(self, bound)
+            return (run_process.iterate_here_async if self.is_async else run_process.iterate_here)(flow, bound)
         if self.is_async:
-            return run_process.run_here_async(self, bound, return_state)
-        return run_process.run_here(self, bound, return_state)
+            return run_process.run_here_async(flow, bound, return_state)
+        return run_process.run_here(flow, bound, return_state)
+
+
+class Flow(FunctionFlow[P, R]):
+    """A flow: of a function by ``@flow``, or a Prefect 1 style graph by ``Flow("name")``."""
+
+    @overload
+    def __new__(cls, fn: str, *args: Any, **options: Any) -> GraphFlow: ...
+
+    @overload
+    def __new__(cls, fn: Callable[P, R], *args: Any, **options: Any) -> Flow[P, R]: ...
+
+    def __new__(cls, fn: Any = None, *_args: Any, **options: Any) -> Any:
+        """``Flow("name")`` opens a Prefect 1 style flow."""
+        if cls is Flow and (isinstance(fn, str) or (fn is None and isinstance(options.get("name"), str))):
+            from .classic import GraphFlow
+
+            return object.__new__(GraphFlow)
+        return object.__new__(cls)
 
 
 async def _nothing() -> None:
@@ -228,7 +241,7 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 
 def flow(__fn: Any = None, /, **options: Any) -> Any:
     """Make a flow of a function: ``@flow`` or ``@flow(retries=1, schedule="0 6 * * *")``; see ``Flow``."""
-    context.check_options("@flow", options, option_names(Flow))
+    context.check_options("@flow", options, option_names(FunctionFlow))
     if __fn is not None:
         return Flow(__fn, **options)
     return lambda fn: Flow(fn, **options)

@@ -28,7 +28,7 @@ class Future(Generic[T]):
 
     __slots__ = ("__weakref__", "_callbacks", "_state", "_waiter", "call", "handled", "passed_on")
 
-    def __init__(self, call: TaskCall) -> None:
+    def __init__(self, call: TaskCall | None) -> None:
         self.call: TaskCall | None = call
         self._state: State | None = None
         self._callbacks: list[Callable[[Future[T]], None]] = []

@@ -18,7 +18,7 @@ RunEvent = Literal[
 ]
 TaskEvent = Literal[
     "await_slot", "start", "retry_now", "await_retry", "hold", "complete", "use_cached", "fail", "time_out", "cancel",
-    "skip", "crash", "not_ready", "trigger_fail", "run_again", "roll_back",
+    "skip", "crash", "not_ready", "trigger_fail", "run_again", "roll_back", "loop",
 ]
 
 
@@ -113,6 +113,8 @@ TASK_TABLE: Final[dict[str, dict[str, Target]]] = {
     },
     "RUNNING": {
         "retry_now": Target("RUNNING", "Retrying"),
+        # It asked to run again with what it gave.
+        "loop": Target("RUNNING", "Looped"),
         "await_retry": Target("SCHEDULED", "AwaitingRetry"),
         "hold": Target("PAUSED", "Paused"),
         "cancel": _CANCELLED,

@@ -88,6 +88,10 @@ class State:
         """Nothing more happens."""
         return self.type in TERMINAL_TYPES or is_terminal(self.type, self.name)
 
+    def plain(self) -> State:
+        """The state as the engine keeps it."""
+        return self
+
     def result(self, raise_on_failure: bool = True) -> Any:
         """The value of a completed run; raises what ended it otherwise.
 

@@ -21,6 +21,7 @@ from .machine import next_task_state
 from .states import State
 
 if TYPE_CHECKING:
+    from .classic_again import Again
     from .flow_run import FlowRun
     from .slots import Ask
     from .tasks import Task
@@ -39,6 +40,7 @@ class TaskCall:
     """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity."""
 
     __slots__ = (
+        "again",
         "attempt",
         "beginning",
         "call_index",
@@ -106,6 +108,8 @@ class TaskCall:
         self.container_origins: list[tuple[int, int, str]] | tuple[()] = ()
         """Where the collection came from that this call was mapped over."""
         self.inputs_hash: str | None = None
+        self.again: Again | None = None
+        """Why it runs again without having failed: a turn of its loop, or a person resumed it."""
         self.future: Future[Any] | None = None
         self.interruption: BaseException | None = None
         self.slots: Ask | None = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..store import edges, results, tasks
 from . import codec
 from .attempts import go_on, is_left_waiting, next_attempt
+from .classic_again import recall_turn
 from .clock import now_us
 from .context import Frame
 from .effects import Call, Durable, Pass, Steps
@@ -37,17 +38,19 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 def task_steps(call: TaskCall) -> Steps:
     """The life of one call; returns its final ``State``. Raises Cancelled only for a call that left no record."""
     run, session = call.run, call.run.session
-    values, not_ready = call.resolve_inputs()
-    if not_ready is not None:
+    values, refused = call.resolve_inputs() if call.task.rules is None else (yield from call.task.rules.admission(call))
+    if refused is not None:
         run.forget(call)
-        yield Durable(session, _end_operation(call, "not_ready", not_ready, None, None))
-        return not_ready
+        yield Durable(session, _end_operation(call, _event_of_refusal(refused), refused, None, None))
+        return refused
     call.inputs_hash = fingerprint(values, run.lineage.name_of)
     if call.task.task_run_name is not None:
         call.rename(values)
     recalled = run.recall(call)
     if recalled is not None:
         return recalled
+    if call.is_replay:
+        recall_turn(call)
     while True:
         started = cpu = 0
         try:
@@ -101,7 +104,8 @@ def _begin(call: TaskCall) -> None:
     call.attempt += 1
     at_us = now_us()
     call.started_at_us = call.started_at_us or at_us
-    call.move("start" if call.attempt == 1 else "retry_now")
+    if call.state_name != "Looped":
+        call.move("start" if call.attempt == 1 else "retry_now")
     call.beginning = Beginning(call.row(), at_us)
     call.run.session.unrecorded.append(call)
 
@@ -113,6 +117,8 @@ def _user_call(call: TaskCall, values: dict[str, Any]) -> Call:
         from .generators import collecting
 
         fn = collecting(fn)
+    if call.task.rules is not None:
+        fn = call.task.rules.around(fn, call)
     return Call(fn, args, kwargs, Frame(call.run, call), call, call.task.is_async)
 
 
@@ -132,6 +138,9 @@ def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
         return "crash", State("CRASHED", None, f"the task called sys.exit({error.code!r})", error=error)
     if is_coroutine_cancelled(error):
         return "cancel", State("CANCELLED", None, "its coroutine was cancelled", error=error)
+    if hasattr(type(error), "flowdeck_ending"):  # one of Prefect 1's signals
+        asked: tuple[str, State] = error.flowdeck_ending()  # type: ignore[attr-defined]
+        return asked
     call.run.session.task_exception(call, error)
     return "fail", State("FAILED", None, describe_exception(error), error=error)
 
@@ -150,10 +159,20 @@ def _cancel_text(call: TaskCall, error: Cancelled) -> str:
     return str(error) or call.run.session.cancel_reason or call.run.stop_reason or "cancelled"
 
 
+_REFUSALS = {"NotReady": "not_ready", "TriggerFailed": "trigger_fail", "Skipped": "skip"}
+_REFUSAL_TYPES = {"FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash", "COMPLETED": "use_cached"}
+
+
+def _event_of_refusal(state: State) -> str:
+    """How a call ends that does not begin."""
+    return _REFUSALS.get(state.name) or _REFUSAL_TYPES.get(state.type, "fail")
+
+
 def _judge_value(value: Any) -> tuple[str, State]:
     value = as_state(value)
     if isinstance(value, State):
         events = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
+        value = value.plain()
         if value.type in events:
             return events[value.type], value
         return "fail", State("FAILED", None, f"the task returned the state {value!r}, which is not final")

@@ -1,30 +1,41 @@
 """``@task``: a function whose calls inside a run are recorded, retried and journalled.
 
-Option names, defaults and meanings are Prefect 3's. A call returns only after its record is durable.
+Option names, defaults and meanings are Prefect 3's; Prefect 1's are taken too, as are its subclasses with ``run()``
+(``classic_tasks`` says what they mean). A call returns only after its record is durable.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from . import context, defaults
 from .authored import Authored, Hook, option_names
+from .classic_operators import Drawable
 from .errors import UsageError
 from .retries import Delay, RetryPolicy
 from .states import storable
 
 if TYPE_CHECKING:
+    from .classic_tasks import Rules
     from .task_call import TaskCall
 
 P = ParamSpec("P")
 R = TypeVar("R")
 _RESERVED = ("return_state", "wait_for")
+CLASSIC_OPTIONS = frozenset({
+    "cache_for", "cache_key", "cache_validator", "checkpoint", "log_stdout", "max_retries", "nout", "result",
+    "retry_delay", "retry_on", "skip_on_upstream_skip", "slug", "state_handlers", "target", "timeout", "trigger",
+})
+"""What Prefect 1 knows besides."""
 
 
-class Task(Authored, Generic[P, R]):
-    """A task made of a function; made by ``@task``."""
+class Task(Authored, Drawable, Generic[P, R]):
+    """A task made of a function by ``@task``, or a subclass of Prefect 1's with its function as ``run``."""
+
+    rules: Rules | None = None
+    """Whether a call may start, where Prefect 1's options say more than the engine's own."""
 
     WORD = "task"
     HOOK_OF_TYPE: ClassVar[dict[str, str]] = {
@@ -35,7 +46,7 @@ class Task(Authored, Generic[P, R]):
 
     def __init__(
         self,
-        fn: Callable[P, R],
+        fn: Callable[P, R] | None = None,
         *,
         name: str | None = None,
         description: str | None = None,
@@ -54,7 +65,13 @@ class Task(Authored, Generic[P, R]):
         on_completion: Iterable[Hook] = (),
         on_failure: Iterable[Hook] = (),
         on_running: Iterable[Hook] = (),
+        **classic: Any,
     ) -> None:
+        if fn is None or classic or callable(on_failure):
+            from .classic_tasks import make_task
+
+            make_task(self, fn, {**locals(), **classic})
+            return
         super().__init__(fn, locals())
         self.key = self.name
         self.tags = frozenset(map(storable, tags or ()))
@@ -92,9 +109,29 @@ class Task(Authored, Generic[P, R]):
 
     def with_options(self, **options: Any) -> Task[P, R]:
         """A copy with some options changed."""
+        if type(self) is not Task or not options.keys() <= self._options.keys():
+            from .classic_tasks import changed_copy
+
+            return cast("Task[P, R]", changed_copy(self, options))
         copied = Task(self.fn, **self.options_for_copy(options))
         copied.binds_to = self.binds_to
         return copied
+
+    def copy(self, **task_args: Any) -> Task[P, R]:
+        """Prefect 1's name of ``with_options``."""
+        return self.with_options(**task_args)
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """The function itself, called in place and not recorded; what a subclass of Prefect 1's defines."""
+        return None if self.fn == self.run else self.fn(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Prefect 1's options under their own names."""
+        if name in CLASSIC_OPTIONS:
+            from .classic_tasks import classic_value
+
+            return classic_value(self, name)
+        raise AttributeError(f"task has no attribute {name!r}")
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 
@@ -112,7 +149,7 @@ class Task(Authored, Generic[P, R]):
 
     # -- calling -------------------------------------------------------------------------------------------------
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Name → value as given (defaults are the function's own business); TypeError as Python would."""
         if self._is_plain and len(args) <= len(self._names):
             values = dict(zip(self._names, args, strict=False))
@@ -184,12 +221,21 @@ class Task(Authored, Generic[P, R]):
 
     def _run_alone(self, args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool) -> Any:
         """Outside a flow a task is a run of its own, named after it."""
+        if "flow" in kwargs and hasattr(kwargs["flow"], "graph"):
+            return kwargs["flow"].graph.add_call(self, args, kwargs)
         from .flows import Flow
 
         alone: Any = _caller_of(self, iterates=self.is_generator and not return_state)
         alone.__signature__ = self.signature
         alone.__module__ = None
         return Flow(alone, name=self.name, validate_parameters=False)(*args, return_state=return_state, **kwargs)
+
+    def bind(self, *args: Any, **kwargs: Any) -> Task[P, R]:
+        """In a Prefect 1 flow: give this very task its arguments, where a call would draw a copy of it."""
+        from .classic_operators import graph_for
+
+        graph_for(self, flow=kwargs.pop("flow", None)).bind(self, args, kwargs)
+        return self
 
     def submit(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
         """Start as soon as everything it needs has ended; returns a future at once."""
@@ -271,7 +317,7 @@ def task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 def task(__fn: Any = None, /, **options: Any) -> Any:
     """Make a task of a function: ``@task`` or ``@task(retries=3, …)``; see ``Task`` for the options."""
-    context.check_options("@task", options, option_names(Task))
+    context.check_options("@task", options, option_names(Task) | CLASSIC_OPTIONS)
     if __fn is not None:
         return Task(__fn, **options)
     return lambda fn: Task(fn, **options)

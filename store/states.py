@@ -38,7 +38,7 @@ CRASHED: Final = "CRASHED"
 NAMES: Final[dict[StateType, tuple[str, ...]]] = {
     "SCHEDULED": ("Scheduled", "Late", "AwaitingRetry", "AwaitingSlot", "Resuming"),
     "PENDING": ("Pending", "NotReady"),
-    "RUNNING": ("Running", "Retrying", "Pausing", "Frozen"),
+    "RUNNING": ("Running", "Retrying", "Looped", "Pausing", "Frozen"),
     "PAUSED": ("Paused", "Suspended", "AwaitingInput"),
     "CANCELLING": ("Cancelling",),
     "CANCELLED": ("Cancelled", "Skipped"),

@@ -28,6 +28,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "flowdeck.executors": ("flowdeck.engine.runners", "flowdeck.engine.classic"),
     "flowdeck.schedules": ("flowdeck.engine.classic_schedules", "flowdeck.engine.schedule_kinds",
                            "flowdeck.engine.schedules"),
+    "flowdeck.signals": ("flowdeck.engine.classic_signals",),
+    "flowdeck.state": ("flowdeck.engine.classic_states",),
+    "flowdeck.triggers": ("flowdeck.engine.classic_triggers",),
     "flowdeck.__main__": ("flowdeck.cli.main",),
 }
 """Who may import what of ours; a name stands for itself and everything below it."""
@@ -62,6 +65,9 @@ HEAVY: dict[str, tuple[str, ...]] = {
 
 BROAD_EXCEPTS: dict[str, str] = {
     "engine/attempts.py": "the user's retry condition and delay function",
+    "engine/classic_again.py": "classes of theirs that no longer unpickle",
+    "engine/classic_tasks.py": "the user's triggers, state handlers and annotations",
+    "engine/classic_walk.py": "the user's iterables",
     "engine/capture.py": "the user's exception, which may not even be printable",
     "engine/code_host.py": "the process of user code: says it, then ends",
     "engine/codec.py": "the user's __reduce__ and __repr__",

@@ -219,7 +219,7 @@ def test_a_failure_is_a_state_and_no_exception(store: Path) -> None:
     assert state.result[fine].is_successful()
     (run,) = Reader(store).runs()
     assert (run.state_type, run.state_name) == ("FAILED", "Failed")
-    assert "add ended NotReady" in str(run.cause)
+    assert "add ended TriggerFailed" in str(run.cause)
     assert any("out of luck" in str(row.cause) for row in Reader(store).tasks(run.id))
 
 
@@ -229,7 +229,7 @@ def test_a_failed_list_fails_what_maps_over_it() -> None:
         mapped = add.map(fail())
     state = flow.run()
     assert state.is_failed()
-    assert state.result[mapped].name == "NotReady"
+    assert state.result[mapped].name == "TriggerFailed"
 
 
 def test_one_failed_element_leaves_its_siblings_alone() -> None:
@@ -352,7 +352,7 @@ def test_visualize_draws_the_graph(tmp_path: Path) -> None:
         "    n0 -->|count| n1",
         "    n1 -.->|x| n2",
     ]
-    assert flow.visualize(format="text").splitlines() == ["count", "numbers ← count", "add (mapped) ← numbers"]
+    assert flow.visualize(format="text").splitlines() == ["count", "└─ numbers", "   └─ add (mapped)"]
     assert "style n2 fill:#28a745" in flow.visualize(flow_state=flow.run())
 
 
