@@ -209,7 +209,6 @@ class Mapped(Success):
     """A mapped group whose every run succeeded."""
 
     __slots__ = ()
-    color = "#97d8a8"
 
 
 class Skipped(Success):
