@@ -224,7 +224,7 @@ def test_unknown_options_are_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match=r"@flow has no option 'retrys'; did you mean 'retries'\?"):
         flow(retrys=1)
     with pytest.raises(UsageError, match="did you mean 'timeout_seconds'"):
-        task(timeout=3, name="x")
+        task(timeout_second=3, name="x")
     with pytest.raises(UsageError, match="has no option 'zzz'; its options are collision_strategy, concurrency_limit"):
         flow(zzz=1)
     with pytest.raises(UsageError, match="did you mean 'retries'"):
