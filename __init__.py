@@ -46,9 +46,11 @@ if TYPE_CHECKING:
     from .engine.errors import Cancelled as Cancelled
     from .engine.errors import ConcurrencySlotAcquisitionError as ConcurrencySlotAcquisitionError
     from .engine.errors import FlowdeckError as FlowdeckError
+    from .engine.errors import InputError as InputError
     from .engine.errors import MappingLengthMismatch as MappingLengthMismatch
     from .engine.errors import MappingMissingIterable as MappingMissingIterable
     from .engine.errors import MissingContextError as MissingContextError
+    from .engine.errors import PauseTimedOut as PauseTimedOut
     from .engine.flows import Flow as Flow
     from .engine.flows import flow as flow
     from .engine.futures import Future as Future
@@ -58,16 +60,24 @@ if TYPE_CHECKING:
     from .engine.logs import disable_run_logger as disable_run_logger
     from .engine.logs import get_run_logger as get_run_logger
     from .engine.metrics import metric as metric
+    from .engine.pausing import pause_flow_run as pause_flow_run
+    from .engine.pausing import resume_flow_run as resume_flow_run
+    from .engine.pausing import suspend_flow_run as suspend_flow_run
     from .engine.retries import exponential_backoff as exponential_backoff
     from .engine.run_context import FlowRunContext as FlowRunContext
     from .engine.run_context import TaskRunContext as TaskRunContext
     from .engine.run_context import get_run_context as get_run_context
     from .engine.run_deployment import run_deployment as run_deployment
+    from .engine.run_inputs import RunInput as RunInput
+    from .engine.run_inputs import receive_input as receive_input
+    from .engine.run_inputs import send_input as send_input
     from .engine.runners import ThreadPoolTaskRunner as ThreadPoolTaskRunner
     from .engine.schedule_kinds import Dates as Dates
     from .engine.schedule_kinds import RRule as RRule
     from .engine.schedules import Cron as Cron
     from .engine.schedules import Interval as Interval
+    from .engine.sleeping import sleep as sleep
+    from .engine.sleeping import sleep_until as sleep_until
     from .engine.states import Completed as Completed
     from .engine.states import Crashed as Crashed
     from .engine.states import Failed as Failed
@@ -94,14 +104,17 @@ _HOME = {
     "FlowRunContext": "run_context",
     "FlowdeckError": "errors",
     "Future": "futures",
+    "InputError": "errors",
     "Interval": "schedules",
     "MappingLengthMismatch": "errors",
     "MappingMissingIterable": "errors",
     "MissingContextError": "errors",
     "Parameter": "classic",
+    "PauseTimedOut": "errors",
     "RRule": "schedule_kinds",
     "Paused": "states",
     "Pending": "states",
+    "RunInput": "run_inputs",
     "Running": "states",
     "Scheduled": "states",
     "State": "states",
@@ -132,14 +145,23 @@ _HOME = {
     "metric": "metrics",
     "opaque": "annotations",
     "pause_task": "classic_signals",
+    "pause_flow_run": "pausing",
     "quote": "annotations",
     "rate_limit": "concurrency",
     "read_global_concurrency_limit_by_name": "concurrency",
+    "receive_input": "run_inputs",
     "resolve_futures_to_states": "futures",
     "resource_manager": "classic_resources",
     "run_deployment": "run_deployment",
     "runtime": "runtime",
     "switch": "classic_control",
+    "resume_flow_run": "pausing",
+    "run_deployment": "run_deployment",
+    "runtime": "runtime",
+    "send_input": "run_inputs",
+    "sleep": "sleeping",
+    "sleep_until": "sleeping",
+    "suspend_flow_run": "pausing",
     "tags": "context",
     "task": "tasks",
     "unmapped": "annotations",

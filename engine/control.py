@@ -10,15 +10,16 @@ import json
 import os
 import signal
 import sqlite3
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from ..store import deployments, events, leases, limits, runs, schedules
+from ..store import deployments, events, inputs, leases, limits, runs, schedules
 from ..store.connection import connect, open_store, transaction, translate
 from ..store.nodes import Node
-from ..store.rows import LeaseRow, LimitRow, RunRow
+from ..store.rows import InputRow, LeaseRow, LimitRow, RunRow
 from ..store.states import TERMINAL_TYPES
 from . import node_control
 from .clock import now_us
@@ -26,10 +27,13 @@ from .errors import FlowdeckError, NotAllowed, NotFound, ParameterError, UsageEr
 from .machine import next_run_state
 
 T = TypeVar("T")
-Request = Literal["pause", "resume", "cancel", "retry", "freeze", "thaw"]
+Request = Literal["pause", "suspend", "resume", "cancel", "retry", "freeze", "thaw"]
 
 _ALLOWED: dict[str, Callable[[str, str], bool]] = {
     "pause": lambda kind, name: kind in ("SCHEDULED", "PENDING", "RUNNING") and name not in ("Pausing", "Frozen"),
+    "suspend": lambda kind, name: (
+        kind in ("SCHEDULED", "PENDING", "RUNNING", "PAUSED") and name not in ("Suspended", "Frozen")
+    ),
     "resume": lambda kind, name: kind == "PAUSED" or name == "Pausing",
     "cancel": lambda kind, _name: kind not in TERMINAL_TYPES and kind != "CANCELLING",
     "retry": lambda kind, _name: kind in TERMINAL_TYPES,
@@ -87,10 +91,68 @@ class Control:
 
         return self._ask("pause", run_id, ask)
 
-    def resume(self, run_id: int) -> Outcome:
-        """Go on; a run without a process is queued and continues by replay."""
+    def suspend(self, run_id: int) -> Outcome:
+        """As ``pause``, but its process ends then and holds nothing; a resume continues by replay."""
 
         def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+            if lease is None:
+                if run.state_type in ("PENDING", "RUNNING"):
+                    raise NotAllowed(f"run #{run.id} is {run.state_name} and has no process this moment; try again")
+                if run.state_name == "AwaitingInput":
+                    raise NotAllowed(f"run #{run.id} holds no process already; it is {run.cause}")
+                self._move(conn, run, "suspend", f"suspended by {self._actor}")
+                return "suspended: it holds no process"
+            runs.set_intent(conn, run.id, "pause", at_us=now_us(), actor=self._actor, message="suspend")
+            return "suspending: running tasks finish, then its process ends"
+
+        return self._ask("suspend", run_id, ask)
+
+    def question(self, run_id: int) -> InputRow | None:
+        """What the run asks, if it waits for an answer: JSON schema, description, and until when."""
+        from .asking import first_question
+
+        return self._transact(lambda conn: first_question(inputs.open_requests(conn, run_id)))
+
+    def send(self, run_id: int, kind: str, value: Any, *, sender: str | None = None) -> str:
+        """Put a message into a run's inbox, durably; ``kind`` is what ``receive_input`` looks for. Returns its key."""
+        self._check_writable("send")
+        key = f"{kind}-{uuid.uuid4().hex}"
+
+        def put(conn: sqlite3.Connection) -> str:
+            run = runs.get(conn, run_id)
+            if run is None:
+                raise NotFound(f"there is no run #{run_id} in {self._folder}")
+            if run.state_type in TERMINAL_TYPES:
+                raise NotAllowed(f"run #{run_id} is {run.state_name}: nobody would read what is sent to it")
+            by, at_us = sender or self._actor, now_us()
+            inputs.insert(conn, run_id, key, "message", sender=by, at_us=at_us,
+                          value=json.dumps(value, ensure_ascii=False))
+            events.append(conn, at_us=at_us, kind="input", actor=self._actor, run_id=run_id,
+                          message=f"sent a message: {kind}")
+            return key
+
+        return self._transact(put)
+
+    def resume(self, run_id: int, run_input: Any = None) -> Outcome:
+        """Go on; a run without a process is queued and continues by replay.
+
+        ``run_input`` is the answer to a run that awaits input; a wrong one raises ``InputError`` and changes nothing.
+        """
+
+        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+            from .answering import answer, expire_overdue, until_us
+
+            if lease is None and run.wake_at_us is not None and run.wake_at_us <= now_us():
+                expire_overdue(conn, run, now_us())
+                return "too late: its time to be resumed was over; it goes on to hear of that"
+            left = answer(conn, run, run_input, self._actor)
+            if left is not None:
+                from .asking import words_of
+
+                words = words_of(left)
+                if lease is None:
+                    self._move(conn, run, "await_input", words, wake_at_us=until_us(conn, run.id))
+                return f"answered; it is still {words}"
             if lease is None:
                 self._move(conn, run, "requeue", None, wake_at_us=now_us(), intent="none")
                 return "queued to continue"
@@ -114,6 +176,9 @@ class Control:
 
         def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
             if lease is None:
+                from .answering import cancel_parts
+
+                cancel_parts(conn, run, now_us(), self._actor)
                 self._move(conn, run, "cancel", f"cancelled by {self._actor}", intent="none")
                 return "cancelled"
             runs.set_intent(conn, run.id, "cancel", at_us=now_us(), actor=self._actor, message="cancel")
@@ -309,7 +374,8 @@ class Control:
                 )
             if not allowed(request, run.state_type, run.state_name):
                 raise NotAllowed(f"run #{run_id} is {run.state_name}: it cannot be asked to {request}")
-            return act(conn, run, self._lease_of(conn, run_id))
+            lease = self._lease_of(conn, run_id)
+            return act(conn, run, None if lease is not None and _has_left(lease, run) else lease)
 
         return Outcome(run_id, self._transact(ask))
 
@@ -358,6 +424,11 @@ class Control:
         except sqlite3.Error as error:
             raise translate(error, str(self._folder)) from error
         return answer
+
+
+def _has_left(lease: LeaseRow, run: RunRow) -> bool:
+    """Whether the process has left the run, to go on later, and only cleans up behind itself."""
+    return lease.attempt is not None and lease.attempt < run.attempt
 
 
 def _check_limit(name: str, slots: int, decay: float | None) -> None:

@@ -25,6 +25,7 @@ from ..store.checkpoint import checkpoint, wal_size
 from ..store.connection import Database, connect, database_path, open_store, transaction
 from ..store.errors import StoreReadOnly
 from ..store.rows import LeaseRow, RunRow
+from .answering import end_overdue
 from .clock import now_us
 from .dispatcher import Dispatcher
 from .errors import FlowdeckError, NotAllowed
@@ -223,6 +224,8 @@ class Daemon:
     def _look_for_orphans(self) -> None:
         self._supervisor.look()
         self._supervisor.look_for_orphans()
+        for run_id in end_overdue(self._state):
+            say(f"run #{run_id}: nobody answered in time: it goes on to hear of it")
         self._dispatcher.recount()
         self._next_pump = 0.0
 

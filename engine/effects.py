@@ -188,15 +188,15 @@ class Await:
                 loop.call_soon_threadsafe(done.set)
 
         self.subject.when_done(ended)
-        left = self.seconds if self.seconds is not None else float("inf")
-        with self.session.gate.blocked():
-            while not done.is_set() and left > 0:
-                self.session.gate.check()
-                step = min(left, 0.1)
-                try:
-                    await asyncio.wait_for(done.wait(), step)
-                except TimeoutError:
-                    left -= step
+        gate = self.session.gate
+        with gate.on_cancel(ended), gate.blocked():
+            try:
+                async with asyncio.timeout(self.seconds):
+                    await done.wait()
+            except TimeoutError:
+                pass
+        if not self.subject.done():
+            gate.check()
 
 
 class EndEverything:

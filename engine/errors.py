@@ -8,11 +8,13 @@ FlowdeckError
 │   ├── ParameterError         wrong, missing or unknown flow parameters
 │   ├── ScheduleError          a schedule that cannot be read or never fires
 │   ├── FlowFileError          a flow file that cannot be imported, or holds no such flow
+│   ├── InputError             an answer or message that is not what was asked for
 │   ├── MappingLengthMismatch  mapped arguments of different lengths
 │   └── MappingMissingIterable nothing to map over
 ├── MissingContextError        called outside a run
 ├── ConcurrencySlotAcquisitionError        slots that can never be had: no such limit, or too small a one
 ├── AcquireConcurrencySlotTimeoutError     no slot came free in time
+├── PauseTimedOut              nobody answered or resumed a run in time
 ├── RunFailed                  a run or task whose result was asked for has no result
 │   ├── RunCrashed
 │   │   └── WorkerDied         the process a task ran in ended before the task did
@@ -20,6 +22,7 @@ FlowdeckError
 │   └── RunTimedOut
 └── ResultUnreadable           a journalled result that does not decode
 Cancelled (BaseException)      raised inside user code when its run is cancelled
+Suspended (BaseException)      raised inside user code when its process leaves a run that goes on later
 """
 
 from __future__ import annotations
@@ -63,6 +66,10 @@ class FlowFileError(UsageError):
     """A flow file that cannot be imported, or that holds no such flow."""
 
 
+class InputError(UsageError, ValueError):
+    """An answer or a message that is not what was asked for; names the field."""
+
+
 class MappingLengthMismatch(UsageError):
     """Mapped arguments of different lengths."""
 
@@ -81,6 +88,10 @@ class ConcurrencySlotAcquisitionError(FlowdeckError):
 
 class AcquireConcurrencySlotTimeoutError(FlowdeckError, TimeoutError):
     """No slot came free within ``timeout_seconds``."""
+
+
+class PauseTimedOut(FlowdeckError, TimeoutError):
+    """A paused or suspended run was not answered or resumed in time."""
 
 
 class RunFailed(FlowdeckError):
@@ -124,3 +135,10 @@ class Cancelled(BaseException):
         if name.startswith("_") or not hasattr(type(as_state(self)), name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(as_state(self), name)
+
+
+class Suspended(BaseException):
+    """Raised inside user code when its process leaves a run that goes on later, by replay.
+
+    ``finally`` blocks and context managers end as they should; nothing has failed and nothing was cancelled.
+    """

@@ -18,7 +18,7 @@ from .attempts import WHAT_HELPS, ask_for_pause
 from .clock import now_us
 from .context import Frame
 from .effects import Await, Call, Durable, EndEverything, Pass, Sleep, Steps
-from .errors import Cancelled, ParameterError, RunTimedOut
+from .errors import Cancelled, ParameterError, RunTimedOut, Suspended
 from .futures import resolve_futures_to_states
 from .hooks import RunHooks
 from .interrupts import cancel_grace_seconds, is_coroutine_cancelled
@@ -248,7 +248,7 @@ def flow_steps(run: FlowRun) -> Steps:
     """The life of a flow run from RUNNING to its end; returns its final ``State``, which is durable then."""
     session, flow = run.session, run.flow
     while True:
-        attempt_begun = time.monotonic()
+        attempt_begun = session.gate.running_time()
         try:
             if not session.gate.is_open() or session.gate.is_cancelled:
                 yield Pass(session, run)
@@ -265,9 +265,11 @@ def flow_steps(run: FlowRun) -> Steps:
             value = yield Call(_body(flow), args, kwargs, Frame(run, None), run, flow.is_async)
             yield from _await_within_timeout(run, attempt_begun)
             state = _final_state(run, value)
-        except GeneratorExit:
+        except (GeneratorExit, Suspended):
             raise
-        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+        except BaseException as error:
+            if session.gate.is_leaving:
+                raise Suspended(f"{error}") from error
             if isinstance(error, KeyboardInterrupt):
                 session.begin_cancel("interrupted from the keyboard (Ctrl-C)")
             session.heed_termination()
@@ -277,7 +279,7 @@ def flow_steps(run: FlowRun) -> Steps:
                     yield from _await_outstanding(run)
                 except Cancelled as cancelled:
                     state = _judge(run, cancelled)
-        verdict = _verdict(run, state, time.monotonic() - attempt_begun)
+        verdict = _verdict(run, state, session.gate.running_time() - attempt_begun)
         if verdict.kind == "end":
             break
         try:
@@ -287,6 +289,8 @@ def flow_steps(run: FlowRun) -> Steps:
         except Cancelled as error:
             state = _judge(run, error)
             break
+    if session.gate.is_leaving:
+        raise Suspended(session.root_id)  # its code swallowed it
     if run.is_root:
         if session.gate.is_cancelled:
             yield EndEverything(session)
@@ -314,7 +318,9 @@ def _await_within_timeout(run: FlowRun, begun: float) -> Steps:
     if run.outstanding.done() or seconds is None:
         yield Await(run.session, run.outstanding)
         return
-    yield Await(run.session, run.outstanding, max(0.0, begun + seconds - time.monotonic()))
+    running_time = run.session.gate.running_time
+    while (left := begun + seconds - running_time()) > 0 and not run.outstanding.done():
+        yield Await(run.session, run.outstanding, left)
     if not run.outstanding.done():
         run.interruption = RunTimedOut(f"took longer than {seconds:g} s")
         run.session.stop_run(run, f"its flow {run.name} {run.interruption}")

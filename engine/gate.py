@@ -1,4 +1,4 @@
-"""The gate every task passes before it starts: shut while the run is paused, broken when it is cancelled.
+"""The gate every task passes before it starts: shut while the run is paused, broken when it is cancelled or left.
 
 It also counts who is busy, so that ``Paused`` is said only once nothing of the run executes any more.
 """
@@ -6,12 +6,13 @@ It also counts who is busy, so that ``Paused`` is said only once nothing of the 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .context import current_frame
-from .errors import Cancelled
+from .errors import Cancelled, Suspended
 from .interrupts import woken_by
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class Gate:
         self._state_lock = threading.Lock()
         self._open = True
         self._cancelled: str | None = None
+        self.is_leaving = False
+        """The process leaves a run that goes on later: everybody gets ``Suspended`` instead of ``Cancelled``."""
+        self._shut_at: float | None = None
+        self._held = 0.0
         self._lock = threading.Lock()
         self._depths: dict[int, list[int]] = {}
         """By activation of user code, in how many waits it is. Entered and left without a lock: tens of thousands of
@@ -46,10 +51,26 @@ class Gate:
         """How many activations of user code execute and are not blocked in the engine."""
         return sum(1 for depth in tuple(self._depths.values()) if depth[0] == 0)
 
+    @property
+    def waits(self) -> int:
+        """In how many waits activations of user code are, those within waits counted each."""
+        return sum(depth[0] for depth in tuple(self._depths.values()))
+
+    @property
+    def held_seconds(self) -> float:
+        """How long it has been shut in all: time that counts for no timeout."""
+        with self._state_lock:
+            since = time.monotonic() - self._shut_at if self._shut_at is not None else 0.0
+            return self._held + since
+
+    def running_time(self) -> float:
+        """A monotonic clock that stands still while the run is paused."""
+        return time.monotonic() - self.held_seconds
+
     def check(self) -> None:
-        """Raise ``Cancelled`` once the run was told to end."""
+        """Raise ``Cancelled`` once the run was told to end, ``Suspended`` once its process leaves it."""
         if self._cancelled is not None:
-            raise Cancelled(self._cancelled)
+            raise (Suspended if self.is_leaving else Cancelled)(self._cancelled)
 
     def shut(self) -> bool:
         """No task starts until ``release``; False when it was shut, or is broken for good."""
@@ -57,12 +78,16 @@ class Gate:
             if self._cancelled is not None or not self._open:
                 return False
             self._open = False
+            self._shut_at = time.monotonic()
             return True
 
     def release(self) -> None:
         """Tasks may start again."""
         with self._state_lock:
             self._open = True
+            if self._shut_at is not None:
+                self._held += time.monotonic() - self._shut_at
+                self._shut_at = None
             waiting, self._waiting = self._waiting, []
         for callback in waiting:
             callback()
@@ -75,6 +100,11 @@ class Gate:
         self.release()
         for wake in wakers:
             wake()
+
+    def break_off(self, reason: str) -> None:
+        """As ``cancel``, with ``Suspended(reason)``."""
+        self.is_leaving = True
+        self.cancel(reason)
 
     def wait_open(self, opened: threading.Event | None = None) -> None:
         """Block while shut, or until ``opened`` is set by somebody else; raises Cancelled."""

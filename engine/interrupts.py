@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .context import current_frame
-from .errors import Cancelled
+from .errors import Cancelled, Suspended
 
 if TYPE_CHECKING:
     from .context import Frame
@@ -103,7 +103,7 @@ class ThreadSlot:
     def check(self) -> None:
         """Raise ``Cancelled`` in engine code when an interruption waits for the user code to go on."""
         if self._pending is not None:
-            raise Cancelled(str(self._pending))
+            raise (Suspended if isinstance(self._pending, Suspended) else Cancelled)(str(self._pending))
 
     @property
     def is_signalled(self) -> bool:

@@ -12,7 +12,8 @@ from typing import Final, Literal, NamedTuple
 from .errors import NotAllowed
 
 RunEvent = Literal[
-    "claim", "release", "mark_late", "await_slot", "start", "begin_pause", "pause", "suspend", "resume", "requeue",
+    "claim", "release", "mark_late", "await_slot", "start", "begin_pause", "pause", "await_input", "suspend", "resume",
+    "requeue", "sleep",
     "freeze", "thaw", "await_retry", "begin_cancel", "cancel", "skip", "complete", "fail", "time_out", "crash",
     "run_out_of_memory", "reboot", "resume_crashed", "retry",
 ]
@@ -41,6 +42,8 @@ _END_BY_FATE: Final[dict[str, Target]] = {
 }
 _RETRY: Final[dict[str, Target]] = {"retry": Target("SCHEDULED", "Scheduled")}
 _CANCELLED: Final = Target("CANCELLED", "Cancelled")
+_SUSPENDED: Final = Target("PAUSED", "Suspended")
+_AWAITING_INPUT: Final = Target("PAUSED", "AwaitingInput")
 
 RUN_TABLE: Final[dict[str, dict[str, Target]]] = {
     # Waits for its time, a slot or a process; nothing of it lives, so requests act at once.
@@ -49,6 +52,9 @@ RUN_TABLE: Final[dict[str, dict[str, Target]]] = {
         "mark_late": Target("SCHEDULED", "Late"),
         "await_slot": Target("SCHEDULED", "AwaitingSlot"),
         "pause": Target("PAUSED", "Paused"),
+        "suspend": _SUSPENDED,
+        # Its code asked, and its process died before it was held.
+        "await_input": _AWAITING_INPUT,
         "cancel": _CANCELLED,
         "skip": Target("CANCELLED", "Skipped"),
         # A run in AwaitingRetry may still have its process, which starts the next attempt itself.
@@ -66,6 +72,10 @@ RUN_TABLE: Final[dict[str, dict[str, Target]]] = {
     "RUNNING": {
         "begin_pause": Target("RUNNING", "Pausing"),
         "pause": Target("PAUSED", "Paused"),
+        "await_input": _AWAITING_INPUT,
+        "suspend": _SUSPENDED,
+        # Its process leaves: it goes on by replay at the time it sleeps until.
+        "sleep": Target("SCHEDULED", "Scheduled"),
         "resume": Target("RUNNING", "Running"),
         "freeze": Target("RUNNING", "Frozen"),
         "thaw": Target("RUNNING", "Running"),
@@ -79,7 +89,10 @@ RUN_TABLE: Final[dict[str, dict[str, Target]]] = {
     "PAUSED": {
         "resume": Target("RUNNING", "Running"),
         "requeue": Target("SCHEDULED", "Resuming"),
-        "suspend": Target("PAUSED", "Suspended"),
+        # What it waits for has changed.
+        "pause": Target("PAUSED", "Paused"),
+        "await_input": _AWAITING_INPUT,
+        "suspend": _SUSPENDED,
         "begin_cancel": Target("CANCELLING", "Cancelling"),
         "cancel": _CANCELLED,
         "fail": _END_BY_CODE["fail"],

@@ -17,6 +17,7 @@ from ..store.connection import connect, transaction
 from ..store.rows import LeaseRow, RunRow
 from ..store.states import is_terminal
 from . import deaths, processes
+from .answering import held, until_us
 from .clock import now_us
 from .errors import NotAllowed
 from .machine import RunEvent, next_run_state, next_task_state
@@ -99,6 +100,8 @@ def settle(connection: sqlite3.Connection, run_id: int, fate: Fate, *, resumable
         run = runs.get(connection, run_id)
         if run is None:
             return None
+        if lease is not None and lease.attempt is not None and lease.attempt < run.attempt:
+            return None  # it had left the run already, to go on later
         at_us = now_us()
         ended = is_terminal(run.state_type, run.state_name)
         for child in reversed(runs.of_root(connection, run_id)):
@@ -158,10 +161,10 @@ def _end_tasks(connection: sqlite3.Connection, run: RunRow, event: RunEvent, cau
 def _suspend(connection: sqlite3.Connection, run: RunRow, fate: Fate, at_us: int) -> Settled:
     """A paused run that lost its process is still paused: it goes on by replay when somebody resumes it."""
     _end_tasks(connection, run, fate.event, fate.cause, at_us)
-    target = next_run_state(run.state_type, "suspend")
-    cause = f"{fate.cause} while paused; resume it to go on by replay"
+    target, cause = held(connection, run, "suspend", f"{fate.cause} while paused; resume it to go on by replay")
     runs.transition(connection, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name), to=target,
-                    at_us=at_us, actor=ACTOR, cause=cause, intent="none", new_attempt=run.attempt + 1)
+                    at_us=at_us, actor=ACTOR, cause=cause, intent="none", new_attempt=run.attempt + 1,
+                    wake_at_us=until_us(connection, run.id))
     return Settled(run.id, target.state_name, cause, None)
 
 
@@ -177,11 +180,13 @@ def _resume(connection: sqlite3.Connection, run: RunRow, settled: Settled, crash
                     at_us=at_us, actor=ACTOR, new_attempt=run.attempt + 1, wake_at_us=wake_at_us,
                     cause=f"{settled.cause}; resumes by replay ({count} of {crash_retries} crash retries)")
     if run.intent in ("pause", "freeze") or run.state_name in ("Pausing", "Frozen"):
-        held = next_run_state(target.state_type, "pause")
-        cause = f"{settled.cause} while it was to pause; resume it to go on by replay"
-        runs.transition(connection, run.id, attempt=run.attempt + 1, from_=target, to=held, at_us=at_us, actor=ACTOR,
-                        cause=cause)
-        return Settled(run.id, held.state_name, cause, None)
+        queued = runs.get(connection, run.id)
+        assert queued is not None
+        to, cause = held(connection, queued, "pause",
+                         f"{settled.cause} while it was to pause; resume it to go on by replay")
+        runs.transition(connection, run.id, attempt=run.attempt + 1, from_=target, to=to, at_us=at_us, actor=ACTOR,
+                        cause=cause, wake_at_us=until_us(connection, run.id))
+        return Settled(run.id, to.state_name, cause, None)
     return settled._replace(resumes_at_us=wake_at_us)
 
 

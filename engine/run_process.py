@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..store import leases, results, runs
+from ..store import inputs, leases, results, runs
 from ..store.connection import connect, open_store
 from ..store.errors import StaleState, StoreError
 from ..store.location import find_store
@@ -25,8 +25,9 @@ from ..store.rows import LeaseRow, RunRow
 from . import codec, generators
 from .clock import now_us
 from .effects import drive, drive_async
-from .errors import Cancelled, FlowdeckError, NotAllowed, NotFound, UsageError
+from .errors import Cancelled, FlowdeckError, NotAllowed, NotFound, Suspended, UsageError
 from .flow_run import PARAMETERS_SEQ, FlowRun, flow_steps
+from .leaving import SUSPENDED_EXIT, record
 from .parameters import preview_json, to_json
 from .session import Session
 from .states import State
@@ -35,6 +36,17 @@ if TYPE_CHECKING:
     from .flows import Flow
 
 CANCELLED_EXIT = 130
+
+
+class RunSuspended(SystemExit):
+    """The run a script started goes on later: ends the script with exit code 75 unless it is caught."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(SUSPENDED_EXIT)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class RunCancelled(SystemExit):
@@ -68,6 +80,8 @@ def run_here(
     session, run = _open_new(flow, parameters, folder, via)
     try:
         state: State = drive(flow_steps(run))
+    except Suspended:
+        state = record(session)
     finally:
         session.close()
     return _answer(session, state, return_state)
@@ -80,6 +94,8 @@ async def run_here_async(
     session, run = _open_new(flow, parameters, folder, "script")
     try:
         state: State = await drive_async(flow_steps(run))
+    except Suspended:
+        state = await _record_in_thread(session)
     finally:
         session.close()
     return _answer(session, state, return_state)
@@ -109,8 +125,8 @@ async def iterate_here_async(flow: Flow[Any, Any], parameters: dict[str, Any]) -
 def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *, echo: bool = False) -> int:
     """Run an existing, claimed (PENDING) run in this process; returns the exit code.
 
-    0 completed · 1 failed or crashed · 130 cancelled. Raises NotFound, NotAllowed or StaleState when the run is not
-    this process's to take.
+    0 completed · 1 failed or crashed · 75 goes on later · 130 cancelled. Raises NotFound, NotAllowed or StaleState
+    when the run is not this process's to take.
     """
     row = _take(folder, run_id, attempt, resumable=not echo, crash_retries=flow.crash_retries)
     session = Session(folder, run_id, attempt, echo=echo)
@@ -127,6 +143,8 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
         if attempt > 1:
             run.load_journal()
         state = drive(flow_steps(run))
+    except Suspended:
+        state = record(session)
     finally:
         session.close()
     if session.ends_by_signal:
@@ -140,6 +158,8 @@ def exit_code(state: State) -> int:
     """The exit code that says how a run ended."""
     if state.is_completed():
         return 0
+    if not state.is_final():
+        return SUSPENDED_EXIT
     return CANCELLED_EXIT if state.is_cancelled() else 1
 
 
@@ -229,6 +249,8 @@ def _take(
                 run_id, attempt, actor_name("engine"), resumable=resumable, crash_retries=crash_retries
             )
             leases.acquire(connection, lease)
+            if attempt > 1:
+                inputs.lay_aside(connection, run_id, now_us())
         except BaseException:
             connection.execute("ROLLBACK")
             raise
@@ -302,6 +324,10 @@ def _answer(session: Session, state: State, return_state: bool) -> Any:
         raise StaleState(f"run #{session.root_id} was taken over by a newer attempt; this process's work was dropped")
     if return_state:
         return state
+    if not state.is_final():
+        text = suspended_text(session.root_id, state)
+        sys.stderr.write(f"flowdeck: {text}\n")
+        raise RunSuspended(text)
     if state.is_cancelled() and isinstance(state.error, (Cancelled, type(None))):
         text = f"run #{session.root_id} was cancelled: {state.message}"
         sys.stderr.write(f"flowdeck: {text}\n")
@@ -309,6 +335,20 @@ def _answer(session: Session, state: State, return_state: bool) -> Any:
     if state.error is not None and not state.is_completed():
         _explain_uncaught(state.error)
     return state.result()
+
+
+def suspended_text(run_id: int, state: State) -> str:
+    """What a run that goes on later waits for, and how to have it go on."""
+    answer = " -i NAME=VALUE" if state.name == "AwaitingInput" else ""
+    return (f"run #{run_id} is {state.name}: {state.message}. `flowdeck resume {run_id}{answer}` lets a daemon go on "
+            "with it, with --here it goes on in your terminal")
+
+
+async def _record_in_thread(session: Session) -> State:
+    """Code that still unwinds may need the event loop."""
+    import asyncio
+
+    return await asyncio.to_thread(record, session)
 
 
 def _explain_uncaught(error: BaseException) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..store.states import is_terminal
 from .effects import Await, Call, Durable, Pass, Sleep, Steps, drive_async
-from .errors import Cancelled
+from .errors import Cancelled, Suspended
 from .hooks import RunHooks
 from .node_cancel import note
 from .slots import TakeSlots
@@ -84,6 +84,11 @@ class Pool:
         self._loop: Any = None
         self._calls: set[TaskCall] = set()
         self._coroutines: set[Any] = set()
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether anything submitted has not ended."""
+        return bool(self._calls)
 
     def limit(self, max_workers: int | None) -> None:
         """Bound the number of threads."""
@@ -261,6 +266,8 @@ class Pool:
         async def run() -> None:
             try:
                 state = await drive_async(steps)
+            except Suspended:
+                return  # nobody may take this for an outcome: the call is made again
             except Cancelled as error:
                 state = State("CANCELLED", None, str(error), error=error)
             except BaseException as error:  # noqa: BLE001 - settle whatever happens
@@ -334,6 +341,8 @@ class _Drive:
                     self._perform(effect)
         except StopIteration as end:
             self._pool.settle(self._call, end.value)
+        except Suspended:
+            return  # nobody may take this for an outcome: the call is made again
         except Cancelled as error:
             self._pool.settle(self._call, State("CANCELLED", None, str(error), error=error))
         except BaseException as error:  # noqa: BLE001 - settle whatever happens
@@ -378,7 +387,7 @@ class _Drive:
         try:
             session.gate.check()
             session.check_node(self._call)
-        except Cancelled as error:
+        except (Cancelled, Suspended) as error:
             self._error = error
         self._pool.put(self.advance)
 

@@ -27,11 +27,13 @@ from ..store.errors import StaleState, StoreError
 from ..store.rows import LeaseRow, ResultRow
 from ..store.writer import Writer
 from . import processes
+from .asking import Expectations, Questions, words_of
 from .capture import Capture
 from .errors import Cancelled, RunTimedOut, UsageError
 from .gate import Gate
 from .interrupts import END_SIGNAL, CoroutineSlot, TerminationHandler, ThreadSlot
 from .interrupts import cancel_grace_seconds as cancel_grace_seconds
+from .leaving import Departure
 from .lineage import Lineage
 from .node_cancel import CancelledNodes, NodeRequests
 from .runners import Pool
@@ -119,6 +121,9 @@ class Session:
         """Calls that began since the last tick; most have ended by then and need no record of their beginning."""
         self.fenced = False
         """A newer attempt has the run; nothing this process writes is kept."""
+        self.expectations = Expectations(self.look_soon)
+        self.questions = Questions()
+        self.departure = Departure(self)
         self.capture = Capture(folder, run_id, attempt, echo=echo)
         self._termination = TerminationHandler()
         self._slots: dict[ThreadSlot | CoroutineSlot, Any] = {}
@@ -260,8 +265,15 @@ class Session:
     def _start_timeout(self, owner: Any, slot: ThreadSlot | CoroutineSlot) -> list[Any]:
         # Emptied when the code has ended: the timer itself stays until its time and must not hold the call.
         active = [owner, slot]
+        held = self.gate.held_seconds
 
         def expire() -> None:
+            nonlocal held
+            # Time in which the run was paused does not count.
+            held, owed = self.gate.held_seconds, self.gate.held_seconds - held
+            if active and owed > 0:
+                self.after(max(owed, TICK_SECONDS), expire)
+                return
             for late, its_slot in (tuple(active),) if active else ():
                 error = RunTimedOut(f"took longer than {late.timeout_seconds:g} s")
                 late.interruption = error
@@ -385,7 +397,13 @@ class Session:
         return self.cancel_reason
 
     def end_everything(self) -> None:
-        """After a cancellation: see to it that nothing of the run is left, within the grace.
+        """After a cancellation: see to it that nothing of the run is left, within the grace."""
+        self.end_processes()
+        reason = self.cancel_reason or "the process received SIGTERM"
+        self.pool.abandon(f"did not end within {cancel_grace_seconds():g} s of the cancellation", reason)
+
+    def end_processes(self) -> None:
+        """Wait for user code that was told to end, and end the processes it started.
 
         User code first; child processes are told to end when it has ended or hangs (on them, mostly), then killed.
         """
@@ -398,8 +416,20 @@ class Session:
             processes.send(children, signal.SIGKILL)
             time.sleep(0.005)
         self._wait_until(lambda: self.gate.busy <= 0, max(deadline, time.monotonic() + _AFTER_KILL_SECONDS))
-        reason = self.cancel_reason or "the process received SIGTERM"
-        self.pool.abandon(f"did not end within {cancel_grace_seconds():g} s of the cancellation", reason)
+
+    def children(self) -> list[int]:
+        """Live processes that this run started."""
+        return self._children()
+
+    def interrupt_all(self, error: BaseException) -> None:
+        """Raise ``error`` in all user code of the run."""
+        for slot in self._slots.copy():
+            slot.interrupt(error)
+
+    def look_soon(self) -> None:
+        """Have the background thread look at the store now, whether it changed or not."""
+        self._data_version = -1
+        self._wake.set()
 
     def _children(self) -> list[int]:
         """Live processes that this run started, at any depth, also those that made a session of their own."""
@@ -447,11 +477,13 @@ class Session:
         version = self._watch_connection.execute("PRAGMA data_version").fetchone()[0]
         if version != self._data_version:
             self._data_version = version
+            self.expectations.look(self._watch_connection)
             found = runs.intent_of(self._watch_connection, self.root_id)
             if found is not None:
                 self._obey(*found)
             self.requests.look(self._watch_connection)
         self._settle_pause()
+        self.departure.tick()
 
     def _give_up_on_full_disk(self) -> None:
         """A run that was told to end, but cannot write its end within the grace, leaves it to who finds it dead."""
@@ -498,8 +530,13 @@ class Session:
         elif intent == "cancel":
             self.begin_cancel(self._who_asked(self._watch_connection, "cancel"))
         elif intent == "pause" and self.gate.is_open() and root.state_type == "RUNNING":
-            self.hold(self._who_asked(self._watch_connection, "pause"))
+            self.hold(self._pause_words())
+            self._heed_suspension()
+        elif intent == "pause":
+            self._heed_suspension()
         elif intent == "none" and not self.gate.is_open():
+            if self._watch_connection is not None:
+                self.departure.resumed(self._watch_connection)
             for run in list(self.live_runs.values()):
                 if run.state_type == "PAUSED" or run.state_name == "Pausing":
                     self.move_run(run, ("PAUSED", "RUNNING"), "resume", None)
@@ -513,15 +550,32 @@ class Session:
                 self.move_run(run, ("RUNNING",), "begin_pause", cause)
 
     def _settle_pause(self) -> None:
-        """Say Paused once nothing has executed for two ticks in a row."""
+        """Say Paused, or what is asked, once nothing has executed for two ticks in a row."""
         root = self.root
-        if root is None or self.gate.is_open() or root.state_name != "Pausing":
+        if root is None or self.gate.is_open():
             return
-        self._paused_ticks = self._paused_ticks + 1 if self.gate.busy <= 0 else 0
-        if self._paused_ticks >= 2:
-            cause = self._who_asked(self._watch_connection, "pause")
-            for run in list(self.live_runs.values()):
-                self.move_run(run, ("RUNNING",), "pause", cause)
+        if root.state_name == "Pausing":
+            self._paused_ticks = self._paused_ticks + 1 if self.gate.busy <= 0 else 0
+            if self._paused_ticks >= 2:
+                self._say_paused(list(self.live_runs.values()), "RUNNING")
+        elif root.state_type == "PAUSED" and self.questions.changed and self.questions.first() is not None:
+            self._say_paused([root], "PAUSED")
+
+    def _say_paused(self, paused: list[FlowRun], from_type: str) -> None:
+        self.questions.changed = False
+        cause = self._pause_words()
+        for run in paused:
+            event = "await_input" if self.questions.wants_input(run) else "pause"
+            self.move_run(run, (from_type,), event, cause)
+
+    def _pause_words(self) -> str:
+        """What the paused run waits for."""
+        question = self.questions.first()
+        return words_of(question) if question is not None else self._who_asked(self._watch_connection, "pause")
+
+    def _heed_suspension(self) -> None:
+        if self._watch_connection is not None:
+            self.departure.heed(self._watch_connection)
 
     def move_run(self, run: FlowRun, from_types: tuple[str, ...], event: str, cause: str | None) -> None:
         """A transition made from outside the run's own thread; nothing when the run has gone on meanwhile."""
@@ -539,7 +593,7 @@ class Session:
 
     def _fence(self) -> None:
         """Another process has a newer attempt of this run: stop as fast as possible, record nothing."""
-        if self.fenced:
+        if self.fenced or self.gate.is_leaving:
             return
         self.fenced = True
         self.begin_cancel("a newer attempt of this run is under way in another process")

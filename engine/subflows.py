@@ -123,6 +123,13 @@ def _queue_again(conn: sqlite3.Connection, run_id: int, at_us: int) -> int:
     found = runs.get(conn, run_id)
     assert found is not None  # its row is referenced by the parent's
     state_type, attempt = found.state_type, found.attempt
+    if state_type == "PAUSED":
+        # Its process left it to go on later; so it does.
+        runs.transition(
+            conn, run_id, attempt=attempt, from_type=state_type, to=next_run_state(state_type, "requeue"), at_us=at_us,
+            actor="engine", new_attempt=attempt + 1, message="goes on with its parent",
+        )
+        return attempt + 1
     if state_type not in TERMINAL_TYPES:
         to = next_run_state(state_type, "cancel" if state_type == "CANCELLING" else "crash")
         runs.transition(

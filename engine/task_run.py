@@ -19,7 +19,7 @@ from .classic_again import recall_turn
 from .clock import now_us
 from .context import Frame
 from .effects import Call, Durable, Pass, Steps
-from .errors import Cancelled, RunTimedOut
+from .errors import Cancelled, RunTimedOut, Suspended
 from .fingerprint import fingerprint
 from .hooks import RunHooks
 from .interrupts import is_coroutine_cancelled
@@ -70,9 +70,11 @@ def task_steps(call: TaskCall) -> Steps:
             started = time.perf_counter_ns()
             call.interruption = None
             value = yield _user_call(call, values)
-        except GeneratorExit:
+        except (GeneratorExit, Suspended):
             raise
-        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+        except BaseException as error:
+            if session.gate.is_leaving:
+                raise Suspended(f"{error}") from error
             event, state = _judge(call, error)
         else:
             event, state = _judge_value(value)

@@ -34,6 +34,9 @@ SELECT_SUSPEND_ASKED: Final = (
     "SELECT actor FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'request' AND message = 'suspend'"
     " AND id > ? ORDER BY id DESC LIMIT 1"
 )
+SELECT_CLAIMED: Final = (
+    "SELECT max(id) FROM event WHERE run_id = ? AND task_seq IS NULL AND to_type = 'PENDING'"
+)
 UPDATE_REQUEST: Final = (
     "UPDATE run_input SET json_schema = ?, description = ?, taken_at_us = NULL WHERE id = ?"
 )
@@ -43,6 +46,12 @@ UPDATE_LAID_ASIDE: Final = (
 )
 UPDATE_TAKEN: Final = "UPDATE run_input SET taken_at_us = ?, taken_by = ? WHERE id = ? AND taken_at_us IS NULL"
 DELETE: Final = "DELETE FROM run_input WHERE id = ?"
+UPDATE_HELD: Final = "UPDATE flow_run SET intent = 'pause' WHERE id = ? AND intent = 'none'"
+UPDATE_LET_GO: Final = "UPDATE flow_run SET intent = 'none' WHERE id = ? AND intent = 'pause'"
+SELECT_OVERDUE: Final = (
+    "SELECT id FROM flow_run WHERE ended_at_us IS NULL AND state_type = 'PAUSED' AND wake_at_us <= ?"
+    " AND root_id IS NULL AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id)"
+)
 
 
 def insert(
@@ -123,3 +132,23 @@ def suspend_asked(connection: sqlite3.Connection, run_id: int, after_event: int)
     """Who asked, since that event, that the run's process leaves it."""
     row = connection.execute(SELECT_SUSPEND_ASKED, (run_id, after_event)).fetchone()
     return row[0] if row else None
+
+
+def hold(connection: sqlite3.Connection, root_id: int) -> None:
+    """The run's own code asks that the run pauses; what people asked of it before stays."""
+    connection.execute(UPDATE_HELD, (root_id,))
+
+
+def let_go(connection: sqlite3.Connection, root_id: int) -> None:
+    """Nothing holds the run any more."""
+    connection.execute(UPDATE_LET_GO, (root_id,))
+
+
+def overdue(connection: sqlite3.Connection, now_us: int) -> list[int]:
+    """Root runs without a process that wait for an answer whose time is over."""
+    return [row[0] for row in connection.execute(SELECT_OVERDUE, (now_us,))]
+
+
+def claimed_at_event(connection: sqlite3.Connection, run_id: int) -> int:
+    """The event with which the process that has the run was to be made; what was asked before is done with."""
+    return int(connection.execute(SELECT_CLAIMED, (run_id,)).fetchone()[0] or 0)
