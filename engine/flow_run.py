@@ -267,9 +267,8 @@ def flow_steps(run: FlowRun) -> Steps:
             state = _final_state(run, value)
         except (GeneratorExit, Suspended):
             raise
-        except BaseException as error:
-            if session.gate.is_leaving:
-                raise Suspended(f"{error}") from error
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            session.gate.check_left(error)
             if isinstance(error, KeyboardInterrupt):
                 session.begin_cancel("interrupted from the keyboard (Ctrl-C)")
             session.heed_termination()

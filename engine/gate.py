@@ -106,6 +106,11 @@ class Gate:
         self.is_leaving = True
         self.cancel(reason)
 
+    def check_left(self, error: BaseException) -> None:
+        """Raise ``Suspended`` when the process leaves: whatever code raised then, it raised while it unwound."""
+        if self.is_leaving:
+            raise Suspended(self._cancelled) from error
+
     def wait_open(self, opened: threading.Event | None = None) -> None:
         """Block while shut, or until ``opened`` is set by somebody else; raises Cancelled."""
         opened = opened or threading.Event()

@@ -72,9 +72,8 @@ def task_steps(call: TaskCall) -> Steps:
             value = yield _user_call(call, values)
         except (GeneratorExit, Suspended):
             raise
-        except BaseException as error:
-            if session.gate.is_leaving:
-                raise Suspended(f"{error}") from error
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            session.gate.check_left(error)
             event, state = _judge(call, error)
         else:
             event, state = _judge_value(value)

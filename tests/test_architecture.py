@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 PURE = (
     "engine/machine.py", "engine/retries.py", "engine/schedules.py", "engine/schedule_kinds.py",
     "engine/schedule_filters.py", "engine/schedule_adjustments.py", "engine/time_zones.py",
-    "tui/graph.py", "tui/tree.py", "tui/filter.py", "tui/sanitize.py",
+    "engine/json_schema.py", "tui/graph.py", "tui/tree.py", "tui/filter.py", "tui/sanitize.py",
 )  # fmt: skip
 IMPURE = {
     "asyncio", "concurrent", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib", "select", "selectors",
@@ -53,7 +53,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "alembic": ("store/migrate.py", "store/migrations/"),
     "textual": ("tui/", "cli/web.py"),
     "rich": ("tui/",),
-    "pydantic": ("engine/parameters.py", "engine/codec.py", "engine/fingerprint.py"),
+    "pydantic": ("engine/parameters.py", "engine/codec.py", "engine/fingerprint.py", "engine/run_inputs.py"),
     "croniter": ("engine/schedules.py",),
     "dateutil": ("engine/schedule_kinds.py",),
     "tenacity": ("engine/retries.py",),
