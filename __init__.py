@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from .engine.context import tags as tags
     from .engine.errors import AcquireConcurrencySlotTimeoutError as AcquireConcurrencySlotTimeoutError
     from .engine.errors import Cancelled as Cancelled
+    from .engine.errors import CommandFailed as CommandFailed
+    from .engine.errors import CommandTimedOut as CommandTimedOut
     from .engine.errors import ConcurrencySlotAcquisitionError as ConcurrencySlotAcquisitionError
     from .engine.errors import FlowdeckError as FlowdeckError
     from .engine.errors import InputError as InputError
@@ -78,6 +80,8 @@ if TYPE_CHECKING:
     from .engine.schedules import Interval as Interval
     from .engine.sleeping import sleep as sleep
     from .engine.sleeping import sleep_until as sleep_until
+    from .engine.sh import ShResult as ShResult
+    from .engine.sh import sh as sh
     from .engine.states import Completed as Completed
     from .engine.states import Crashed as Crashed
     from .engine.states import Failed as Failed
@@ -92,6 +96,8 @@ if TYPE_CHECKING:
 _HOME = {
     "AcquireConcurrencySlotTimeoutError": "errors",
     "Cancelled": "errors",
+    "CommandFailed": "errors",
+    "CommandTimedOut": "errors",
     "Completed": "states",
     "ConcurrencySlotAcquisitionError": "errors",
     "Crashed": "states",
@@ -117,6 +123,7 @@ _HOME = {
     "RunInput": "run_inputs",
     "Running": "states",
     "Scheduled": "states",
+    "ShResult": "sh",
     "State": "states",
     "Task": "tasks",
     "TaskRunContext": "run_context",
@@ -160,6 +167,7 @@ _HOME = {
     "sleep_until": "sleeping",
     "suspend_flow_run": "pausing",
     "switch": "classic_control",
+    "sh": "sh",
     "tags": "context",
     "task": "tasks",
     "unmapped": "annotations",

@@ -149,10 +149,13 @@ class Capture:
                     self._echoed[index] += len(data)
                     _write_all(self._saved[index], data)
 
-    def record(self, run_id: int, task_seq: int | None, level: int, logger: str, stream: str, message: str) -> None:
-        """Keep one line; a text of several lines becomes one record."""
+    def record(
+        self, run_id: int, task_seq: int | None, level: int, logger: str, stream: str, message: str,
+        *, show: bool = False,
+    ) -> None:  # fmt: skip
+        """Keep one line; a text of several lines becomes one record. ``show``: the person sees it whatever stream."""
         self._spool.record(now_us(), run_id, task_seq, level, logger, stream, message)
-        if self._echo and stream == "log" and (owner := _owner) is not None:
+        if self._echo and (show or stream == "log") and (owner := _owner) is not None:
             owner._show(run_id, task_seq, level, message)
 
     def record_here(self, level: int, logger: str, stream: str, message: str) -> None:

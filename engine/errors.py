@@ -19,13 +19,17 @@ FlowdeckError
 │   ├── RunCrashed
 │   │   └── WorkerDied         the process a task ran in ended before the task did
 │   ├── UpstreamFailed         a task that could not start: what it needs failed
-│   └── RunTimedOut
+│   ├── RunTimedOut
+│   └── CommandFailed          a shell command that could not start, or ended with another code than 0
+│       └── CommandTimedOut
 └── ResultUnreadable           a journalled result that does not decode
 Cancelled (BaseException)      raised inside user code when its run is cancelled
 Suspended (BaseException)      raised inside user code when its process leaves a run that goes on later
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from ..store.errors import FlowdeckError as FlowdeckError
 from ..store.errors import StaleState as StaleState
@@ -112,6 +116,21 @@ class UpstreamFailed(RunFailed):
 
 class RunTimedOut(RunFailed, TimeoutError):
     """A flow or task ran longer than its ``timeout_seconds``."""
+
+
+class CommandFailed(RunFailed):
+    """A shell command could not start or ended with another code than 0; ``result`` is what it said, if it ran."""
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.result)
+
+
+class CommandTimedOut(CommandFailed, TimeoutError):
+    """A shell command took longer than its ``timeout``."""
 
 
 class ResultUnreadable(FlowdeckError):

@@ -82,6 +82,13 @@ def of_run(leader: int, mark: str | None) -> list[int]:
     return found
 
 
+def of_group(group: int, entry: str) -> list[int]:
+    """Live processes of a group, and any that carry this ``NAME=value`` in their environment."""
+    wanted = entry.encode()
+    return [stat.pid for stat in _all_processes()
+            if not stat.ended and stat.pid != os.getpid() and (stat.group == group or _carries(stat.pid, wanted))]
+
+
 def send(pids: list[int], number: signal.Signals) -> None:
     """Signal each process that still exists and is ours to signal."""
     for pid in pids:
