@@ -14,8 +14,9 @@ import time
 from .measure import Measure
 
 NAMES = (
-    "sequential_tasks", "mapped_tasks", "memory", "import_time", "first_task", "command_line", "console_start",
-    "log_lines", "schedule_latency", "cancel_latency", "crash_resume", "daemon_idle",
+    "sequential_tasks", "mapped_tasks", "memory", "crowded_run", "subflows", "task_chain", "import_time",
+    "first_task", "command_line", "console_start", "log_lines", "schedule_latency", "cancel_latency", "crash_resume",
+    "daemon_idle",
 )  # fmt: skip
 
 

@@ -15,9 +15,8 @@ from collections.abc import Iterator
 
 from .measure import FLOWDECK, PYTHON, Bench, Measure, bench, median, seconds_of, spread
 from .seeded_store import seed
+from .terminal import ANSWERS
 
-ANSWERS = ((b"\x1b[?2026$p", b"\x1b[?2026;2$y"), (b"\x1b[?2048$p", b"\x1b[?2048;0$y"))
-"""What a terminal says to the questions that the console asks at its start."""
 ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[()][A-Z0-9]")
 
 
