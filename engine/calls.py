@@ -84,7 +84,7 @@ def submit(
     with engine_code():
         _record_caller(frame)
         made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
-        future = _start(frame, made)
+        future = _start(frame, made, contextvars.copy_context())
         frame.run.session.writer.soon(made.write_pending)
     if return_state:
         future.wait()
@@ -121,10 +121,11 @@ def submit_each(
     """One call for each (arguments, what it waits for), as one mapped group; their futures in order."""
     futures: FutureList[Any] = FutureList()
     batch: list[TaskCall] = []
+    context = contextvars.copy_context()
     for index, (parameters, wait_for) in enumerate(rows):
         made = TaskCall(frame.run, task, parameters, frame.scope_seq, wait_for, map_index=index)
         made.container_origins = containers
-        futures.append(_start(frame, made))
+        futures.append(_start(frame, made, context))
         batch.append(made)
         if len(batch) == _PENDING_BATCH:
             _record_pending(frame, batch)
@@ -160,16 +161,15 @@ def _record_pending(frame: Frame, batch: list[TaskCall]) -> None:
         frame.run.session.writer.soon(write)
 
 
-def _start(frame: Frame, made: TaskCall) -> Future[Any]:
+def _start(frame: Frame, made: TaskCall, context: contextvars.Context) -> Future[Any]:
     """Put the call on the pool once its upstream futures have ended."""
     session = frame.run.session
     future: Future[Any] = Future(made)
     made.future = future
     frame.run.outstanding.add(future)
-    copied = contextvars.copy_context()
     waiting = made.dependencies()
     if not waiting:
-        session.pool.submit(made, _steps(made), copied)
+        session.pool.submit(made, _steps, context)
         return future
     left = len(waiting)
     lock = session.pool.lock
@@ -180,7 +180,7 @@ def _start(frame: Frame, made: TaskCall) -> Future[Any]:
             left -= 1
             ready = left == 0
         if ready and future.outcome is None:
-            session.pool.submit(made, _steps(made), copied)
+            session.pool.submit(made, _steps, context)
 
     session.pool.expect(made)
     for upstream in waiting:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from .context import current_frame
@@ -16,7 +16,7 @@ from .interrupts import engine_code, woken_by
 from .states import State, describe_exception
 
 if TYPE_CHECKING:
-    from .task_call import TaskCall
+    from .task_call import EndedCall, TaskCall
 
 T = TypeVar("T")
 _lock = threading.Lock()
@@ -29,9 +29,10 @@ class Future(Generic[T]):
     __slots__ = ("__weakref__", "_callbacks", "_state", "_waiter", "call", "handled", "passed_on")
 
     def __init__(self, call: TaskCall | None) -> None:
-        self.call: TaskCall | None = call
+        self.call: TaskCall | EndedCall | None = call
         self._state: State | None = None
-        self._callbacks: list[Callable[[Future[T]], None]] = []
+        self._callbacks: Sequence[Callable[[Future[T]], None]] = ()
+        """A list from the first one on that the user or another task adds."""
         self._waiter: threading.Event | None = None
         self.handled = False
         """Whether the user's code has seen the outcome; an unseen failure fails the flow."""
@@ -98,9 +99,16 @@ class Future(Generic[T]):
         """
         with _lock:
             if self._state is None:
-                self._callbacks.append(callback)
+                if isinstance(self._callbacks, list):
+                    self._callbacks.append(callback)
+                else:
+                    self._callbacks = [*self._callbacks, callback]
                 return
         callback(self)
+
+    def tell_first(self, callbacks: tuple[Callable[[Future[Any]], None], ...]) -> None:
+        """The engine's own callbacks, of a future that nobody else knows yet: many futures share them."""
+        self._callbacks = callbacks
 
     def when_done(self, callback: Callable[[], None]) -> None:
         """As ``add_done_callback``, without the argument."""
@@ -110,7 +118,7 @@ class Future(Generic[T]):
         """Settle; the engine calls this once the record is durable."""
         with _lock:
             self._state = state
-            callbacks, self._callbacks = self._callbacks, []
+            callbacks, self._callbacks = self._callbacks, ()
             waiter = self._waiter
         if waiter is not None:
             waiter.set()

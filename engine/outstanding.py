@@ -19,13 +19,14 @@ class Outstanding:
         self._total = 0
         self._idle: list[Callable[[], None]] = []
         self._unhandled: list[Future[Any]] = []
+        self._callbacks = (self._ended,)
 
     def add(self, future: Future[Any]) -> None:
         """Count a submitted call until its future settles."""
         with self._lock:
             self._count += 1
             self._total += 1
-        future.add_done_callback(self._ended)
+        future.tell_first(self._callbacks)
 
     def _ended(self, future: Future[Any]) -> None:
         outcome = future.outcome

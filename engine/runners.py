@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..store.states import is_terminal
 from .effects import Await, Call, Durable, Pass, Sleep, Steps, drive_async
@@ -26,6 +26,8 @@ from .slots import TakeSlots
 from .states import State
 from .task_call import NO_TAGS, cancelled_state
 from .task_run import abandon_operation
+
+_Work: TypeAlias = "Callable[[], None] | tuple[TaskCall, Callable[[TaskCall], Steps], contextvars.Context]"
 
 if TYPE_CHECKING:
     from .flow_run import FlowRun
@@ -69,7 +71,7 @@ class Pool:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._lock = self.lock = threading.Lock()
         self._threads = 0
         self._taken = itertools.count()
@@ -94,21 +96,24 @@ class Pool:
         """Bound the number of threads."""
         self._limit = MOST_THREADS if max_workers is None else max_workers
 
-    def submit(self, call: TaskCall, steps: Steps, context: contextvars.Context) -> None:
-        """Run the steps of a ready call; its future settles with their outcome."""
+    def submit(self, call: TaskCall, steps: Callable[[TaskCall], Steps], context: contextvars.Context) -> None:
+        """Run the steps of a ready call in a copy of the context; its future settles with their outcome.
+
+        Both are made when it begins: of a hundred thousand calls most wait here.
+        """
         with self._lock:
             self._calls.add(call)
         if call.task.is_async:
-            self._submit_async(call, steps, context)
+            self._submit_async(call, steps(call), context.copy())
         else:
-            self.put(_Drive(self, call, steps, context).advance)
+            self.put((call, steps, context))
 
     def expect(self, call: TaskCall) -> None:
         """A call that waits for others: a cancellation of the run must settle it, too."""
         with self._lock:
             self._calls.add(call)
 
-    def put(self, work: Callable[[], None]) -> None:
+    def put(self, work: _Work) -> None:
         """Have a thread do this."""
         self._work.put(work)
         if self._threads < min(FIRST_THREADS + self._lent, self._limit + self._lent):
@@ -235,7 +240,7 @@ class Pool:
             known = call in self._calls
             self._calls.discard(call)
         if known and call.future is not None:
-            call.future.resolve(state)
+            call.release().resolve(state)
 
     def _grow(self, wanted: int) -> None:
         with self._lock:
@@ -248,7 +253,10 @@ class Pool:
         _here.pool = self
         while (work := self._work.get()) is not None:
             next(self._taken)
-            work()
+            if isinstance(work, tuple):
+                _Drive(self, *work).advance()
+            else:
+                work()
             if self._threads > self._limit + self._lent and self._retire():
                 return
 
@@ -300,16 +308,18 @@ def _run_loop(loop: Any) -> None:
 class _Drive:
     """Performs the steps of one call on pool threads; between effects that wait, it holds none."""
 
-    __slots__ = ("_answer", "_call", "_context", "_error", "_is_waiting", "_pool", "_started", "_steps")
+    __slots__ = ("_answer", "_call", "_context", "_error", "_is_waiting", "_make_steps", "_pool", "_steps")
 
-    def __init__(self, pool: Pool, call: TaskCall, steps: Steps, context: contextvars.Context) -> None:
+    def __init__(
+        self, pool: Pool, call: TaskCall, steps: Callable[[TaskCall], Steps], context: contextvars.Context
+    ) -> None:
         self._pool = pool
         self._call = call
-        self._steps = steps
-        self._context = context
+        self._make_steps = steps
+        self._steps: Steps | None = None
+        self._context = context.copy()
         self._answer: Any = None
         self._error: BaseException | None = None
-        self._started = False
         self._is_waiting = False
 
     def advance(self) -> None:
@@ -351,12 +361,14 @@ class _Drive:
     def _next(self) -> Any:
         answer, error = self._answer, self._error
         self._answer = self._error = None
+        steps = self._steps
+        if steps is None:
+            steps = self._steps = self._make_steps(self._call)
+            if error is None:
+                return next(steps)
         if error is not None:
-            return self._steps.throw(error)
-        if not self._started:
-            self._started = True
-            return next(self._steps)
-        return self._steps.send(answer)
+            return steps.throw(error)
+        return steps.send(answer)
 
     def _perform(self, effect: Any) -> None:
         in_code = self._pool._in_code

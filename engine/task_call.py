@@ -7,7 +7,7 @@ attempts. Nothing here runs user code or waits.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..store import edges, tasks
@@ -34,6 +34,22 @@ class Beginning(NamedTuple):
 
     row: TaskRow
     at_us: int
+
+
+class EndedCall:
+    """What a future still says of its call."""
+
+    __slots__ = ("name", "run", "seq")
+
+    def __init__(self, run: FlowRun, seq: int, name: str) -> None:
+        self.run = run
+        self.seq = seq
+        self.name = name
+
+    @property
+    def reference(self) -> str:
+        """``run/seq``."""
+        return f"{self.run.id}/{self.seq}"
 
 
 class TaskCall:
@@ -104,8 +120,8 @@ class TaskCall:
         """When the next attempt begins, of a call that was interrupted with its run and has not gone on yet."""
         self.created_at_us = now_us()
         self.started_at_us: int | None = None
-        self.upstream: list[tuple[int, int, str]] = []
-        self.container_origins: list[tuple[int, int, str]] | tuple[()] = ()
+        self.upstream: Sequence[tuple[int, int, str]] = ()
+        self.container_origins: Sequence[tuple[int, int, str]] = ()
         """Where the collection came from that this call was mapped over."""
         self.inputs_hash: str | None = None
         self.again: Again | None = None
@@ -168,10 +184,19 @@ class TaskCall:
 
     def dependencies(self) -> list[Future[Any]]:
         """Unfinished futures among the arguments and ``wait_for``; also notes the lineage edges."""
-        self.upstream, found = collect_dependencies(self.run, self.parameters, self.wait_for)
-        known = {origin[:2] for origin in self.upstream}
-        self.upstream += [origin for origin in self.container_origins if origin[:2] not in known]
+        upstream, found = collect_dependencies(self.run, self.parameters, self.wait_for)
+        known = {origin[:2] for origin in upstream}
+        upstream += [origin for origin in self.container_origins if origin[:2] not in known]
+        self.upstream = upstream or ()
         return found
+
+    def release(self) -> Future[Any]:
+        """Its end is recorded: its future, which the user may hold for long, and which holds no more than a name."""
+        future = self.future
+        assert future is not None
+        future.call = EndedCall(self.run, self.seq, self.name)
+        self.future = None
+        return future
 
     def resolve_inputs(self) -> tuple[dict[str, Any], State | None]:
         """Arguments with futures replaced by values, or the state that keeps the task from starting."""
