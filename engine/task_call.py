@@ -39,12 +39,13 @@ class Beginning(NamedTuple):
 class EndedCall:
     """What a future still says of its call."""
 
-    __slots__ = ("name", "run", "seq")
+    __slots__ = ("name", "run", "seq", "task")
 
-    def __init__(self, run: FlowRun, seq: int, name: str) -> None:
-        self.run = run
-        self.seq = seq
-        self.name = name
+    def __init__(self, call: TaskCall) -> None:
+        self.run = call.run
+        self.task = call.task
+        self.seq = call.seq
+        self.name = call.name
 
     @property
     def reference(self) -> str:
@@ -194,7 +195,7 @@ class TaskCall:
         """Its end is recorded: its future, which the user may hold for long, and which holds no more than a name."""
         future = self.future
         assert future is not None
-        future.call = EndedCall(self.run, self.seq, self.name)
+        future.call = EndedCall(self)
         self.future = None
         return future
 
