@@ -21,12 +21,15 @@ from ..store.connection import connect, open_store, transaction, translate
 from ..store.nodes import Node
 from ..store.rows import InputRow, LeaseRow, LimitRow, RunRow
 from ..store.states import TERMINAL_TYPES
-from . import node_control
+from . import node_control, retrying
 from .clock import now_us
 from .errors import FlowdeckError, NotAllowed, NotFound, ParameterError, UsageError
 from .machine import next_run_state
+from .retry_plan import Plan
 
 T = TypeVar("T")
+Target = int | Node | Sequence[Node]
+"""A run by its number, or parts of one run tree."""
 Request = Literal["pause", "suspend", "resume", "cancel", "retry", "freeze", "thaw"]
 
 _ALLOWED: dict[str, Callable[[str, str], bool]] = {
@@ -161,14 +164,14 @@ class Control:
 
         return self._ask("resume", run_id, ask)
 
-    def cancel(self, target: int | Node | Sequence[Node]) -> Outcome:
+    def cancel(self, target: Target) -> Outcome:
         """End it: user code gets ``Cancelled``; after the grace its processes are killed.
 
         Of a part of a run tree (a subflow's run, a task, a mapped group): its code gets ``Cancelled``, the rest of
         the run goes on. Code that does not end within the grace is left behind, and what it returns is dropped.
         """
         self._check_writable("cancel")
-        wanted = [Node(target)] if isinstance(target, int) else [target] if isinstance(target, Node) else list(target)
+        wanted = _nodes(target)
         whole = len(wanted) == 1 and wanted[0].is_run and self._is_root(wanted[0].run_id)
         return self._cancel_root(wanted[0].run_id) if whole else self._cancel_nodes(wanted)
 
@@ -191,10 +194,7 @@ class Control:
     def _cancel_nodes(self, wanted: list[Node]) -> Outcome:
         def ask(conn: sqlite3.Connection) -> tuple[int, str]:
             places = [node_control.find(conn, node) for node in wanted]
-            roots = {place.run.root_id or place.run.id for place in places}
-            if len(roots) != 1:
-                raise NotAllowed("nodes of several runs are cancelled one run after the other")
-            root = node_control.root_of(conn, places[0].run)
+            root = self._root_of(conn, places)
             return root.id, node_control.cancel(conn, root, self._lease_of(conn, root.id), places, self._actor)
 
         return Outcome(*self._transact(ask))
@@ -206,19 +206,75 @@ class Control:
 
         return self._transact(look)
 
-    def retry(self, run_id: int) -> Outcome:
-        """Run it again as its next attempt: finished tasks keep their results, everything else runs."""
+    def plan_retry(self, target: Target, kind: Literal["failed", "all"] = "failed") -> Plan:
+        """What a retry would run again, with counts and names: nothing is asked. Refused where the retry would be."""
+        return self._transact(lambda conn: self._plan(conn, target, kind)[1])
 
-        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
-            if lease is not None:
-                raise NotAllowed(f"run #{run.id} has ended but its process {lease.pid} still cleans up; try again")
-            self._move(
-                conn, run, "retry", None, new_attempt=run.attempt + 1, wake_at_us=now_us(), intent="none",
-                message=f"retried by {self._actor}", crash_count=0,
-            )
-            return f"queued as attempt {run.attempt + 1}"
+    def retry(
+        self, target: Target, kind: Literal["failed", "all"] = "failed", *, parameters: dict[str, Any] | None = None
+    ) -> Outcome:
+        """Run it again as its next attempt: finished tasks keep their results, everything else runs.
 
-        return self._ask("retry", run_id, ask)
+        From a node (a task, a mapped group, a subflow): that, what is beneath and downstream of it run again as well;
+        ``kind="all"`` is everything. With ``parameters`` it is a new run, forked there: it keeps what the retry would
+        keep, and the old run stays as it ended.
+        """
+        self._check_writable("retry")
+
+        def ask(conn: sqlite3.Connection) -> tuple[int, str]:
+            root, plan = self._plan(conn, target, kind)
+            if parameters is None:
+                return root.id, retrying.retry(conn, root, plan, self._actor)
+            found = deployments.get(conn, root.deployment) if root.deployment is not None else None
+            if found is not None:
+                merged = {**json.loads(root.parameters), **parameters}
+                _check_parameters(found.name, json.loads(found.parameters_schema), merged)
+            made = retrying.fork(conn, self._folder, root, plan, parameters, self._actor)
+            return made, f"queued: forked from #{root.id}, {plan.kept} finished calls are kept"
+
+        return Outcome(*self._transact(ask))
+
+    def _plan(
+        self, conn: sqlite3.Connection, target: Target, kind: Literal["failed", "all"]
+    ) -> tuple[RunRow, Plan]:
+        places = [node_control.find(conn, node) for node in _nodes(target)]
+        root = self._root_of(conn, places)
+        if not allowed("retry", root.state_type, root.state_name):
+            raise NotAllowed(f"run #{root.id} is {root.state_name}: it cannot be asked to retry")
+        lease = self._lease_of(conn, root.id)
+        if lease is not None:
+            raise NotAllowed(f"run #{root.id} has ended but its process {lease.pid} still cleans up; try again")
+        if any(place.node == Node(root.id) for place in places):
+            places = []
+        return root, retrying.plan(conn, root, places, kind)
+
+    def set_state(self, node: Node, state: Literal["completed", "skipped"], result: Any = None) -> Outcome:
+        """Decide for a task that did not do it: taken as Completed with this JSON value, or as Skipped (None).
+
+        A retry then does not run it, whatever its inputs. Only where no process of the run could be running it.
+        """
+        self._check_writable("set a state")
+
+        def ask(conn: sqlite3.Connection) -> tuple[int, str]:
+            place = node_control.find(conn, node)
+            root = self._root_of(conn, [place])
+            if self._lease_of(conn, root.id) is not None:
+                raise NotAllowed(
+                    f"run #{root.id} is {root.state_name} in a live process: cancel the task, or wait for the run's end"
+                )
+            if not place.rows:
+                raise NotAllowed(f"{place.label} is a run: a state can be set for tasks of it, as {place.run.id}/1")
+            texts = [retrying.set_state(conn, row, place.run, state, result, self._actor) for row in place.rows]
+            return place.run.id, texts[0] if len(texts) == 1 else f"{len(texts)} calls of {place.label} are {state}"
+
+        return Outcome(*self._transact(ask))
+
+    @staticmethod
+    def _root_of(conn: sqlite3.Connection, places: Sequence[node_control.Place]) -> RunRow:
+        roots = {place.run.root_id or place.run.id for place in places}
+        if len(roots) != 1:
+            raise NotAllowed("nodes of several runs are asked for one run after the other")
+        return node_control.root_of(conn, places[0].run)
 
     def freeze(self, run_id: int) -> Outcome:
         """Stop its processes where they are (SIGSTOP); they keep their memory and their slots."""
@@ -440,6 +496,12 @@ def _check_limit(name: str, slots: int, decay: float | None) -> None:
         raise UsageError(f"limit {name!r}: the slots that come back each second are a number above 0, not {decay!r}")
 
 
+def _nodes(target: Target) -> list[Node]:
+    if isinstance(target, int):
+        return [Node(target)]
+    return [target] if isinstance(target, Node) else list(target)
+
+
 def _check_parameters(name: str, schema: dict[str, Any], given: dict[str, Any]) -> None:
     """Unknown and missing names; types are checked when the run starts, by the flow's own hints."""
     properties = schema.get("properties", {})
@@ -455,4 +517,4 @@ def _check_parameters(name: str, schema: dict[str, Any], given: dict[str, Any]) 
         raise ParameterError(f"flow {name!r} needs the parameter {missing[0]!r}: give it with -p {missing[0]}=VALUE")
 
 
-__all__ = ["Control", "FlowdeckError", "Node", "Outcome", "actor", "allowed"]
+__all__ = ["Control", "FlowdeckError", "Node", "Outcome", "Plan", "actor", "allowed"]

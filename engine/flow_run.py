@@ -22,7 +22,7 @@ from .errors import Cancelled, ParameterError, RunTimedOut, Suspended
 from .futures import resolve_futures_to_states
 from .hooks import RunHooks
 from .interrupts import cancel_grace_seconds, is_coroutine_cancelled
-from .machine import next_run_state
+from .machine import next_run_state, next_task_state
 from .outstanding import Outstanding
 from .retries import Verdict
 from .states import State, aggregate, as_state, describe_exception
@@ -106,6 +106,11 @@ class FlowRun:
             counts[key] = count + 1
             return count
 
+    @property
+    def has_journal(self) -> bool:
+        """Whether calls were recorded before this attempt."""
+        return bool(self._journal)
+
     def has_scope(self, seq: int) -> bool:
         """Whether an earlier attempt of this task, in this process, called tasks itself."""
         return seq in self._call_counts
@@ -146,7 +151,7 @@ class FlowRun:
             return None
         if row.inputs_hash != call.inputs_hash and row.inputs_hash is not None:
             self.session.task_log(call, 30, f"{call.name} runs again: its inputs are not those of the recorded call")
-        elif not call.task.persist_result:
+        elif not call.task.persist_result and row.inputs_hash is not None:
             self.session.task_log(call, 20, f"{call.name} runs again: persist_result=False keeps no result")
         else:
             state = self._stored_state(call, row)
@@ -166,7 +171,7 @@ class FlowRun:
         row = self.journalled(call)
         if row is None or row.state_type != "COMPLETED":
             return None
-        if row.inputs_hash != call.inputs_hash:
+        if row.inputs_hash != call.inputs_hash and row.inputs_hash is not None:
             self.session.task_log(call, 30, f"{call.name} runs again: its inputs are not those of the recorded call")
             return None
         return self._stored_state(call, row)
@@ -190,6 +195,8 @@ class FlowRun:
         call.go_on_from(row)
         pending = call.row()._replace(attempt=row.attempt, run_attempt=attempt)
         from_ = (row.state_type, row.state_name)
+        if from_ == ("PENDING", "Pending") and row.run_attempt == attempt:
+            return  # a retry has said so already
         self.session.writer.soon(lambda conn: tasks.begin(conn, pending, at_us, "engine", from_=from_))
 
     # -- records -------------------------------------------------------------------------------------------------
@@ -457,12 +464,15 @@ def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
         name=state.name if state.type == _target_type(run, event) else None,
     )
     at_us, duration_us, run_id, attempt = now_us(), run.duration_us, run.id, run.attempt
+    is_again = run.has_journal
     shown = stored.preview if stored is not None and state.data is not None else None
 
     def end(conn: sqlite3.Connection) -> None:
         if resume is not None:
             resume(conn)
         move(conn)
+        if is_again:
+            _settle_unreached(conn, run_id, attempt, at_us)
         if stored is not None:
             results.put(conn, stored)
         if shown is not None:
@@ -477,6 +487,17 @@ def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
                 results.put(conn, stored._replace(run_id=parent.run.id, seq=parent.seq))
 
     return end
+
+
+def _settle_unreached(conn: sqlite3.Connection, run_id: int, attempt: int, at_us: int) -> None:
+    """What a retry was to run again and the flow did not come to: it has no result and waits for nothing."""
+    target = next_task_state("PENDING", "skip")
+    for row in tasks.unreached(conn, run_id):
+        own = attempt if row.run_id == run_id else row.run_attempt
+        tasks.transition(
+            conn, row.run_id, row.seq, run_attempt=own, from_=(row.state_type, row.state_name), to=target, at_us=at_us,
+            actor="engine", cause="the run was to do it again and did not come to it",
+        )
 
 
 def _target_type(run: FlowRun, event: str) -> str:

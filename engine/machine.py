@@ -19,7 +19,7 @@ RunEvent = Literal[
 ]
 TaskEvent = Literal[
     "await_slot", "start", "retry_now", "await_retry", "hold", "complete", "use_cached", "fail", "time_out", "cancel",
-    "skip", "crash", "not_ready", "trigger_fail", "run_again", "roll_back", "loop",
+    "skip", "crash", "not_ready", "trigger_fail", "run_again", "roll_back", "loop", "mark_completed", "mark_skipped",
 ]
 
 
@@ -107,6 +107,12 @@ RUN_TABLE: Final[dict[str, dict[str, Target]]] = {
 }
 """State type → event → state, for flow runs."""
 
+_BY_PERSON: Final[dict[str, Target]] = {
+    "mark_completed": Target("COMPLETED", "Completed"),
+    "mark_skipped": Target("COMPLETED", "Skipped"),
+}
+"""A person decides for a call that does not run: with a result given by hand, or none."""
+
 TASK_TABLE: Final[dict[str, dict[str, Target]]] = {
     "PENDING": {
         "await_slot": Target("SCHEDULED", "AwaitingSlot"),
@@ -122,6 +128,7 @@ TASK_TABLE: Final[dict[str, dict[str, Target]]] = {
         "cancel": _CANCELLED,
         "crash": _END_BY_FATE["crash"],
         # NotReady has ended; the run's next attempt makes it new.
+        **_BY_PERSON,
         "run_again": Target("PENDING", "Pending"),
     },
     "RUNNING": {
@@ -146,6 +153,7 @@ TASK_TABLE: Final[dict[str, dict[str, Target]]] = {
         "cancel": _CANCELLED,
         "crash": _END_BY_FATE["crash"],
         "fail": _END_BY_CODE["fail"],
+        **_BY_PERSON,
         "run_again": Target("PENDING", "Pending"),
     },
     # Its retries have run out and a person is to say what happens.
@@ -155,14 +163,19 @@ TASK_TABLE: Final[dict[str, dict[str, Target]]] = {
         "skip": Target("CANCELLED", "Skipped"),
         "crash": _END_BY_FATE["crash"],
         "fail": _END_BY_CODE["fail"],
+        **_BY_PERSON,
         "run_again": Target("PENDING", "Pending"),
     },
-    "COMPLETED": {"roll_back": Target("COMPLETED", "RolledBack"), "run_again": Target("PENDING", "Pending")},
-    "FAILED": {"run_again": Target("PENDING", "Pending")},
-    "CANCELLED": {"run_again": Target("PENDING", "Pending")},
-    "CRASHED": {"run_again": Target("PENDING", "Pending")},
+    "COMPLETED": {
+        "roll_back": Target("COMPLETED", "RolledBack"),
+        "run_again": Target("PENDING", "Pending"),
+        **_BY_PERSON,
+    },
+    "FAILED": {"run_again": Target("PENDING", "Pending"), **_BY_PERSON},
+    "CANCELLED": {"run_again": Target("PENDING", "Pending"), **_BY_PERSON},
+    "CRASHED": {"run_again": Target("PENDING", "Pending"), **_BY_PERSON},
 }
-"""State type → event → state, for task runs. ``run_again`` is the run's next attempt reaching the call anew."""
+"""State type → event → state, for task runs. ``run_again``: the run's next attempt reaches, or is to reach, it anew."""
 
 
 def next_run_state(state_type: str, event: str) -> Target:

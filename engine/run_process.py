@@ -140,7 +140,7 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
         _begin(session, run)
         if problem is not None:
             run.parameter_problem = problem
-        if attempt > 1:
+        if attempt > 1 or row[0].retry_of is not None:
             run.load_journal()
         state = drive(flow_steps(run))
     except Suspended:

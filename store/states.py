@@ -42,7 +42,7 @@ NAMES: Final[dict[StateType, tuple[str, ...]]] = {
     "PAUSED": ("Paused", "Suspended", "AwaitingInput"),
     "CANCELLING": ("Cancelling",),
     "CANCELLED": ("Cancelled", "Skipped"),
-    "COMPLETED": ("Completed", "Cached", "RolledBack"),
+    "COMPLETED": ("Completed", "Cached", "RolledBack", "Skipped"),
     "FAILED": ("Failed", "TimedOut", "TriggerFailed"),
     "CRASHED": ("Crashed", "OutOfMemory", "Rebooted"),
 }

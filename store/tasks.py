@@ -51,6 +51,10 @@ SELECT_RUN_ATTEMPT: Final = "SELECT attempt FROM flow_run WHERE id = ?"
 SELECT_OF_RUN: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
 SELECT_OF_SCOPE: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND scope_seq = ? ORDER BY seq"
 SELECT_ONE: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND seq = ?"
+SELECT_UNREACHED: Final = (
+    f"SELECT {TASK_COLUMNS} FROM task_run WHERE (run_id = ?1 OR run_id IN (SELECT id FROM flow_run WHERE root_id = ?1))"
+    " AND state_type = 'PENDING' AND state_name = 'Pending' ORDER BY run_id, seq"
+)
 SELECT_COUNTS: Final = (
     "SELECT state_type, state_name, count(*) FROM task_run WHERE run_id = ? GROUP BY state_type, state_name"
 )
@@ -230,6 +234,11 @@ def journal(connection: sqlite3.Connection, run_id: int) -> list[TaskRow]:
 def of_scope(connection: sqlite3.Connection, run_id: int, scope_seq: int) -> list[TaskRow]:
     """What one task of a run called itself."""
     return [TaskRow._make(row) for row in connection.execute(SELECT_OF_SCOPE, (run_id, scope_seq))]
+
+
+def unreached(connection: sqlite3.Connection, run_id: int) -> list[TaskRow]:
+    """Calls of a run, of a root's whole tree, that are Pending: at its end those it did not come to again."""
+    return [TaskRow._make(row) for row in connection.execute(SELECT_UNREACHED, (run_id,))]
 
 
 def get(connection: sqlite3.Connection, run_id: int, seq: int) -> TaskRow | None:

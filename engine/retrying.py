@@ -1,0 +1,271 @@
+"""Retry of a run tree: reading what a plan needs, asking for it, and forking a new run from a step.
+
+Part of ``control``, the one door: everything here happens inside its write transaction. That a call whose result was
+committed runs again is recorded: the retry's event names who asked and what for, and each such call has an event of
+its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ..store import edges, events, nodes, results, runs, tasks
+from ..store.rows import EdgeRow, ResultRow, RunRow, TaskRow
+from ..store.states import TERMINAL_TYPES
+from . import codec
+from .clock import now_us
+from .errors import NotAllowed
+from .machine import next_run_state, next_task_state
+from .node_control import Place, label_of
+from .retry_plan import CallId, Kind, Plan, make_plan
+
+PARAMETERS_SEQ: Final = -1
+"""Where a run keeps parameters that have no JSON form."""
+_RESET: Final = (
+    "UPDATE task_run SET state_type = ?, state_name = ?, cause = NULL, run_attempt = ?, wake_at_us = NULL,"
+    " ended_at_us = NULL WHERE run_id = ? AND seq = ? AND state_type = 'COMPLETED'"
+)
+
+
+def plan(connection: sqlite3.Connection, root: RunRow, places: Sequence[Place], kind: Kind) -> Plan:
+    """What a retry of these nodes runs again; without nodes the run from its failures, or all of it."""
+    rows, links = _tree(connection, root.id)
+    if not places:
+        return make_plan(root.id, kind, f"#{root.id}", rows, links, ())
+    chosen: list[CallId] = []
+    reopened: list[CallId] = []
+    for place in places:
+        chosen += [(row.run_id, row.seq) for row in place.rows]
+        if place.node.is_run and place.run.parent_run_id is not None and place.run.parent_seq is not None:
+            of_place = (place.run.parent_run_id, place.run.parent_seq)
+            # A subflow that did not complete goes on from its failures; one that did runs again whole.
+            (chosen if place.run.state_type == "COMPLETED" or kind == "all" else reopened).append(of_place)
+    target = ", ".join(place.label for place in places)
+    return make_plan(root.id, "from", target, rows, links, chosen, reopened)
+
+
+def _tree(connection: sqlite3.Connection, root_id: int) -> tuple[list[TaskRow], list[EdgeRow]]:
+    rows: list[TaskRow] = []
+    links: list[EdgeRow] = []
+    for run in nodes.tree(connection, root_id):
+        rows += tasks.of_run(connection, run.id)
+        links += edges.of_run(connection, run.id)
+    return rows, links
+
+
+def retry(connection: sqlite3.Connection, root: RunRow, planned: Plan, actor: str) -> str:
+    """Queue the run's next attempt; what the plan gives up is unfinished from here on."""
+    attempt = root.attempt + 1
+    to = next_run_state(root.state_type, "retry")
+    runs.transition(
+        connection, root.id, attempt=root.attempt, from_=(root.state_type, root.state_name), to=to, at_us=now_us(),
+        actor=actor, new_attempt=attempt, wake_at_us=now_us(), intent="none", crash_count=0,
+        message=f"retried by {actor}" + ("" if planned.kind == "failed" else f": {planned.target}"),
+        data={"intent": "none", "retry": _recorded(planned)},
+    )
+    _reset(connection, planned, {root.id: attempt}, actor)
+    return f"queued as attempt {attempt}" + _what(planned)
+
+
+def _recorded(planned: Plan) -> dict[str, Any]:
+    return {"what": planned.kind, "of": planned.target, "again": len(planned.again), "given_up": len(planned.reset),
+            "tasks": {f"{part.run_id}/{part.key}": part.calls for part in planned.parts}}
+
+
+def _what(planned: Plan) -> str:
+    if planned.kind == "failed":
+        return ""
+    return f": {len(planned.again)} calls run again, {planned.kept} keep their results"
+
+
+def _reset(connection: sqlite3.Connection, planned: Plan, attempts: dict[int, int], actor: str) -> None:
+    """Each call whose result is given up, with its event."""
+    at_us = now_us()
+    to = next_task_state("COMPLETED", "run_again")
+    for row in planned.reset:
+        if row.run_id not in attempts:
+            run = runs.get(connection, row.run_id)
+            attempts[row.run_id] = run.attempt if run is not None else 1
+    connection.executemany(
+        _RESET,
+        [(*to, max(row.run_attempt, attempts[row.run_id]), row.run_id, row.seq) for row in planned.reset],
+    )
+    why = f"to run again: retry of {planned.target}"
+    connection.executemany(
+        events.INSERT,
+        [
+            (at_us, "state", row.run_id, row.seq, row.attempt, row.state_type, row.state_name, *to, actor, why, None)
+            for row in planned.reset
+        ],
+    )
+
+
+# -- a new run forked from a step -------------------------------------------------------------------------------------
+
+
+def fork(
+    connection: sqlite3.Connection, folder: Path, root: RunRow, planned: Plan, parameters: Mapping[str, Any],
+    actor: str,
+) -> int:
+    """A new run with these parameters changed, which begins with the finished work that the plan keeps."""
+    if results.get(connection, root.id, PARAMETERS_SEQ) is not None and parameters:
+        raise NotAllowed(f"the parameters of run #{root.id} have no JSON form: start a new run with other ones instead")
+    merged = {**json.loads(root.parameters), **parameters}
+    where = f"forked from #{root.id}" + (f" at {planned.target}" if planned.kind == "from" else "")
+    run_id = runs.insert(
+        connection, flow_name=root.flow_name, name="", state=("SCHEDULED", "Scheduled"), actor=actor, at_us=now_us(),
+        parameters=json.dumps(merged, ensure_ascii=False), tags=root.tags, deployment=root.deployment,
+        entrypoint=root.entrypoint, source_hash=root.source_hash, retry_of=root.id,
+        cause=f"{where}: {planned.kept} finished calls are kept",
+    )
+    if planned.kind != "all":
+        _Copy(connection, folder, root, run_id, planned, actor).make()
+    return run_id
+
+
+class _Copy:
+    """The journal of a run tree, as far as a plan keeps it, as that of another run."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, folder: Path, root: RunRow, run_id: int, planned: Plan, actor: str
+    ) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._actor = actor
+        self._root = root
+        self._runs = {root.id: run_id}
+        self._rows, self._links = _tree(connection, root.id)
+        self._calls = {(row.run_id, row.seq): row for row in self._rows}
+        self._places = {row.child_run_id: key for key, row in self._calls.items() if row.child_run_id is not None}
+        self._kept = {
+            key for key, row in self._calls.items() if row.state_type == "COMPLETED" and key not in planned.again
+        }
+
+    def make(self) -> None:
+        """Runs first, then their calls, results and edges."""
+        around = self._around()
+        for child in nodes.tree(self._connection, self._root.id):
+            place = self._places.get(child.id)
+            if place is not None and (place in self._kept or place in around):
+                self._copy_run(child, place)
+        for key in sorted(self._kept | around):
+            self._copy_call(self._calls[key], is_kept=key in self._kept)
+        for link in self._links:
+            source = (link.from_run_id, link.from_seq)
+            if (link.run_id, link.to_seq) in self._kept and source in self._kept:
+                edges.add(self._connection, self._runs[link.run_id], link.to_seq,
+                          [(self._runs[link.from_run_id], link.from_seq, link.kind)])
+
+    def _around(self) -> set[CallId]:
+        """The calls and places around what is kept: without them it would not be found again."""
+        found: set[CallId] = set()
+        for key in self._kept:
+            row = self._calls[key]
+            caller = (row.run_id, row.scope_seq) if row.scope_seq else self._places.get(row.run_id)
+            while caller is not None and caller not in found and caller in self._calls:
+                found.add(caller)
+                row = self._calls[caller]
+                caller = (row.run_id, row.scope_seq) if row.scope_seq else self._places.get(row.run_id)
+        return found - self._kept
+
+    def _copy_run(self, child: RunRow, place: CallId) -> None:
+        values = _row_of(self._connection, "SELECT * FROM flow_run WHERE id = ?", (child.id,))
+        del values["id"]
+        values |= {"parent_run_id": self._runs[place[0]], "root_id": self._runs[self._root.id], "retry_of": child.id,
+                   "intent": "none", "schedule_id": None, "due_at_us": None, "actor": self._actor}
+        if child.state_type not in TERMINAL_TYPES:
+            values |= {"state_type": "CRASHED", "state_name": "Crashed", "ended_at_us": now_us()}
+        copied = self._runs[child.id] = _insert(self._connection, "flow_run", values)
+        self._connection.execute(events.INSERT, (
+            now_us(), "state", copied, None, child.attempt, None, None, values["state_type"], values["state_name"],
+            self._actor, f"recorded by #{child.id}", None,
+        ))  # fmt: skip
+
+    def _copy_call(self, row: TaskRow, *, is_kept: bool) -> None:
+        key = (row.run_id, row.seq)
+        values = _row_of(self._connection, "SELECT * FROM task_run WHERE run_id = ? AND seq = ?", key)
+        run_id = self._runs[row.run_id]
+        attempt = 1 if row.run_id == self._root.id else row.run_attempt
+        values |= {"run_id": run_id, "run_attempt": attempt}
+        if row.child_run_id is not None:
+            values["child_run_id"] = self._runs.get(row.child_run_id)
+        if not is_kept:
+            to = next_task_state(row.state_type, "run_again")
+            values |= {"state_type": to[0], "state_name": to[1], "cause": None, "ended_at_us": None,
+                       "wake_at_us": None}
+            values |= {name: None for name in values if name.startswith("result_")}
+        _insert(self._connection, "task_run", values)
+        self._connection.execute(events.INSERT, (
+            now_us(), "state", run_id, row.seq, row.attempt, None, None, values["state_type"], values["state_name"],
+            self._actor, f"recorded by #{row.run_id}", None,
+        ))  # fmt: skip
+        if is_kept:
+            self._copy_result(row, run_id)
+
+    def _copy_result(self, row: TaskRow, run_id: int) -> None:
+        found = self._connection.execute(results.SELECT_ONE, (row.run_id, row.seq)).fetchone()
+        if found is None:
+            return
+        kept = ResultRow._make(found)
+        path = None
+        if kept.path is not None:
+            path = os.path.join("results", str(run_id), os.path.basename(kept.path))
+            _link(self._folder / kept.path, self._folder / path)
+        self._connection.execute(results.PUT, kept._replace(run_id=run_id, path=path))
+
+
+def _row_of(connection: sqlite3.Connection, query: str, values: tuple[int, ...]) -> dict[str, Any]:
+    cursor = connection.execute(query, values)
+    return dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
+
+
+def _insert(connection: sqlite3.Connection, table: str, values: dict[str, Any]) -> int:
+    places = ", ".join("?" * len(values))
+    cursor = connection.execute(
+        f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})", tuple(values.values())
+    )
+    return cursor.lastrowid or 0
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same bytes under another name: each run's results are removed with it alone."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
+
+
+# -- deciding for a call ----------------------------------------------------------------------------------------------
+
+
+def set_state(
+    connection: sqlite3.Connection, row: TaskRow, run: RunRow, state: str, value: Any, actor: str
+) -> str:
+    """Take a call as Completed with this JSON value, or as Skipped: a retry does not run it, whatever its inputs."""
+    event = {"completed": "mark_completed", "skipped": "mark_skipped"}[state]
+    to = next_task_state(row.state_type, event)
+    cause = f"marked {to[1].lower()} by {actor}"
+    tasks.transition(
+        connection, row.run_id, row.seq, run_attempt=max(row.run_attempt, run.attempt),
+        from_=(row.state_type, row.state_name), to=to, at_us=now_us(), actor=actor, cause=cause,
+    )
+    # No inputs: it fits any.
+    connection.execute("UPDATE task_run SET inputs_hash = NULL WHERE run_id = ? AND seq = ?", (row.run_id, row.seq))
+    kept = codec.encode(value)
+    size = len(kept.data or b"")
+    results.put(
+        connection, ResultRow(row.run_id, row.seq, kept.codec, kept.checksum, size, kept.data, None, kept.preview)
+    )
+    return f"{label_of(row)} is {to[1]}: a retry does not run it and it gives {kept.preview}"
+
+
+
