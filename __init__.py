@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from .engine.sh import sh as sh
     from .engine.sleeping import sleep as sleep
     from .engine.sleeping import sleep_until as sleep_until
+    from .engine.serving import serve as serve
     from .engine.states import Completed as Completed
     from .engine.states import Crashed as Crashed
     from .engine.states import Failed as Failed
@@ -168,6 +169,7 @@ _HOME = {
     "suspend_flow_run": "pausing",
     "switch": "classic_control",
     "sh": "sh",
+    "serve": "serving",
     "tags": "context",
     "task": "tasks",
     "unmapped": "annotations",

@@ -33,7 +33,7 @@ from .errors import FlowdeckError, StaleState
 from .loader import BrokenFlowFile, FlowFile, load_flow_file
 
 if TYPE_CHECKING:
-    from .flows import Flow
+    from .flows import FunctionFlow
 
 BROKEN_EXIT_CODE: Final = 70
 """Exit code of a run process that could not even begin; its log says why."""
@@ -85,7 +85,7 @@ class Child(NamedTuple):
     attempt: int
 
 
-def describe(flow: Flow[..., Any]) -> dict[str, Any]:
+def describe(flow: FunctionFlow[..., Any]) -> dict[str, Any]:
     """What the daemon stores of a flow. Its schedules are evaluated once, so that a bad one is found now."""
     from datetime import UTC, datetime
 

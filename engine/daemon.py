@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..store import events, leases
 from ..store.checkpoint import checkpoint, wal_size
@@ -39,6 +39,9 @@ from .run_process import actor_name
 from .scheduler import Scheduler
 from .supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from .serving import Deployment
+
 LONGEST_SLEEP_SECONDS: Final = 30.0
 """Timers are never set further ahead, so that a clock that jumps is noticed."""
 ORPHAN_SECONDS: Final = 1.0
@@ -51,10 +54,12 @@ LOCK_FILE: Final = "daemon.lock"
 
 
 def run_daemon(folder: Path, paths: Sequence[str | Path], *, limit: int | None = None,
-               ready: Callable[[], None] | None = None, start_method: str | None = None) -> int:
+               ready: Callable[[], None] | None = None, start_method: str | None = None,
+               deployments: Sequence[Deployment] = ()) -> int:
     """Serve the store until SIGTERM or SIGINT; returns the exit code. ``ready`` is called once all files are loaded.
 
-    ``start_method="spawn"`` starts a fresh interpreter for each run; by default a warm one is forked (not on macOS).
+    ``deployments`` are served beside those the files name themselves. ``start_method="spawn"`` starts a fresh
+    interpreter for each run; by default a warm one is forked (not on macOS).
     """
     if limit is not None and limit < 1:
         raise NotAllowed(f"limit={limit}: a daemon that may run nothing is of no use; give 1 or more")
@@ -64,7 +69,7 @@ def run_daemon(folder: Path, paths: Sequence[str | Path], *, limit: int | None =
     lock = _take_lock(str(folder))
     try:
         spawn = start_method == "spawn" or (start_method is None and sys.platform == "darwin")
-        daemon = Daemon(str(folder), named, limit=limit, ready=ready, spawn=spawn)
+        daemon = Daemon(str(folder), named, limit=limit, ready=ready, spawn=spawn, deployments=deployments)
         try:
             daemon.serve()
         finally:
@@ -87,7 +92,7 @@ class Daemon:
     """Puts the parts together and drives them."""
 
     def __init__(self, folder: str, paths: list[str], *, limit: int | None, ready: Callable[[], None] | None,
-                 spawn: bool) -> None:
+                 spawn: bool, deployments: Sequence[Deployment] = ()) -> None:
         self._folder = folder
         self._paths = paths
         self._ready = ready
@@ -97,7 +102,7 @@ class Daemon:
         self._loop = Loop(self._look, self._trouble)
         self._hosts = Hosts(folder, self._loop, say, spawn=spawn)
         self._dispatcher = Dispatcher(self._state, self._hosts, say, limit)
-        self._files = FlowFiles(paths, self._state, self._hosts, self._loop, say)
+        self._files = FlowFiles(paths, self._state, self._hosts, self._loop, say, deployments)
         self._scheduler = Scheduler(self._state, say, self._files.is_served, self._dispatcher.free_slots,
                                     self._dispatcher.dispatch)
         self._supervisor = Supervisor(folder, self._state, self._telemetry, self._loop, say, self._crash_retries)

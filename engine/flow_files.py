@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from . import registration
 from .hosts import Host, Hosts, Served
 from .loader import find_flow_files, source_hash
 from .loop import Loop
 from .watchers import FileWatcher, folders_to_watch
+
+if TYPE_CHECKING:
+    from .serving import Deployment
 
 RESCAN_SECONDS: Final = 0.2
 """Files that change together are loaded together."""
@@ -25,12 +28,14 @@ class FlowFiles:
     """Keeps hosts and rows true to the files under ``paths``."""
 
     def __init__(self, paths: list[str], state: sqlite3.Connection, hosts: Hosts, loop: Loop,
-                 say: Callable[[str], None]) -> None:
+                 say: Callable[[str], None], deployments: Sequence[Deployment] = ()) -> None:
         self._paths = paths
         self._state = state
         self._hosts = hosts
         self._loop = loop
         self._say = say
+        self._deployments = deployments
+        """What a script serves beside the deployments its file names itself."""
         self._watcher = FileWatcher(lambda changed: loop.post(lambda: self._files_changed(changed)), say)
         self._wanted: set[str] = set()
         self._clashing: set[str] = set()
@@ -112,9 +117,12 @@ class FlowFiles:
         holders = {flow: other.path for other in self._hosts.served.values()
                    if other is not served and not other.on_demand and other.current is not None
                    for flow in other.current.flows}
-        clashes = registration.register(self._state, served.path, source, host.flows.values(), holders)
+        entries = list(host.flows.values())
+        entries += [deployment.entry() for deployment in self._deployments
+                    if deployment.path == served.path and deployment.flow.name in host.flows]
+        clashes = registration.register(self._state, served.path, source, entries, holders)
         for name in clashes:
-            del host.flows[name]
+            host.flows.pop(name, None)
         if clashes:
             self._clashing.add(served.path)
             self._say(f"{served.path}: {', '.join(clashes)}: also in another file, which keeps the name")

@@ -5,6 +5,7 @@ Option names, defaults and meanings are Prefect 3's. ``Flow("name")`` with a tex
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
@@ -17,6 +18,9 @@ from .states import storable
 
 if TYPE_CHECKING:
     from .classic import GraphFlow
+
+if TYPE_CHECKING:
+    from .serving import Deployment
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -140,23 +144,35 @@ class FunctionFlow(Authored, Generic[P, R]):
         except Exception as error:
             raise UsageError(f"flow {self.name!r}: flow_run_name cannot be made: {error}") from error
 
-    def serve(self, *_args: Any, **_options: Any) -> NoReturn:
-        """Prefect's runner in a script; the error says what to use."""
-        self._no_server("serve")
+    def to_deployment(self, name: str | None = None, **options: Any) -> Deployment:
+        """This flow under a name of its own, for ``serve``; see ``engine.serving.to_deployment`` for the options."""
+        from .serving import to_deployment
+
+        self._check_serving("to_deployment", options, to_deployment)
+        return to_deployment(self, name, **options)
+
+    def serve(self, name: str | None = None, *, limit: int | None = None, **options: Any) -> None:
+        """Be a daemon for this flow until SIGINT or SIGTERM: schedules, submitted runs, resumed crashes.
+
+        Options as of ``to_deployment``; at most ``limit`` runs at once. Does nothing while a run loads the file.
+        """
+        if context.importing.get():
+            return
+        from .serving import serve, to_deployment
+
+        self._check_serving("serve", options, to_deployment)
+        serve(to_deployment(self, name, **options), limit=limit)
 
     def deploy(self, *_args: Any, **_options: Any) -> NoReturn:
         """Prefect's work pools; the error says what to use."""
-        self._no_server("deploy")
-
-    def to_deployment(self, *_args: Any, **_options: Any) -> NoReturn:
-        """As ``deploy``."""
-        self._no_server("to_deployment")
-
-    def _no_server(self, method: str) -> NoReturn:
         raise UsageError(
-            f"{self.name}.{method}(): a flow is deployed by the daemon that is given its file. Put the schedule on it, "
-            f'@flow(schedule="0 6 * * *"), and run `flowdeck daemon FILE`'
+            f"{self.name}.deploy(): there are no work pools; run `flowdeck daemon FILE`, or {self.name}.serve() in a "
+            "script"
         )
+
+    def _check_serving(self, method: str, options: dict[str, Any], takes: Callable[..., Any]) -> None:
+        known = set(inspect.signature(takes).parameters) - {"flow", "name"}
+        context.check_options(f"{self.name}.{method}()", options, known)
 
     # -- calling -------------------------------------------------------------------------------------------------
 

@@ -46,13 +46,13 @@ def register(connection: sqlite3.Connection, path: str, source_hash: str, flows:
     at_us = now_us()
     with transaction(connection):
         for flow in flows:
-            name = flow["name"]
+            name = flow.get("deployment", flow["name"])
             if holders.get(name, path) != path:
                 clashes.append(name)
                 continue
             found.add(name)
             deployments.upsert(connection, DeploymentRow(
-                name, name, path, f"{path}:{name}", flow["description"], flow["parameters"],
+                name, flow["name"], path, f"{path}:{flow['name']}", flow["description"], flow["parameters"],
                 flow["parameters_schema"], flow["tags"], source_hash, at_us, flow["concurrency_limit"],
                 flow["collision_strategy"]))
             _register_schedules(connection, name, flow["schedules"], at_us)

@@ -206,7 +206,9 @@ def test_opaque_values_are_looked_into_no_further_than_themselves(here: Path) ->
     [
         (lambda a_task, _flow: a_task.delay(1), "no task workers"),
         (lambda a_task, _flow: a_task.serve(), "no task workers"),
-        (lambda _task, a_flow: a_flow.serve(name="x", cron="* * * * *"), "flowdeck daemon"),
+        (lambda _task, a_flow: a_flow.serve(name="x", cron="* * * * *", interval=3), "give one of interval"),
+        (lambda _task, a_flow: a_flow.serve(name="x", corn="* * * * *"), "did you mean 'cron'"),
+        (lambda _task, a_flow: a_flow.to_deployment("x", parameters={"day": 1}), "has no parameter 'day'"),
         (lambda _task, a_flow: a_flow.deploy(work_pool_name="p"), "flowdeck daemon"),
         (lambda a_task, _flow: a_task.with_options(retrys=1), "did you mean 'retries'"),
         (lambda a_task, _flow: task(a_task.fn, on_completion=print), "on_completion takes a list"),
@@ -263,3 +265,31 @@ def test_a_run_has_deployments_run_and_makes_each_once(box: Any) -> None:
     box.wait(lambda: sum(run.flow_name == "child" and run.ended_at_us is not None for run in box.reader.runs()) == 3)
     made = sorted(run.parameters for run in box.reader.runs() if run.flow_name == "child")
     assert made == ['{"n": -1}', '{"n": 2}', '{"n": 5}']
+
+
+def test_a_script_serves_its_flows_under_names_of_their_own(box: Any) -> None:
+    """Schedules, parameters and a pause of each deployment hold, beside the flows of the file itself."""
+    path = box.write("served.py", """
+        from flowdeck import serve
+
+        @flow
+        def etl(source: str = "us"):
+            effect(source)
+
+        if __name__ == "__main__":
+            serve(
+                etl.to_deployment("nightly", interval=0.5, parameters={"source": "eu"}),
+                etl.to_deployment("held", cron="* * * * *", paused=True),
+            )
+    """)
+    process = box.script(path)
+    box.wait_effects("eu", "eu")
+    assert {row.name: row.flow_name for row in box.reader.deployments()} == {
+        "etl": "etl", "nightly": "etl", "held": "etl",
+    }
+    assert {row.deployment: row.active for row in box.reader.schedules()} == {"nightly": True, "held": False}
+    run_id = box.submit("held", source="asked")
+    box.wait_state(run_id, "Completed")
+    assert "asked" in box.effects()
+    process.terminate()
+    assert process.wait(20) == 0
