@@ -78,11 +78,11 @@ if TYPE_CHECKING:
     from .engine.schedule_kinds import RRule as RRule
     from .engine.schedules import Cron as Cron
     from .engine.schedules import Interval as Interval
+    from .engine.serving import serve as serve
     from .engine.sh import ShResult as ShResult
     from .engine.sh import sh as sh
     from .engine.sleeping import sleep as sleep
     from .engine.sleeping import sleep_until as sleep_until
-    from .engine.serving import serve as serve
     from .engine.states import Completed as Completed
     from .engine.states import Crashed as Crashed
     from .engine.states import Failed as Failed
