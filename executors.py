@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .engine.classic_executors import DaskExecutor, LocalDaskExecutor
 from .engine.runners import ConcurrentTaskRunner, LocalExecutor, ThreadPoolTaskRunner
 
-__all__ = ["ConcurrentTaskRunner", "LocalExecutor", "ThreadPoolTaskRunner"]
+__all__ = ["ConcurrentTaskRunner", "DaskExecutor", "LocalDaskExecutor", "LocalExecutor", "ThreadPoolTaskRunner"]

@@ -19,12 +19,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 from . import context
+from .authored import option_names
 from .classic_context import context as run_context
 from .classic_graph import DateTimeParameter, Edge, Graph, Node, Parameter, TaskNode, flatten, mapped
 from .classic_states import Cancelled as CancelledState
 from .classic_states import FlowState, Pending, Running, from_engine
 from .errors import Cancelled, ParameterError, UsageError
-from .flows import Flow
+from .flows import Flow, FunctionFlow
 from .parameters import Parameters
 from .states import State
 
@@ -70,6 +71,7 @@ class GraphFlow(Flow[..., Any]):
         ignored = [option for option in _MEANINGLESS if options.pop(option, None) is not None]
         if ignored:
             _warn_once(name, tuple(ignored))
+        context.check_options(f"flow {name!r}", options, {*option_names(FunctionFlow), *_MEANINGLESS})
         self.graph = Graph(name)
         self._opened: list[Token[Any]] = []
         self._reference: list[Node] | None = None
