@@ -1,4 +1,4 @@
-"""``pause resume freeze thaw cancel retry RUN…``: asks ``engine.control`` and says what was obtained.
+"""``pause suspend resume freeze thaw cancel retry RUN…``: asks ``engine.control`` and says what was obtained.
 
 Each run is asked for on its own: one refusal does not stop the others, and the first one's exit code is the command's.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..engine.errors import NotAllowed, NotFound
 from ..store.errors import FlowdeckError
 from ..store.rows import RunRow, TaskRow
+from .inputs import add_input_options, input_of
 from .opening import daemon_of, find_run_or_task, folder_of, require_reader
 from .output import Output, one_line
 
@@ -30,8 +31,10 @@ class Answer(NamedTuple):
 
 
 def configure(command: str, parser: argparse.ArgumentParser) -> None:
-    """Define the arguments of one of the six requests."""
+    """Define the arguments of one of the requests."""
     parser.add_argument("runs", metavar="RUN", nargs="+", help="42, #42, a run's name, @last or @failed")
+    if command == "resume":
+        add_input_options(parser)
     if command in _RUNS_AGAIN:
         parser.add_argument("--here", action="store_true", help="run it now, in this process, without a daemon")
     parser.set_defaults(handler=ask, request=command)
@@ -44,7 +47,7 @@ def ask(args: argparse.Namespace, out: Output) -> int:
     from ..engine.control import Control, actor
 
     control = Control(folder_of(args), actor=actor(via="cli"))
-    answers = [_ask_one(control, reader, args.request, ref, here=here) for ref in args.runs]
+    answers = [_ask_one(control, reader, args, ref, here=here) for ref in args.runs]
     control.close()
     for answer in answers:
         if answer.error is not None:
@@ -65,7 +68,8 @@ def ask(args: argparse.Namespace, out: Output) -> int:
     return code
 
 
-def _ask_one(control: Control, reader: Reader, request: str, ref: str, *, here: bool) -> Answer:
+def _ask_one(control: Control, reader: Reader, args: argparse.Namespace, ref: str, *, here: bool) -> Answer:
+    request: str = args.request
     try:
         run, task = find_run_or_task(reader, ref)
     except NotFound as error:
@@ -75,7 +79,12 @@ def _ask_one(control: Control, reader: Reader, request: str, ref: str, *, here: 
             raise NotAllowed(_not_of_a_task(request, run, task))
         if here and run.state_type == "SCHEDULED":
             return Answer(run.id, "was queued already", None)
-        outcome = getattr(control, request)(run.id)
+        if request == "resume":
+            questions = reader.questions(run.id)
+            wanting = next((question for question in questions if question.json_schema is not None), None)
+            outcome = control.resume(run.id, input_of(args, wanting))
+        else:
+            outcome = getattr(control, request)(run.id)
     except FlowdeckError as error:
         return Answer(run.id, str(error), error)
     return Answer(outcome.run_id, outcome.text, None)

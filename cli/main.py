@@ -50,7 +50,9 @@ GROUPS: Final[dict[str, tuple[Command, ...]]] = {
     ),
     "control": (
         Command("pause", "control", "RUN…", "start no new task; what runs finishes"),
-        Command("resume", "control", "RUN…", "go on with a paused run"),
+        Command("suspend", "control", "RUN…", "as pause, then its process ends too; resume goes on by replay"),
+        Command("resume", "control", "RUN… [-i k=v]", "go on with a paused run, with the input it asks for"),
+        Command("send", "inputs", "RUN JSON", "a message for a run that receives input"),
         Command("freeze", "control", "RUN…", "stop its processes where they are"),
         Command("thaw", "control", "RUN…", "let frozen processes go on"),
         Command("cancel", "control", "RUN…", "end it and every process of it"),
@@ -66,7 +68,7 @@ COMMANDS: Final[dict[str, Command]] = {command.name: command for group in GROUPS
 EPILOG: Final = """\
 RUN is 42, #42, 42/7, 42/extract[3], a run's name, @last or @failed.
 Exit codes: 0 done, 1 the run failed or crashed, 2 usage, 3 not found, 4 not allowed in this state,
-5 store unusable, 130 cancelled."""
+5 store unusable, 75 the run goes on later (suspended), 130 cancelled."""
 
 
 class _Parser(argparse.ArgumentParser):

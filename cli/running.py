@@ -1,7 +1,8 @@
 """``run FILE[:FLOW]``: runs a flow here and now, in this process, recorded like any other; no daemon needed.
 
 What the flow prints and logs appears as it happens. The exit code is the run's: 0 completed, 1 failed or crashed,
-130 cancelled; what is wrong with the file or the parameters is 2, before anything is recorded.
+75 goes on later (suspended), 130 cancelled; what is wrong with the file or the parameters is 2, before anything is
+recorded.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ def _tell_end(row: RunRow, out: Output) -> None:
     because = f": {one_line(row.cause)}" if row.cause and row.state_type != "COMPLETED" else ""
     out.say(f"{mark} #{row.id} {one_line(row.flow_name)} {one_line(row.state_name)}{span}{because}",
             marks.style(row.state_type, row.state_name))
+    if row.state_type == "PAUSED":
+        out.say(f"what it waits for, and the command that answers it: `flowdeck show {row.id}`", "dim")
     if row.state_type in ("FAILED", "CRASHED"):
         out.say(f"its tasks: `flowdeck show {row.id}`; again, from what did not complete: "
                 f"`flowdeck retry --here {row.id}`", "dim")

@@ -13,6 +13,7 @@ from ..store.rows import RunRow, TaskRow
 from ..store.states import is_terminal
 from . import marks
 from .formats import ago, duration, plural, size, stamp
+from .inputs import question_lines, question_shape
 from .listings import reason, state_cell, took
 from .opening import daemon_of, find_run_or_task, require_reader
 from .output import Output, one_line
@@ -49,7 +50,8 @@ def show(args: argparse.Namespace, out: Output) -> int:
     run, task = find_run_or_task(reader, args.run)
     tasks = reader.tasks(run.id) if task is None else [task]
     if out.as_json:
-        out.json_object(show_shape(run, tasks, reader.edges(run.id)))
+        asks = [question_shape(question) for question in reader.questions(run.id)] if task is None else []
+        out.json_object(show_shape(run, tasks, reader.edges(run.id)) | {"asks": asks})
         return 0
     now_us = time.time_ns() // 1000
     if task is None:
@@ -88,6 +90,9 @@ def _show_run(
     _fact("made by", run.actor + (f", deployment {run.deployment}" if run.deployment else ""), out)
     if run.entrypoint:
         _fact("from", run.entrypoint, out)
+    if run.state_type == "PAUSED" or run.state_name == "Pausing":
+        for heading, text in question_lines(reader, run.id):
+            _fact(heading, text, out, style="bold" if heading == "answer" else "")
     out.line()
     if tasks:
         out.line(_counts(tasks, out))
@@ -202,7 +207,7 @@ def _hints(run: RunRow, reader: Reader, out: Output) -> None:
     out.say(f"{plural(lines, 'line')} of output: `flowdeck logs {run.id}`", "dim")
     if run.state_type in ("FAILED", "CRASHED", "CANCELLED"):
         out.say(f"again, from what did not complete: `flowdeck retry {run.id}`", "dim")
-    elif run.state_type == "PAUSED":
+    elif run.state_type == "PAUSED" and run.state_name != "AwaitingInput":
         out.say(f"go on: `flowdeck resume {run.id}`", "dim")
 
 

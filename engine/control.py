@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from ..store import deployments, events, inputs, leases, limits, runs, schedules
 from ..store.connection import connect, open_store, transaction, translate
 from ..store.nodes import Node
-from ..store.rows import InputRow, LeaseRow, LimitRow, RunRow
+from ..store.rows import LeaseRow, LimitRow, RunRow
 from ..store.states import TERMINAL_TYPES
 from . import node_control, retrying
 from .clock import now_us
@@ -109,12 +109,6 @@ class Control:
             return "suspending: running tasks finish, then its process ends"
 
         return self._ask("suspend", run_id, ask)
-
-    def question(self, run_id: int) -> InputRow | None:
-        """What the run asks, if it waits for an answer: JSON schema, description, and until when."""
-        from .asking import first_question
-
-        return self._transact(lambda conn: first_question(inputs.open_requests(conn, run_id)))
 
     def send(self, run_id: int, kind: str, value: Any, *, sender: str | None = None) -> str:
         """Put a message into a run's inbox, durably; ``kind`` is what ``receive_input`` looks for. Returns its key."""

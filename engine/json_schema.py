@@ -73,9 +73,13 @@ def describe_fields(schema: Schema) -> str:
     """The fields and their kinds, for people: ``approve (true or false), note (text, optional)``."""
     words = []
     for field in fields(schema):
-        kind = " or ".join(map(str, field.choices)) if field.choices else _KIND_WORDS[field.kind]
-        words.append(f"{field.name} ({kind}{'' if field.required else ', optional'})")
+        words.append(f"{field.name} ({kind_words(field)}{'' if field.required else ', optional'})")
     return ", ".join(words) or "nothing"
+
+
+def kind_words(field: Field) -> str:
+    """What a field takes, for people: ``a whole number``, ``red or blue``."""
+    return " or ".join(map(str, field.choices)) if field.choices else _KIND_WORDS[field.kind]
 
 
 _KIND_WORDS: Final = {

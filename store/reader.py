@@ -14,7 +14,21 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from . import artifacts, deployments, edges, events, leases, limits, logs, metrics, results, runs, schedules, tasks
+from . import (
+    artifacts,
+    deployments,
+    edges,
+    events,
+    inputs,
+    leases,
+    limits,
+    logs,
+    metrics,
+    results,
+    runs,
+    schedules,
+    tasks,
+)
 from .connection import SCHEMA_VERSION, check_version, connect, database_path, is_store_trouble, translate
 from .errors import StoreError
 from .limits import Queue
@@ -26,6 +40,7 @@ from .rows import (
     EventRow,
     FlowFileRow,
     FlowRow,
+    InputRow,
     LeaseRow,
     LimitRow,
     LogMatches,
@@ -251,6 +266,14 @@ class Reader:
     def lease_of(self, run_id: int) -> LeaseRow | None:
         """The lease on a run, or None when no process has it."""
         return leases.of_run(self._state, run_id)
+
+    def questions(self, run_id: int) -> list[InputRow]:
+        """What a run and its subflows ask for now, oldest first."""
+        return inputs.open_requests(self._state, run_id)
+
+    def inputs(self, run_id: int) -> list[InputRow]:
+        """Everything a run asked, was answered and was sent, in order."""
+        return inputs.of_run(self._state, run_id)
 
     def limits(self) -> list[LimitRow]:
         """Every concurrency limit, by name."""

@@ -225,10 +225,10 @@ def test_two_questions_at_once_are_answered_one_after_the_other(store, reader, e
     thread, outcome = in_thread(lambda: both())
     with closing(Control(store, actor="tester")) as control:
         eventually(lambda: reader.runs() and reader.run(1).state_name == "AwaitingInput")
-        first = control.question(1)
+        first = reader.questions(1)[0]
         assert "still awaiting input" in control.resume(1, 10).text
         assert reader.run(1).state_name == "AwaitingInput"
-        assert control.question(1).key != first.key
+        assert reader.questions(1)[0].key != first.key
         control.resume(1, 20)
     thread.join(10)
     assert sorted(outcome[0]) == [10, 20]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from contextlib import closing
 from textwrap import dedent
 
@@ -287,7 +289,11 @@ def test_a_script_that_suspends_says_how_it_goes_on(store, reader, script, effec
     assert "Traceback" not in ended.stderr
     assert reader.run(1).state_name == "AwaitingInput"
     assert reader.leases() == []
-    assert effects.lines == ["built"]
+    here = subprocess.run([sys.executable, "-m", "flowdeck", "resume", "1", "-i", "value=8", "--here"], check=False,
+                          capture_output=True, text=True)
+    assert here.returncode == 0, here.stderr
+    assert effects.lines == ["built", "answer 8", "shipped"]
+    assert reader.run(1).state_name == "Completed"
 
 
 def test_a_daemon_takes_over_a_suspended_script(box) -> None:
