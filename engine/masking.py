@@ -1,0 +1,90 @@
+"""What must never be written: the values of secrets this process knows, and their removal from any text.
+
+Every text that goes to the store passes ``mask`` (``states.storable`` and the capture of output call it), and what
+holds a value in its bytes is not journalled. Known forms of a value: as it is, as JSON and Python write it, quoted for
+a URL, in Base64, and each line of one of several lines. Costs one comparison while no secret is known.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from typing import Final
+
+MASK: Final = "********"
+SHORTEST: Final = 4
+"""Shorter values are not masked: they would take every text apart."""
+
+_lock = threading.Lock()
+_forms: set[str] = set()
+_pattern: re.Pattern[str] | None = None
+_bytes_pattern: re.Pattern[bytes] | None = None
+_listeners: list[Callable[[], None]] = []
+
+
+def is_active() -> bool:
+    """Whether any secret is known."""
+    return _pattern is not None
+
+
+def mask(text: str) -> str:
+    """The text without the values of secrets."""
+    return text if _pattern is None else _pattern.sub(MASK, text)
+
+
+def mask_bytes(data: bytes) -> bytes:
+    """As ``mask``, for raw output."""
+    return data if _bytes_pattern is None else _bytes_pattern.sub(MASK.encode(), data)
+
+
+def holds_secret(data: bytes) -> bool:
+    """Whether the bytes hold the value of a secret."""
+    return _bytes_pattern is not None and _bytes_pattern.search(data) is not None
+
+
+def conceal(value: str) -> bool:
+    """From now on this value is masked everywhere in this process; False when it is too short for that."""
+    global _pattern, _bytes_pattern
+    value = value.strip("\r\n")
+    if len(value) < SHORTEST:
+        return False
+    forms = _forms_of(value)
+    with _lock:
+        if forms <= _forms:
+            return True
+        _forms.update(forms)
+        longest_first = sorted(_forms, key=len, reverse=True)
+        _bytes_pattern = re.compile(b"|".join(re.escape(form.encode("utf-8", "replace")) for form in longest_first))
+        _pattern = re.compile("|".join(map(re.escape, longest_first)))
+        listeners = list(_listeners)
+    for listener in listeners:
+        listener()
+    return True
+
+
+def when_concealed(listener: Callable[[], None]) -> Callable[[], None]:
+    """Call back at each new secret; returns what ends that."""
+    with _lock:
+        _listeners.append(listener)
+
+    def stop() -> None:
+        with _lock:
+            if listener in _listeners:
+                _listeners.remove(listener)
+
+    return stop
+
+
+def _forms_of(value: str) -> set[str]:
+    from base64 import b64encode
+    from urllib.parse import quote, quote_plus
+
+    encoded = value.encode("utf-8", "replace")
+    forms = {
+        value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1],
+        quote(value, safe="", errors="replace"), quote_plus(value, errors="replace"), b64encode(encoded).decode(),
+    }  # fmt: skip
+    forms |= {line.strip() for line in value.splitlines()}
+    return {form for form in forms if len(form) >= SHORTEST}
