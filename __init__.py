@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from .engine.schedules import Cron as Cron
     from .engine.schedules import Interval as Interval
     from .engine.serving import serve as serve
+    from .engine.secrets import Secret as Secret
     from .engine.sh import ShResult as ShResult
     from .engine.sh import sh as sh
     from .engine.sleeping import sleep as sleep
@@ -124,6 +125,7 @@ _HOME = {
     "RunInput": "run_inputs",
     "Running": "states",
     "Scheduled": "states",
+    "Secret": "secrets",
     "ShResult": "sh",
     "State": "states",
     "Task": "tasks",

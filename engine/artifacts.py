@@ -48,6 +48,7 @@ def _create(kind: str, data: str, key: str | None, description: str | None) -> i
         raise UsageError(f"an artifact's key is made of small letters, digits and dashes, not {key!r}")
     task_seq = frame.task.seq if frame.task is not None else None
     name = key or (frame.task.name if frame.task is not None else frame.run.flow.name)
-    row = ArtifactRow(0, frame.run.id, task_seq, name, kind, description, storable(data), now_us())
+    told = storable(description) if description is not None else None
+    row = ArtifactRow(0, frame.run.id, task_seq, name, kind, told, storable(data), now_us())
     with engine_code():
         return frame.run.session.writer.commit(lambda conn: artifacts.insert(conn, row))

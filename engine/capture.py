@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from ..store.spool import SpoolWriter, drain
 from .clock import now_us
 from .context import current_frame
 from .logs import RunHandler
+from .masked_output import MaskedOutput
+from .masking import is_active, mask, when_concealed
 from .states import describe_exception
 
 if TYPE_CHECKING:
@@ -57,6 +60,8 @@ class Capture:
         self._streams: tuple[Any, Any] = (None, None)
         self._root_level: int | None = None
         self._owns = False
+        self._masked: list[MaskedOutput] = []
+        self._stop_listening: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Begin to capture this process's output."""
@@ -74,6 +79,9 @@ class Capture:
         self._saved = [os.dup(1), os.dup(2)]
         os.dup2(self._spool.out_fd, 1)
         os.dup2(self._spool.err_fd, 2)
+        self._stop_listening = when_concealed(self._mask_descriptors)
+        if is_active():
+            self._mask_descriptors()
         sys.stdout = RunStream(self, "stdout", 20, self._saved[0] if self._echo else None, self._streams[0])
         sys.stderr = RunStream(self, "stderr", 30, self._saved[1] if self._echo else None, self._streams[1])
         root = logging.getLogger()
@@ -90,8 +98,12 @@ class Capture:
                 # The originals, too: bytes written to ``sys.stdout.buffer`` belong to the run.
                 if stream is not None:
                     stream.flush()
+            if self._stop_listening is not None:
+                self._stop_listening()
             os.dup2(self._saved[0], 1)
             os.dup2(self._saved[1], 2)
+            for masked in self._masked:
+                masked.close()
             sys.stdout, sys.stderr = self._streams
             root = logging.getLogger()
             root.removeHandler(self._handler)
@@ -106,6 +118,11 @@ class Capture:
         self._spool.close()
         if self._telemetry is not None:
             self._telemetry.close()
+
+    def _mask_descriptors(self) -> None:
+        """From the first secret on, what C code and children write is masked on its way to the spool, too."""
+        if self._owns and not self._masked:
+            self._masked = [MaskedOutput(1, self._spool.out_fd), MaskedOutput(2, self._spool.err_fd)]
 
     def tick(self) -> None:
         """Move what is new into the store, at most every 50 ms."""
@@ -154,6 +171,7 @@ class Capture:
         *, show: bool = False,
     ) -> None:  # fmt: skip
         """Keep one line; a text of several lines becomes one record. ``show``: the person sees it whatever stream."""
+        message = mask(message)
         self._spool.record(now_us(), run_id, task_seq, level, logger, stream, message)
         if self._echo and (show or stream == "log") and (owner := _owner) is not None:
             owner._show(run_id, task_seq, level, message)
@@ -181,6 +199,8 @@ class Capture:
 
     def settle(self) -> None:
         """Have every line written so far in the store; before the run's end is recorded."""
+        for masked in self._masked:
+            masked.settle()
         try:
             self._drain(final=False)
         except sqlite3.Error:
@@ -282,7 +302,7 @@ class RunStream(io.TextIOBase):
             return
         shown = getattr(self._partial, "shown", 0)
         if len(text) > shown:
-            _write_all(self._echo, text[shown:].encode("utf-8", "backslashreplace"))
+            _write_all(self._echo, mask(text[shown:]).encode("utf-8", "backslashreplace"))
         self._partial.shown = 0 if text.endswith("\n") else len(text)
 
 

@@ -9,6 +9,7 @@ import json
 from typing import Any, NamedTuple
 
 from .errors import ResultUnreadable
+from .masking import holds_secret, is_active, mask
 from .states import describe_exception, storable
 
 PREVIEW_CHARACTERS = 200
@@ -31,6 +32,14 @@ def encode(value: Any) -> Encoded:
     """Encode any value; never raises: what cannot be pickled gets codec ``none`` and a reason."""
     if value is None:
         return _NONE
+    encoded = _encode(value)
+    if is_active() and encoded.data is not None and holds_secret(encoded.data):
+        # A result is written for the next attempt; a secret is not for the store.
+        return Encoded("none", None, "", encoded.preview, "it holds the value of a secret")
+    return encoded
+
+
+def _encode(value: Any) -> Encoded:
     if _round_trips(value, 0):
         try:
             data = _encode_json(value).encode()
@@ -79,11 +88,11 @@ def preview(value: Any) -> str:
     if kind is int and value.bit_length() > _PRINTABLE_BITS:
         text = f"<an integer of {value.bit_length()} bits>"  # Python refuses to print it in decimal
     elif kind in _PLAIN:
-        text = repr(value if kind is not str else value[: PREVIEW_CHARACTERS + 1])
+        text = repr(value if kind is not str else mask(value)[: PREVIEW_CHARACTERS + 1])
     else:
         import reprlib
 
-        limited = reprlib.Repr()
+        limited = reprlib.Repr() if not is_active() else _masking_repr()
         limited.maxstring = limited.maxother = limited.maxlong = 80
         limited.maxlist = limited.maxtuple = limited.maxdict = limited.maxset = 6
         try:
@@ -92,6 +101,21 @@ def preview(value: Any) -> str:
             text = f"<{kind.__qualname__}: its repr raised {type(error).__name__}>"
     text = storable(text)
     return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
+
+
+def _masking_repr() -> Any:
+    """What is cut in the middle must not keep a piece of a secret."""
+    import reprlib
+
+    class Masking(reprlib.Repr):
+        def repr_str(self, x: str, level: int) -> str:
+            return super().repr_str(mask(x), level)
+
+        def repr_instance(self, x: Any, level: int) -> str:  # noqa: ARG002 - as the class it extends
+            text = mask(repr(x))
+            return text if len(text) <= self.maxother else text[: self.maxother] + "…"
+
+    return Masking()
 
 
 def _round_trips(value: Any, depth: int) -> bool:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .masking import mask
+
 BUDGET = 2_000
 """Parts (scalars and containers) hashed by value before only sizes count."""
 _SMALL = 256
@@ -29,7 +31,8 @@ def fingerprint(values: dict[str, Any], identity: Callable[[Any], str | None] | 
         parts.append(name)
         walker.walk(value, 0)
     text = "\x1f".join(parts)
-    return text if len(text) <= 40 and text.isascii() else _digest(text.encode("utf-8", "surrogatepass"))
+    plain = len(text) <= 40 and text.isascii() and mask(text) == text
+    return text if plain else _digest(text.encode("utf-8", "surrogatepass"))
 
 
 class _Walker:

@@ -84,6 +84,7 @@ def _forms_of(value: str) -> set[str]:
     encoded = value.encode("utf-8", "replace")
     forms = {
         value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1],
+        ascii(value)[1:-1], repr(value + "\"'")[1:-4], repr(encoded)[2:-1], repr(encoded + b"\"'")[2:-4],
         quote(value, safe="", errors="replace"), quote_plus(value, errors="replace"), b64encode(encoded).decode(),
     }  # fmt: skip
     forms |= {line.strip() for line in value.splitlines()}

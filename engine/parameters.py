@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .errors import ParameterError
+from .masking import MASK, mask
+from .secrets import Secret, conceal_in, resolve_reference
 from .states import storable
 
 _EXACT = (str, int, float, bool, bytes, list, dict, tuple, set)
@@ -26,6 +28,7 @@ class Parameters:
         self.signature = inspect.signature(fn)
         self._hints: dict[str, Any] | None = None
         self._adapters: dict[str, Any] = {}
+        self._secret_names: frozenset[str] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -78,6 +81,35 @@ class Parameters:
             else:
                 checked[name] = self._coerce(name, value)
         return checked
+
+    def conceal(self, values: dict[str, Any]) -> None:
+        """Know the secrets among the values before they are written, also texts given to a ``SecretStr``."""
+        for name, value in values.items():
+            if name in self.secret_names and isinstance(value, str):
+                resolve_reference(value)
+            else:
+                conceal_in(value)
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The parameters hinted ``SecretStr`` or ``SecretBytes``."""
+        if self._secret_names is None:
+            hints = {name: parameter.annotation for name, parameter in self.signature.parameters.items()}
+            self._secret_names = frozenset(
+                name for name, hint in hints.items()
+                if any(word in (hint if isinstance(hint, str) else repr(hint)) for word in ("SecretStr", "SecretBytes"))
+            )
+        return self._secret_names
+
+    def lost(self, values: dict[str, Any]) -> str | None:
+        """Which of a stored run's parameters were secret and are not there any more, in words."""
+        for name in self.secret_names:
+            if isinstance(value := values.get(name), str) and MASK in value:
+                return (
+                    f"parameter {name!r} is a secret, whose value is not stored: start a new run, or give it by name, "
+                    f"{name}=secret:NAME, so that later attempts find it"
+                )
+        return None
 
     def call_arguments(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments for the function from name → value."""
@@ -133,6 +165,8 @@ class Parameters:
         hint = self._hint(name)
         if hint is inspect.Parameter.empty:
             return value
+        if isinstance(value, str) and name in self.secret_names:
+            value = resolve_reference(value)
         adapter = self._adapters.get(name)
         from pydantic import ConfigDict, TypeAdapter, ValidationError
         from pydantic.errors import PydanticUserError
@@ -162,7 +196,8 @@ def to_json(values: dict[str, Any]) -> str | None:
     try:
         text = json.dumps(values, ensure_ascii=False, default=_plain)
         # A lone surrogate has no place in a database but a way to be written in JSON.
-        return text if storable(text) == text else json.dumps(values, default=_plain)
+        text = mask(text)
+        return text if storable(text) == text else mask(json.dumps(values, default=_plain))
     except (TypeError, ValueError, RecursionError):
         return None
 
@@ -182,6 +217,8 @@ def preview_json(values: dict[str, Any]) -> str:
 
 def _plain(value: Any) -> Any:
     kind = type(value)
+    if isinstance(value, Secret):
+        return value.name
     if kind.__module__ == "datetime" and hasattr(value, "isoformat"):
         return value.isoformat()
     if kind.__module__.partition(".")[0] in ("pathlib", "uuid", "decimal"):

@@ -29,6 +29,7 @@ from .errors import Cancelled, FlowdeckError, NotAllowed, NotFound, Suspended, U
 from .flow_run import PARAMETERS_SEQ, FlowRun, flow_steps
 from .leaving import SUSPENDED_EXIT, record
 from .parameters import preview_json, to_json
+from .secrets import conceal_known
 from .session import Session
 from .states import State
 
@@ -133,6 +134,7 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
     session.is_resumable = not echo
     try:
         session.lease = row[1]
+        conceal_known()
         parameters, problem = _stored_parameters(folder, row[0], flow)
         run = FlowRun(session, flow, run_id, attempt, parameters, state=("PENDING", "Pending"))
         if attempt > 1:
@@ -183,6 +185,8 @@ def _open_new(
 def make_run(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via: str) -> int:
     """The run's row (PENDING) and this process's lease on it, durable before anything of it runs."""
     at_us, actor = now_us(), actor_name(via)
+    conceal_known()
+    flow.parameters.conceal(parameters)
     text = to_json(parameters)
     # What JSON would change (a tuple, a date without a hint) must be the same in every attempt.
     encoded = codec.encode(parameters)
@@ -297,7 +301,7 @@ def _stored_parameters(folder: Path, row: RunRow, flow: Flow[Any, Any]) -> tuple
         else:
             values = codec.decode(kept.codec, kept.data or b"", kept.checksum)
         flow.parameters.check_names(values)
-        return flow.parameters.bind((), values), None
+        return flow.parameters.bind((), values), flow.parameters.lost(values)
     except UsageError as error:
         return {}, str(error)
     except FlowdeckError as error:

@@ -88,7 +88,7 @@ class Secret:
         if isinstance(value, Secret):
             return value
         if not isinstance(value, str):
-            raise ValueError("give the name of a secret")
+            raise ValueError("give the name of a secret")  # noqa: TRY004 - what pydantic expects of a validator
         try:
             return cls(value.removeprefix(REFERENCE))
         except UsageError:
@@ -102,9 +102,9 @@ def variable_of(name: str) -> str:
 
 def conceal_known() -> None:
     """Mask from now on what the environment and the files hold: before anything of a run can write it."""
-    for name, value in os.environ.items():
-        if name.startswith(PREFIX):
-            masking.conceal(value)
+    for variable, content in os.environ.items():
+        if variable.startswith(PREFIX):
+            masking.conceal(content)
     for folder in _folders():
         for name in _names_in(folder):
             try:

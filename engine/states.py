@@ -9,6 +9,7 @@ from typing import Any
 
 from ..store.states import NAMES, TERMINAL_TYPES, is_terminal
 from .errors import Cancelled, RunCrashed, RunFailed, UpstreamFailed
+from .masking import mask
 
 _UNSET: Any = object()
 
@@ -166,10 +167,10 @@ def as_state(value: Any) -> Any:
 
 
 def storable(text: Any) -> str:
-    """A text as every database takes it: what is no character (a lone surrogate) stands as its number."""
+    """A text as every database takes it: what is no character (a lone surrogate) stands as its number; no secrets."""
     if isinstance(text, BaseException):
         return describe_exception(text)
-    plain = str(text)
+    plain = mask(str(text))
     return plain if plain.isascii() else plain.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -179,7 +180,7 @@ def describe_exception(error: BaseException) -> str:
         text = str(error)
     except Exception as broken:  # noqa: BLE001 - the user's __str__
         text = f"<its text cannot be made: {type(broken).__name__}>"
-    line = " ".join(storable(text[:600]).split())
+    line = " ".join(storable(mask(text)[:600]).split())
     described = f"{type(error).__name__}: {line}" if line else type(error).__name__
     return described if len(described) <= 300 else described[:299] + "…"
 
