@@ -78,8 +78,8 @@ if TYPE_CHECKING:
     from .engine.schedule_kinds import RRule as RRule
     from .engine.schedules import Cron as Cron
     from .engine.schedules import Interval as Interval
-    from .engine.serving import serve as serve
     from .engine.secrets import Secret as Secret
+    from .engine.serving import serve as serve
     from .engine.sh import ShResult as ShResult
     from .engine.sh import sh as sh
     from .engine.sleeping import sleep as sleep
