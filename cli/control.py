@@ -1,4 +1,4 @@
-"""``pause suspend resume freeze thaw cancel retry RUN…``: asks ``engine.control`` and says what was obtained.
+"""``pause suspend resume freeze thaw RUN…``, ``cancel RUN[/TASK]…``: asks ``engine.control``, says what came of it.
 
 Each run is asked for on its own: one refusal does not stop the others, and the first one's exit code is the command's.
 """
@@ -6,20 +6,19 @@ Each run is asked for on its own: one refusal does not stop the others, and the 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..engine.errors import NotAllowed, NotFound
 from ..store.errors import FlowdeckError
 from ..store.rows import RunRow, TaskRow
 from .inputs import add_input_options, input_of
+from .nodes import NODE_HELP, find_nodes
 from .opening import daemon_of, find_run_or_task, folder_of, require_reader
 from .output import Output, one_line
 
 if TYPE_CHECKING:
     from ..engine.control import Control
     from ..store.reader import Reader
-
-_RUNS_AGAIN: Final = frozenset({"resume", "retry"})
 
 
 class Answer(NamedTuple):
@@ -32,10 +31,10 @@ class Answer(NamedTuple):
 
 def configure(command: str, parser: argparse.ArgumentParser) -> None:
     """Define the arguments of one of the requests."""
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="42, #42, a run's name, @last or @failed")
+    help_text = NODE_HELP if command == "cancel" else "42, #42, a run's name, @last or @failed"
+    parser.add_argument("runs", metavar="RUN", nargs="+", help=help_text)
     if command == "resume":
         add_input_options(parser)
-    if command in _RUNS_AGAIN:
         parser.add_argument("--here", action="store_true", help="run it now, in this process, without a daemon")
     parser.set_defaults(handler=ask, request=command)
 
@@ -55,21 +54,23 @@ def ask(args: argparse.Namespace, out: Output) -> int:
         elif not out.as_json:
             out.line(f"#{answer.run_id}: {one_line(answer.text)}")
     if out.as_json:
-        out.json_array(_answer_shape(answer, args.request, reader) for answer in answers)
+        out.json_array(answer_shape(answer, args.request, reader) for answer in answers)
     code = next((answer.error.exit_code for answer in answers if answer.error is not None), 0)
     waiting = [answer.run_id for answer in answers if answer.run_id is not None and answer.error is None]
-    if args.request in _RUNS_AGAIN and waiting:
+    if args.request == "resume" and waiting:
         if here:
             from .running import execute_queued
 
             codes = [execute_queued(folder_of(args), run_id, out) for run_id in waiting]
             return code or next((done for done in codes if done), 0)
-        _say_who_runs_them(waiting, args.request, reader, out)
+        say_who_runs_them(waiting, args.request, reader, out)
     return code
 
 
 def _ask_one(control: Control, reader: Reader, args: argparse.Namespace, ref: str, *, here: bool) -> Answer:
     request: str = args.request
+    if request == "cancel":
+        return _cancel(control, reader, ref)
     try:
         run, task = find_run_or_task(reader, ref)
     except NotFound as error:
@@ -90,12 +91,26 @@ def _ask_one(control: Control, reader: Reader, args: argparse.Namespace, ref: st
     return Answer(outcome.run_id, outcome.text, None)
 
 
+def _cancel(control: Control, reader: Reader, ref: str) -> Answer:
+    """A run, or any part of its tree."""
+    try:
+        named = find_nodes(reader, ref, unfinished=True)
+    except NotFound as error:
+        return Answer(None, ref, error)
+    try:
+        outcome = control.cancel(named.nodes)
+    except FlowdeckError as error:
+        return Answer(named.run.id, str(error), error)
+    return Answer(outcome.run_id, outcome.text, None)
+
+
 def _not_of_a_task(request: str, run: RunRow, task: TaskRow) -> str:
-    whole = task.child_run_id if task.child_run_id is not None else run.id
-    return f"{request} is for whole runs: `flowdeck {request} {whole}`"
+    del task
+    return f"{request} is for whole runs: `flowdeck {request} {run.root_id or run.id}`"
 
 
-def _answer_shape(answer: Answer, request: str, reader: Reader) -> dict[str, Any]:
+def answer_shape(answer: Answer, request: str, reader: Reader) -> dict[str, Any]:
+    """What became of a request as JSON."""
     run = None if answer.run_id is None else reader.run(answer.run_id)
     return {
         "run": answer.run_id,
@@ -108,7 +123,7 @@ def _answer_shape(answer: Answer, request: str, reader: Reader) -> dict[str, Any
     }
 
 
-def _say_who_runs_them(run_ids: list[int], request: str, reader: Reader, out: Output) -> None:
+def say_who_runs_them(run_ids: list[int], request: str, reader: Reader, out: Output) -> None:
     """A queued run without a daemon starts never: say so, and how to have it run."""
     queued = [run for run_id in run_ids if (run := reader.run(run_id)) is not None and run.state_type == "SCHEDULED"]
     if queued and daemon_of(reader).state != "alive":

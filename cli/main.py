@@ -55,8 +55,9 @@ GROUPS: Final[dict[str, tuple[Command, ...]]] = {
         Command("send", "inputs", "RUN JSON", "a message for a run that receives input"),
         Command("freeze", "control", "RUN…", "stop its processes where they are"),
         Command("thaw", "control", "RUN…", "let frozen processes go on"),
-        Command("cancel", "control", "RUN…", "end it and every process of it"),
-        Command("retry", "control", "RUN…", "again, from what did not complete"),
+        Command("cancel", "control", "RUN[/TASK]…", "end it and every process of it; or one part of it"),
+        Command("retry", "retrying", "RUN[/TASK]…", "again, from what did not complete, or from that task on"),
+        Command("set-state", "retrying", "RUN/TASK STATE", "count a task as completed or skipped, by hand"),
     ),
     "look after": (
         Command("limits", "limits", "[set NAME N]", "how many at once: who has slots, who waits"),
@@ -66,7 +67,7 @@ GROUPS: Final[dict[str, tuple[Command, ...]]] = {
 COMMANDS: Final[dict[str, Command]] = {command.name: command for group in GROUPS.values() for command in group}
 
 EPILOG: Final = """\
-RUN is 42, #42, 42/7, 42/extract[3], a run's name, @last or @failed.
+RUN is 42, #42, 42/7, 42/extract[3], a run's name, @last or @failed; 42/extract is all calls of a map.
 Exit codes: 0 done, 1 the run failed or crashed, 2 usage, 3 not found, 4 not allowed in this state,
 5 store unusable, 75 the run goes on later (suspended), 130 cancelled."""
 

@@ -86,7 +86,9 @@ def _show_run(
         place = "" if run.parent_seq is None else f"/{run.parent_seq}"
         _fact("inside", f"{run.parent_run_id}{place}", out)
     if run.retry_of is not None:
-        _fact("retry of", f"#{run.retry_of}", out)
+        made = next(iter(reader.events(run_id=run.id, limit=1)), None)
+        known = made is not None and made.message is not None and made.message.startswith("forked")
+        _fact("retry of", str(made.message) if known and made is not None else f"#{run.retry_of}", out)
     _fact("made by", run.actor + (f", deployment {run.deployment}" if run.deployment else ""), out)
     if run.entrypoint:
         _fact("from", run.entrypoint, out)
@@ -228,10 +230,13 @@ def _show_task(run: RunRow, task: TaskRow, reader: Reader, out: Output, now_us: 
                             if edge.to_seq == task.seq)),
     ]
     result = reader.result(run.id, task.seq)
-    if result is not None:
+    if result is not None and task.state_type == "COMPLETED":
         facts.append(("result", f"{result.preview}  ({result.codec}, {size(result.size_bytes)})"))
     for name, text in facts:
         if text:
             style = "red" if name == "why" and task.state_type in ("FAILED", "CRASHED") else ""
             _fact(name, text, out, style=style)
     out.say(f"what it wrote: `flowdeck logs {run.id}/{task.seq}`", "dim")
+    if task.state_type in ("FAILED", "CRASHED", "CANCELLED") and run.ended_at_us is not None:
+        out.say(f"again from here: `flowdeck retry {run.id}/{task.seq}`; go on without it: "
+                f"`flowdeck set-state {run.id}/{task.seq} completed --result JSON`", "dim")

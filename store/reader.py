@@ -24,6 +24,7 @@ from . import (
     limits,
     logs,
     metrics,
+    nodes,
     results,
     runs,
     schedules,
@@ -171,6 +172,10 @@ class Reader:
     def tasks(self, run_id: int, after_seq: int = 0, limit: int | None = None) -> list[TaskRow]:
         """The task runs of a run in their order."""
         return tasks.of_run(self._state, run_id, after_seq, limit)
+
+    def calls(self, run_id: int, name: str) -> list[TaskRow]:
+        """Every call of a task of this key in a run, else those of this name."""
+        return nodes.named(self._state, run_id, name)
 
     def tasks_changed(self, run_id: int, seqs: Iterable[int]) -> list[TaskRow]:
         """The named task runs as they are now."""
