@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from .engine.run_inputs import RunInput as RunInput
     from .engine.run_inputs import receive_input as receive_input
     from .engine.run_inputs import send_input as send_input
+    from .engine.runners import ConcurrentTaskRunner as ConcurrentTaskRunner
+    from .engine.runners import ProcessPoolTaskRunner as ProcessPoolTaskRunner
     from .engine.runners import ThreadPoolTaskRunner as ThreadPoolTaskRunner
     from .engine.schedule_kinds import Dates as Dates
     from .engine.schedule_kinds import RRule as RRule
@@ -103,6 +105,7 @@ _HOME = {
     "Completed": "states",
     "ConcurrencySlotAcquisitionError": "errors",
     "Crashed": "states",
+    "ConcurrentTaskRunner": "runners",
     "Cron": "schedules",
     "DateTimeParameter": "classic",
     "Dates": "schedule_kinds",
@@ -127,6 +130,7 @@ _HOME = {
     "Scheduled": "states",
     "Secret": "secrets",
     "ShResult": "sh",
+    "ProcessPoolTaskRunner": "runners",
     "State": "states",
     "Task": "tasks",
     "TaskRunContext": "run_context",

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from .engine.classic_executors import DaskExecutor, LocalDaskExecutor
-from .engine.runners import ConcurrentTaskRunner, LocalExecutor, ThreadPoolTaskRunner
+from .engine.runners import ConcurrentTaskRunner, LocalExecutor, ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-__all__ = ["ConcurrentTaskRunner", "DaskExecutor", "LocalDaskExecutor", "LocalExecutor", "ThreadPoolTaskRunner"]
+__all__ = [
+    "ConcurrentTaskRunner",
+    "DaskExecutor",
+    "LocalDaskExecutor",
+    "LocalExecutor",
+    "ProcessPoolTaskRunner",
+    "ThreadPoolTaskRunner",
+]

@@ -35,6 +35,8 @@ _DRAIN_SECONDS = 0.05
 _BROKEN_SECONDS = 1.0
 _LONGEST_PARTIAL = 8192
 _LONGEST_TRACEBACK = 100_000
+ELSEWHERE = "_flowdeck_traceback"
+"""Where an exception that comes from a worker process carries its traceback, as text."""
 _TOLD = "_flowdeck_told_in_run"
 """Marks an exception whose traceback is in the log: on its way up from a task it is not told again in full."""
 _owner_lock = threading.Lock()
@@ -89,6 +91,32 @@ class Capture:
         if root.level == logging.WARNING and len(root.handlers) == 1:
             self._root_level = root.level
             root.setLevel(logging.INFO)
+
+    def start_in_worker(self, terminal: tuple[int, int] | None) -> None:
+        """In a worker process of the run: records go to the same spool; who reads descriptors 1 and 2 is our parent."""
+        global _owner
+        _owner, self._owns = self, True
+        self._saved = list(terminal or ())
+        sys.stdout = RunStream(self, "stdout", 20, self._saved[0] if terminal else None, sys.stdout)
+        sys.stderr = RunStream(self, "stderr", 30, self._saved[1] if terminal else None, sys.stderr)
+        root = logging.getLogger()
+        root.addHandler(self._handler)
+        root.setLevel(logging.INFO)
+
+    @property
+    def terminal(self) -> tuple[int, int] | None:
+        """The descriptors of the person's terminal, where lines are shown."""
+        return (self._saved[0], self._saved[1]) if self._echo and self._owns and self._saved else None
+
+    @property
+    def attempt(self) -> int:
+        """The attempt whose spool the lines go to."""
+        return self._attempt
+
+    def show_raw(self, stream: str, data: bytes) -> None:
+        """Let the person see what a worker's descriptor carried, byte for byte."""
+        if (terminal := self.terminal) is not None:
+            _write_all(terminal[0 if stream == "stdout" else 1], data)
 
     def close(self) -> None:
         """Put everything back and move the last lines into the store."""
@@ -308,6 +336,8 @@ class RunStream(io.TextIOBase):
 
 def user_traceback(error: BaseException) -> str:
     """The traceback as the user's own code sees it, causes included: frames of this package are left out."""
+    if isinstance(elsewhere := error.__dict__.get(ELSEWHERE), str):
+        return elsewhere
     try:
         told = traceback.TracebackException.from_exception(error, compact=True)
         waiting = [told]

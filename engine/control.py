@@ -21,7 +21,7 @@ from ..store.connection import connect, open_store, transaction, translate
 from ..store.nodes import Node
 from ..store.rows import LeaseRow, LimitRow, RunRow
 from ..store.states import TERMINAL_TYPES
-from . import node_control, retrying
+from . import node_control, processes, retrying
 from .clock import now_us
 from .errors import FlowdeckError, NotAllowed, NotFound, ParameterError, UsageError
 from .machine import next_run_state
@@ -452,6 +452,8 @@ class Control:
         """To the whole process group when the run has its own, else to its process alone."""
         if lease.process_group == lease.pid:
             os.killpg(lease.pid, number)
+            # Worker processes lead groups of their own within the run's session.
+            processes.send([pid for pid in processes.of_run(lease.pid, None) if os.getpgid(pid) != lease.pid], number)
         else:
             os.kill(lease.pid, number)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from .flows import Flow
+    from .runners import ProcessPoolTaskRunner
     from .session import Session
     from .subflow_call import SubflowCall
     from .task_call import TaskCall
@@ -74,6 +75,11 @@ class FlowRun:
         self.callers: dict[int, int] = {}
         """Of tasks that call others and were called by one themselves: which one."""
         self.timeout_seconds = flow.timeout_seconds
+        runner = flow.task_runner
+        self.process_runner: ProcessPoolTaskRunner | None = runner if hasattr(runner, "initializer") else None
+        """Whose worker processes run what is submitted; a flow that names no runner has its caller's."""
+        if runner is None and parent is not None:
+            self.process_runner = parent.run.process_runner
         self.state_type, self.state_name = state
         self.outstanding = Outstanding()
         self.retries_made: int | None = 0 if attempt == 1 else None

@@ -78,6 +78,10 @@ class FunctionFlow(Authored, Generic[P, R]):
         )
         self.crash_retries = crash_retries
         self.task_runner = task_runner
+        if task_runner is not None:
+            from .runners import task_runner as made_runner
+
+            self.task_runner = made_runner(task_runner)
         self.validates = validate_parameters
         self.persist_result = persist_result
         self.parameters = Parameters(self.fn, self.name)

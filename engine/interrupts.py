@@ -164,6 +164,40 @@ class CoroutineSlot:
             self._loop.call_soon_threadsafe(self._task.cancel)
 
 
+class ProcessSlot:
+    """User code running in a worker process; interrupted by ending that process."""
+
+    __slots__ = ("_wake", "error", "is_open")
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        """Why it is to end."""
+        self.is_open = True
+        self._wake: Callable[[], None] | None = None
+
+    @property
+    def is_signalled(self) -> bool:
+        """A signal's handler never raises in another process."""
+        return False
+
+    def interrupt(self, error: BaseException) -> None:
+        """Have whoever waits for the process end it; what comes out of the call is ``error``. From any thread."""
+        if self.error is None:
+            self.error = error
+        if (wake := self._wake) is not None:
+            wake()
+
+    def wake_with(self, wake: Callable[[], None] | None) -> None:
+        """What tells the thread that waits for the process; at once when there is a reason already."""
+        self._wake = wake
+        if wake is not None and self.error is not None:
+            wake()
+
+
+Slot = ThreadSlot | CoroutineSlot | ProcessSlot
+"""An activation of user code that can be interrupted."""
+
+
 class engine_code:  # noqa: N801 - reads as a block: ``with engine_code():``
     """A block of engine code called from user code: closes the thread's slot meanwhile."""
 

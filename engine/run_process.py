@@ -24,6 +24,7 @@ from ..store.location import find_store
 from ..store.rows import LeaseRow, RunRow
 from . import codec, generators
 from .clock import now_us
+from .defaults import pool_size
 from .effects import drive, drive_async
 from .errors import Cancelled, FlowdeckError, NotAllowed, NotFound, Suspended, UsageError
 from .flow_run import PARAMETERS_SEQ, FlowRun, flow_steps
@@ -223,7 +224,7 @@ def _begin(session: Session, run: FlowRun) -> None:
     session.root = run
     session.live_runs[run.id] = run
     runner = run.flow.task_runner
-    session.pool.limit(getattr(runner, "max_workers", None))
+    session.pool.limit(pool_size("THREAD", None) if runner is None else getattr(runner, "max_workers", None))
     session.start()
 
 

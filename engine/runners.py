@@ -18,9 +18,9 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..store.states import is_terminal
-from .effects import Await, Call, Durable, Pass, Sleep, Steps, drive_async
-from .errors import Cancelled, Suspended
-from .hooks import RunHooks
+from .defaults import pool_size
+from .effects import Call, Durable, Pass, Sleep, Steps, drive_async
+from .errors import Cancelled, Suspended, UsageError
 from .node_cancel import note
 from .slots import TakeSlots
 from .states import State
@@ -47,12 +47,32 @@ _TICKS_IN_HOOKS = 4
 
 
 class ThreadPoolTaskRunner:
-    """Run submitted tasks on threads: as many as needed, or at most ``max_workers``."""
+    """Run submitted tasks on threads: as many as needed, or at most ``max_workers``.
+
+    Without ``max_workers``, ``FLOWDECK_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS`` bounds them where it is set.
+    """
 
     def __init__(self, max_workers: int | None = None) -> None:
-        if max_workers is not None and max_workers < 1:
-            raise ValueError(f"max_workers must be at least 1, not {max_workers}")
-        self.max_workers = max_workers
+        self.max_workers = pool_size("THREAD", max_workers)
+
+
+class ProcessPoolTaskRunner:
+    """Run submitted tasks in warm worker processes, at most ``max_workers`` at once; each has run ``initializer``.
+
+    Without ``max_workers``: ``FLOWDECK_TASKS_RUNNER_PROCESS_POOL_MAX_WORKERS``, else as many as there are processors.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        if initializer is not None and not callable(initializer):
+            raise TypeError(f"initializer must be a function, not {initializer!r}")
+        self.max_workers = pool_size("PROCESS", max_workers) or os.cpu_count() or 1
+        self.initializer = initializer
+        self.initargs = tuple(initargs)
 
 
 class ConcurrentTaskRunner(ThreadPoolTaskRunner):
@@ -64,6 +84,17 @@ class LocalExecutor(ThreadPoolTaskRunner):
 
     def __init__(self) -> None:
         super().__init__(max_workers=1)
+
+
+def task_runner(given: Any) -> Any:
+    """The runner that ``flow(task_runner=…)`` was given, as an instance; a class makes one with its defaults."""
+    made = given() if isinstance(given, type) else given
+    if made is not None and not hasattr(made, "max_workers"):
+        raise UsageError(
+            "task_runner must be ThreadPoolTaskRunner, ConcurrentTaskRunner, ProcessPoolTaskRunner or one of their "
+            f"objects, not {given!r}"
+        )
+    return made
 
 
 class Pool:
@@ -346,8 +377,7 @@ class _Drive:
                     if not self._pool._session.gate.when_open(self._again):
                         self._again()
                     return
-                else:
-                    assert kind in (Pass, Await, RunHooks)
+                else:  # Pass through an open gate, Await, RunHooks, ProcessCall
                     self._perform(effect)
         except StopIteration as end:
             self._pool.settle(self._call, end.value)

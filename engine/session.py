@@ -31,7 +31,7 @@ from .asking import Expectations, Questions, words_of
 from .capture import Capture
 from .errors import Cancelled, RunTimedOut, UsageError
 from .gate import Gate
-from .interrupts import END_SIGNAL, CoroutineSlot, TerminationHandler, ThreadSlot
+from .interrupts import END_SIGNAL, Slot, TerminationHandler
 from .interrupts import cancel_grace_seconds as cancel_grace_seconds
 from .leaving import Departure
 from .lineage import Lineage
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .context import Frame
     from .flow_run import FlowRun
     from .task_call import TaskCall
+    from .workers import Workers
 
 T = TypeVar("T")
 logger = logging.getLogger("flowdeck.engine")
@@ -126,7 +127,7 @@ class Session:
         self.departure = Departure(self)
         self.capture = Capture(folder, run_id, attempt, echo=echo)
         self._termination = TerminationHandler()
-        self._slots: dict[ThreadSlot | CoroutineSlot, Any] = {}
+        self._slots: dict[Slot, Any] = {}
         """Whose user code runs where. Changed without a lock; who ends them first breaks the gate, then reads this."""
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_ids = itertools.count()
@@ -142,6 +143,7 @@ class Session:
         self._reader_lock = threading.Lock()
         self._telemetry: Writer | None = None
         self._keeper: Keeper | None = None
+        self._workers: Workers | None = None
         self._paused_ticks = 0
         self._tick_trouble: str | None = None
         self._watch_connection: sqlite3.Connection | None = None
@@ -162,7 +164,7 @@ class Session:
     def leave_to_parent(self) -> None:
         """In a child that user code forked: output still belongs to the run, everything else is refused in words."""
         nothing: Any = _LeftBehind(self.root_id)
-        self.gate = self.writer = self.pool = self._telemetry = self._keeper = nothing
+        self.gate = self.writer = self.pool = self._telemetry = self._keeper = self._workers = nothing
         self._termination.remove()
 
     def close(self) -> None:
@@ -173,6 +175,8 @@ class Session:
         if self._watcher.ident is not None:
             self._watcher.join()
         self.pool.close()
+        if self._workers is not None:
+            self._workers.close()
         self._termination.remove()
         if self._keeper is not None:
             self._keeper.close()
@@ -206,6 +210,17 @@ class Session:
                 if self._keeper is None:
                     self._keeper = Keeper(self.folder, self.writer)
         return self._keeper
+
+    @property
+    def workers(self) -> Workers:
+        """The run's worker processes; the module is loaded with the first."""
+        if self._workers is None:
+            from .workers import Workers
+
+            with self._reader_lock:
+                if self._workers is None:
+                    self._workers = Workers(self)
+        return self._workers
 
     def stop_waiting(self, call: TaskCall | None = None, reason: str | None = None) -> None:
         """One task, or everything of the run, waits for slots no more."""
@@ -258,11 +273,11 @@ class Session:
 
     # -- user code -----------------------------------------------------------------------------------------------
 
-    def interruptible(self, frame: Frame, owner: Any, slot: ThreadSlot | CoroutineSlot) -> _Activation:
+    def interruptible(self, frame: Frame, owner: Any, slot: Slot) -> _Activation:
         """Around an activation of user code: it can be cancelled and timed out, and counts as busy."""
         return _Activation(self, frame, owner, slot)
 
-    def _start_timeout(self, owner: Any, slot: ThreadSlot | CoroutineSlot) -> list[Any]:
+    def _start_timeout(self, owner: Any, slot: Slot) -> list[Any]:
         # Emptied when the code has ended: the timer itself stays until its time and must not hold the call.
         active = [owner, slot]
         held = self.gate.held_seconds
@@ -344,7 +359,7 @@ class Session:
         for slot in slots:
             slot.interrupt(Cancelled(reason))
 
-    def activations(self) -> list[tuple[ThreadSlot | CoroutineSlot, Any]]:
+    def activations(self) -> list[tuple[Slot, Any]]:
         """User code that runs now: where, and of which call or run."""
         return list(self._slots.copy().items())
 
@@ -604,7 +619,7 @@ class _Activation:
 
     __slots__ = ("_frame", "_owner", "_session", "_slot", "_timer")
 
-    def __init__(self, session: Session, frame: Frame, owner: Any, slot: ThreadSlot | CoroutineSlot) -> None:
+    def __init__(self, session: Session, frame: Frame, owner: Any, slot: Slot) -> None:
         self._session = session
         self._frame = frame
         self._owner = owner

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .flow_run import FlowRun
     from .slots import Ask
     from .tasks import Task
+    from .workers import Usage
 
 NO_TAGS = "[]"
 
@@ -89,6 +90,7 @@ class TaskCall:
         "told_to_end",
         "uncounted",
         "upstream",
+        "usage",
         "wait_for",
         "wake_at_us",
     )
@@ -117,6 +119,8 @@ class TaskCall:
         """How often it was tried again because its worker process died."""
         self.uncounted = 0
         """Attempts that used up none of its retries: crashes of its worker process, a person's fresh start."""
+        self.usage: Usage | None = None
+        """What it used, when it ran in a process of its own."""
         self.wake_at_us: int | None = None
         """When the next attempt begins, of a call that was interrupted with its run and has not gone on yet."""
         self.created_at_us = now_us()

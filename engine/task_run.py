@@ -19,7 +19,7 @@ from .classic_again import recall_turn
 from .clock import now_us
 from .context import Frame
 from .effects import Call, Durable, Pass, Steps
-from .errors import Cancelled, RunTimedOut, Suspended
+from .errors import Cancelled, RunTimedOut, Suspended, WorkerDied
 from .fingerprint import fingerprint
 from .hooks import RunHooks
 from .interrupts import is_coroutine_cancelled
@@ -93,6 +93,8 @@ def task_steps(call: TaskCall) -> Steps:
             if event == "cancel" and is_left_waiting(call):
                 return state
         cpu_us = None if call.task.is_async else max(0, time.thread_time_ns() - cpu) // 1000
+        if call.usage is not None:
+            cpu_us = call.usage.cpu_us
         yield Durable(session, _end_operation(call, event, state, duration_us, cpu_us))
         run.lineage.track(state.data, (run.id, call.seq))
         if hooks := call.task.hooks_for(state):
@@ -120,7 +122,12 @@ def _user_call(call: TaskCall, values: dict[str, Any]) -> Call:
         fn = collecting(fn)
     if call.task.rules is not None:
         fn = call.task.rules.around(fn, call)
-    return Call(fn, args, kwargs, Frame(call.run, call), call, call.task.is_async)
+    plain = Call(fn, args, kwargs, Frame(call.run, call), call, call.task.is_async)
+    if call.task.isolation is not None or (call.future is not None and call.run.process_runner is not None):
+        from .workers import process_call
+
+        return process_call(call, plain)
+    return plain
 
 
 def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
@@ -132,6 +139,9 @@ def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
     if isinstance(error, RunTimedOut) and call.interruption is not None:
         text = f"took longer than {call.timeout_seconds:g} s"
         return "time_out", State("FAILED", "TimedOut", text, error=RunTimedOut(f"{call.name} {text}"))
+    if isinstance(error, WorkerDied):
+        call.run.session.task_log(call, 40, str(error))
+        return "crash", State("CRASHED", None, str(error), error=error)
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         call.run.session.note_exit(error)
         if isinstance(error, KeyboardInterrupt):
@@ -197,9 +207,11 @@ def _end_operation(
         )
     stored = call.run.session.store_result(call.run.id, call.seq, encoded) if encoded is not None else None
     at_us = now_us()
+    peak_rss_bytes = getrusage(RUSAGE_SELF).ru_maxrss * _RSS_UNIT if duration_us is not None else None
+    if call.usage is not None:
+        peak_rss_bytes = call.usage.peak_rss_bytes
     ended = call.row()._replace(
-        cause=state.message, ended_at_us=at_us, duration_us=duration_us, cpu_us=cpu_us,
-        peak_rss_bytes=getrusage(RUSAGE_SELF).ru_maxrss * _RSS_UNIT if duration_us is not None else None,
+        cause=state.message, ended_at_us=at_us, duration_us=duration_us, cpu_us=cpu_us, peak_rss_bytes=peak_rss_bytes
     )
     upstream, slots = call.upstream, call.slots
     call.beginning = None

@@ -58,6 +58,7 @@ class Task(Authored, Drawable, Generic[P, R]):
         retry_jitter_factor: float | None = None,
         retry_condition_fn: Any = None,
         crash_retries: int = 0,
+        isolation: str | None = None,
         on_exhausted: str | None = None,
         persist_result: bool = True,
         timeout_seconds: float | None = None,
@@ -81,6 +82,9 @@ class Task(Authored, Drawable, Generic[P, R]):
             retry_jitter_factor, retry_condition_fn, what=f"task {self.name!r}", crash_retries=crash_retries,
             on_exhausted=on_exhausted,
         )
+        if isolation not in (None, "thread", "process"):
+            raise UsageError(f"task {self.name!r}: isolation must be 'process' or 'thread', not {isolation!r}")
+        self.isolation = isolation if isolation == "process" else None
         self.persist_result = persist_result
         self.signature = inspect.signature(self.fn)
         self._names = [

@@ -58,8 +58,8 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "dateutil": ("engine/schedule_kinds.py",),
     "tenacity": ("engine/retries.py",),
     "watchfiles": ("engine/watchers.py",),
-    "cloudpickle": ("engine/codec.py",),
-    "pickle": ("engine/codec.py",),
+    "cloudpickle": ("engine/codec.py", "engine/parcels.py"),
+    "pickle": ("engine/codec.py", "engine/parcels.py"),
 }
 """Each library with a price, and who may pay it: the modules that exist to adapt it."""
 
@@ -82,6 +82,9 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/session.py": "a service tick: timers and requests hang on its thread",
     "engine/states.py": "the user's __str__",
     "engine/task_run.py": "the user's task",
+    "engine/parcels.py": "the user's __reduce__",
+    "engine/worker.py": "the user's task, initializer and classes",
+    "engine/workers.py": "the user's task, and parameters that cannot be pickled",
     "store/writer.py": "operations handed in from elsewhere; each one's error goes back to whoever handed it in",
 }
 """The borders where any exception is expected, and whose it is. Everywhere else the exceptions are named."""

@@ -1,0 +1,568 @@
+"""``isolation="process"`` and ``ProcessPoolTaskRunner``: code in worker processes that can be stopped, and may die."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from flowdeck import (
+    ProcessPoolTaskRunner,
+    create_markdown_artifact,
+    flow,
+    get_run_logger,
+    metric,
+    runtime,
+    tags,
+    task,
+)
+from flowdeck.engine.control import Control
+from flowdeck.engine.errors import RunTimedOut, UsageError, WorkerDied
+
+CLI = (sys.executable, "-P", "-m", "flowdeck")
+HANGS = "import itertools; all(itertools.repeat(1))"
+"""C code that keeps the interpreter to itself: nothing but SIGKILL ends it."""
+
+
+class Mine(ValueError):
+    """An exception of this module whose constructor takes more than its text, so that it does not unpickle."""
+
+    def __init__(self, text, code):
+        super().__init__(text)
+        self.code = code
+
+
+class Stubborn(Exception):
+    """Cannot be pickled at all."""
+
+    def __init__(self, text):
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+@pytest.fixture(autouse=True)
+def short_grace(store, monkeypatch):
+    """What hangs is killed soon."""
+    monkeypatch.setenv("FLOWDECK_CANCEL_GRACE_SECONDS", "0.5")
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_the_function_runs_in_another_process(reader) -> None:
+    """Called, submitted, mapped, async; a process of its own for each, and nothing of them is left."""
+
+    @task(isolation="process")
+    def where(x):
+        return os.getpid(), os.getpgid(0), x
+
+    @task(isolation="process")
+    async def where_async(x):
+        await asyncio.sleep(0)
+        return os.getpid(), os.getpgid(0), x
+
+    @flow
+    def whole():
+        return [where(0), where.submit(1).result(), *where.map([2, 3]).result(), where_async.submit(4).result()]
+
+    found = whole()
+    assert [x for _, _, x in found] == [0, 1, 2, 3, 4]
+    pids = {pid for pid, _, _ in found}
+    assert len(pids) == 5
+    assert os.getpid() not in pids
+    assert all(pid == group for pid, group, _ in found)
+    assert not any(alive(pid) for pid in pids)
+    for row in reader.tasks(1):
+        assert row.state_name == "Completed"
+        assert row.peak_rss_bytes > 1 << 20
+        assert row.cpu_us is not None
+
+
+def test_async_flows_await_them(reader) -> None:
+    """The event loop goes on meanwhile."""
+    ticks = []
+
+    @task(isolation="process")
+    async def slow():
+        await asyncio.sleep(0.3)
+        return os.getpid()
+
+    async def tick():
+        while True:
+            ticks.append(1)
+            await asyncio.sleep(0.01)
+
+    @flow
+    async def whole():
+        ticking = asyncio.create_task(tick())
+        pids = await asyncio.gather(slow(), slow())
+        ticking.cancel()
+        return pids
+
+    pids = asyncio.run(whole())
+    assert len({os.getpid(), *pids}) == 3
+    assert len(ticks) > 5
+
+
+def test_a_pools_workers_are_warm_and_bounded(reader) -> None:
+    """As many processes as asked for, used again; each has run the initializer once; direct calls stay here."""
+
+    @task
+    def where(x):
+        time.sleep(0.01)
+        return os.getpid(), os.environ["MADE_BY"]
+
+    @task
+    def here():
+        return os.getpid()
+
+    def initialize(text):
+        os.environ["MADE_BY"] = f"{text} {os.getpid()}"
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=2, initializer=initialize, initargs=("made by",)))
+    def whole():
+        assert here() == os.getpid()
+        return where.map(range(20)).result()
+
+    found = whole()
+    assert len({pid for pid, _ in found}) == 2
+    assert {text for _, text in found} == {f"made by {pid}" for pid, _ in found}
+    assert not any(alive(pid) for pid, _ in found)
+
+
+def test_what_happens_there_is_the_tasks(reader, store) -> None:
+    """Prints, log records, bytes on descriptors, programs, metrics, artifacts; ``runtime`` and tags are known."""
+
+    @task(isolation="process")
+    def speak(x):
+        print("printed", x)
+        print("unfinished", end="")
+        get_run_logger().info("logged %s", x)
+        logging.getLogger("theirs").warning("theirs %s", x)
+        os.write(2, b"raw\n")
+        subprocess.run(["echo", "from a program"], check=True)
+        metric("rows", x)
+        create_markdown_artifact("# text", key="report")
+        return runtime.flow_run.id, runtime.flow_run.parameters, runtime.task_run.id, runtime.task_run.parameters, \
+            runtime.task_run.tags
+
+    @flow
+    def whole(day):
+        with tags("blue"):
+            return speak(7)
+
+    assert whole("monday") == ("1", {"day": "monday"}, "1/1", {"x": 7}, ["blue"])
+    lines = {row.message: (row.task_seq, row.stream, row.level) for row in reader.logs(1)}
+    assert lines == {
+        "printed 7": (1, "stdout", 20), "unfinished": (1, "stdout", 20), "logged 7": (1, "log", 20),
+        "theirs 7": (1, "log", 30), "raw": (1, "stderr", 30), "from a program": (1, "stdout", 20),
+    }  # fmt: skip
+    assert [(row.name, row.value, row.task_seq) for row in reader.metrics(1)] == [("rows", 7.0, 1)]
+    assert [(row.key, row.task_seq) for row in reader.artifacts(1)] == [("report", 1)]
+
+
+def test_cpu_and_memory_are_the_tasks_own(reader) -> None:
+    """By the worker's own counters, also of one that has worked before."""
+
+    @task
+    def eat(megabytes):
+        data = bytearray(megabytes * 1024 * 1024)
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+        return len(data)
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=1))
+    def whole():
+        eat.submit(200).result()
+        eat.submit(1).result()
+
+    whole()
+    first, second = reader.tasks(1)
+    assert first.peak_rss_bytes > 200 * 1024 * 1024
+    assert first.cpu_us > 150_000
+    if os.access("/proc/self/clear_refs", os.W_OK):
+        assert second.peak_rss_bytes < 150 * 1024 * 1024
+
+
+def test_exceptions_come_back_as_they_were(reader) -> None:
+    """Their class, their attributes, their traceback in the log; one that cannot be sent is told in words."""
+
+    @task(isolation="process")
+    def raises(which):
+        if which == "mine":
+            raise Mine("of this module", 42)
+        if which == "stubborn":
+            raise Stubborn("a")
+        raise SystemExit(3)
+
+    @flow
+    def whole():
+        with pytest.raises(Mine, match="of this module") as caught:
+            raises("mine")
+        assert caught.value.code == 42
+        assert raises("stubborn", return_state=True).message.startswith("RunFailed: Stubborn: a (the exception itself")
+        assert raises("exit", return_state=True).message == "the task called sys.exit(3)"
+
+    whole()
+    text = "\n".join(row.message for row in reader.logs(1))
+    assert "in raises" in text
+    assert "Mine: of this module" in text
+    assert "flowdeck/engine" not in text
+
+
+def test_what_cannot_be_sent_fails_in_words(reader) -> None:
+    """Arguments, results, functions: what it was, and what to do about it."""
+
+    @task(isolation="process")
+    def take(x):
+        return x
+
+    @task(isolation="process")
+    def give():
+        return threading.Lock()
+
+    lock = threading.Lock()
+
+    @task(isolation="process")
+    def close_over():
+        return lock
+
+    @flow
+    def whole():
+        return [take(threading.Lock(), return_state=True), give(return_state=True), close_over(return_state=True)]
+
+    whole(return_state=True)
+    causes = [row.cause for row in reader.tasks(1)]
+    assert "its argument 'x', a lock, cannot be pickled" in causes[0]
+    assert "run the task in a thread" in causes[0]
+    assert "its result, a lock, cannot be sent from its worker process" in causes[1]
+    assert "the function, or something it refers to, cannot be pickled" in causes[2]
+
+
+def test_tasks_cannot_be_called_from_there(reader) -> None:
+    """A clear error instead of a run nobody records; the plain function can be called."""
+
+    @task
+    def inner(x):
+        return x + 1
+
+    @flow
+    def below():
+        return 1
+
+    @task(isolation="process")
+    def outer(how):
+        return {"call": lambda: inner(1), "submit": lambda: inner.submit(1), "flow": below,
+                "fn": lambda: inner.fn(1)}[how]()  # fmt: skip
+
+    @flow
+    def whole():
+        for how in ("call", "submit", "flow"):
+            with pytest.raises(UsageError, match=r"task outer.* runs in a worker process: tasks, subflows and"):
+                outer(how)
+        return outer("fn")
+
+    assert whole() == 2
+    assert len(reader.tasks(1)) == 4
+    assert reader.run(2) is None
+
+
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("os._exit(3)", "its worker process exited with code 3 before it finished"),
+        ("os.kill(os.getpid(), 9)", "its worker process was killed by signal 9 (SIGKILL)"),
+        ("import ctypes; ctypes.string_at(0)", "its worker process was killed by signal 11 (SIGSEGV)"),
+    ],
+)
+def test_a_worker_that_dies_crashes_its_task_alone(reader, code, cause, pool) -> None:
+    """Crashed with the cause; what it had printed is kept; others go on, in a new worker."""
+
+    @task
+    def dies():
+        print("last words", flush=True)
+        os.write(1, b"raw last words")
+        exec(code)
+
+    @task
+    def lives():
+        return "fine"
+
+    if not pool:
+        dies, lives = dies.with_options(isolation="process"), lives.with_options(isolation="process")
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=1) if pool else None)
+    def whole():
+        future = dies.submit()
+        with pytest.raises(WorkerDied):
+            future.result()
+        return lives.submit().result()
+
+    assert whole() == "fine"
+    row = reader.tasks(1)[0]
+    assert (row.state_type, row.state_name) == ("CRASHED", "Crashed")
+    assert row.cause.removesuffix(", core dumped") == cause
+    assert {"last words", "raw last words"} <= {log.message for log in reader.logs(1) if log.task_seq == 1}
+
+
+def test_crashes_are_tried_again_as_often_as_allowed(reader, effects) -> None:
+    """``crash_retries``, apart from ``retries``; failures and crashes do not use up one another's."""
+
+    @task(isolation="process", retries=1, crash_retries=2)
+    def fragile():
+        effects("try")
+        number = effects.count("try")
+        if number in (1, 3):
+            os._exit(1)
+        if number == 2:
+            raise ValueError("failed")
+        return number
+
+    @task(isolation="process", retries=5)
+    def hopeless():
+        os._exit(1)
+
+    @flow
+    def whole():
+        assert hopeless(return_state=True).name == "Crashed"
+        return fragile()
+
+    assert whole() == 4
+    hopeless_row, row = reader.tasks(1)
+    assert (hopeless_row.attempt, row.attempt, row.state_name) == (1, 4, "Completed")
+    causes = [event.message for event in reader.events(run_id=1, limit=1000) if event.to_name == "AwaitingRetry"]
+    assert causes[0] == ("attempt 1 crashed: its worker process exited with code 1 before it finished; next in 0.1 s "
+                         "(1 of 2 crash retries)")  # fmt: skip
+    assert causes[1] == "attempt 2 failed: ValueError: failed; next in 0 s"
+    assert "(2 of 2 crash retries)" in causes[2]
+
+
+@pytest.mark.parametrize("how", ["call", "submit", "async"])
+def test_a_hang_in_c_code_is_really_ended(reader, effects, how) -> None:
+    """A timeout kills the process, with what it had started; the attempt is TimedOut and may be tried again."""
+
+    @task(isolation="process", timeout_seconds=1, retries=1)
+    def hang():
+        child = subprocess.Popen(["sleep", "60"])
+        effects(os.getpid())
+        effects(child.pid)
+        if len(effects.lines) > 2:
+            return "second time"
+        exec(HANGS)
+        return "never"
+
+    @flow
+    def whole():
+        return hang() if how == "call" else hang.submit().result()
+
+    @flow
+    async def whole_async():
+        return await asyncio.to_thread(hang)
+
+    begun = time.monotonic()
+    assert (asyncio.run(whole_async()) if how == "async" else whole()) == "second time"
+    assert time.monotonic() - begun < 20
+    assert not any(alive(int(pid)) for pid in effects.lines)
+    names = [event.message for event in reader.events(run_id=1, limit=1000) if event.to_name == "AwaitingRetry"]
+    assert names == ["attempt 1 failed: took longer than 1 s; next in 0 s"]
+
+
+def test_code_that_can_unwinds_at_its_timeout(reader, effects) -> None:
+    """SIGTERM first: ``finally`` runs; whatever it returns then, it timed out."""
+
+    @task(isolation="process", timeout_seconds=1)
+    def slow():
+        try:
+            time.sleep(60)
+        finally:
+            effects("cleaned up")
+
+    @flow
+    def whole():
+        with pytest.raises(RunTimedOut, match=r"slow took longer than 1 s"):
+            slow()
+
+    whole()
+    assert reader.tasks(1)[0].state_name == "TimedOut"
+    assert effects.lines == ["cleaned up"]
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_cancelling_the_run_ends_its_workers(reader, store, effects, eventually, pool) -> None:
+    """Also those that hang in C code; within the grace, and the run says Cancelled only then."""
+
+    @task
+    def hang(n):
+        effects(os.getpid())
+        exec(HANGS)
+
+    hang = hang if pool else hang.with_options(isolation="process")
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=2) if pool else None)
+    def whole():
+        hang.map([1, 2]).result()
+
+    def cancel():
+        eventually(lambda: len(effects.lines) == 2)
+        control = Control(store, actor="tester@here via test")
+        control.cancel(1)
+        control.close()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    begun = time.monotonic()
+    with pytest.raises(SystemExit):
+        whole()
+    thread.join()
+    assert time.monotonic() - begun < 15
+    assert not any(alive(int(pid)) for pid in effects.lines)
+    assert reader.run(1).state_name == "Cancelled"
+    assert [row.state_name for row in reader.tasks(1)] == ["Cancelled"] * 2
+
+
+POOL_SCRIPT = """
+import subprocess
+@task
+def hang(n):
+    child = subprocess.Popen(["sleep", "60"])
+    effect(f"{os.getpid()} {os.getppid()} {child.pid}")
+    exec("import itertools; all(itertools.repeat(1))")
+
+@flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
+def whole():
+    hang.map([1, 2]).result()
+
+if __name__ == "__main__":
+    whole()
+"""
+
+
+def started(script, effects, eventually):
+    process = script.start(POOL_SCRIPT)
+    eventually(lambda: len(effects.lines) == 2)
+    return process, [[int(pid) for pid in line.split()] for line in effects.lines]
+
+
+def test_no_worker_outlives_a_killed_run(script, effects, eventually) -> None:
+    """kill -9 of the run's process: the server, the workers and what they started are gone."""
+    process, found = started(script, effects, eventually)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    eventually(lambda: not any(alive(pid) for pids in found for pid in pids))
+
+
+def test_workers_die_with_their_server(reader, script, effects, eventually) -> None:
+    """kill -9 of the server: its workers' tasks crash, nobody waits for them for ever."""
+    process, found = started(script, effects, eventually)
+    os.kill(found[0][1], signal.SIGKILL)
+    assert process.wait(30) == 1
+    assert not any(alive(pids[0]) for pids in found)
+    assert {row.state_name for row in reader.tasks(1)} == {"Crashed"}
+    assert {row.cause for row in reader.tasks(1)} == {"its worker process ended and nobody saw how"}
+
+
+def test_an_interrupt_from_the_keyboard_ends_them(reader, script, effects, eventually) -> None:
+    """Ctrl-C goes to the terminal's foreground group, which workers are not in."""
+    process, found = started(script, effects, eventually)
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(30)
+    assert reader.run(1).state_name == "Cancelled"
+    eventually(lambda: not any(alive(pid) for pids in found for pid in pids))
+
+
+def test_wrong_runners_are_refused() -> None:
+    """In words, when the flow is made."""
+    with pytest.raises(UsageError, match="task_runner must be ThreadPoolTaskRunner"):
+        flow(task_runner="processes")(lambda: 1)
+    with pytest.raises(UsageError, match="isolation must be 'process' or 'thread', not 'procces'"):
+        task(isolation="procces")(lambda: 1)
+    with pytest.raises(ValueError, match="max_workers must be"):
+        ProcessPoolTaskRunner(max_workers=0)
+
+
+def test_runners_may_be_given_as_classes(reader) -> None:
+    """With their defaults, which the environment may set."""
+
+    @task
+    def where():
+        return os.getpid()
+
+    assert flow(lambda: where.submit().result(), name="a", task_runner=ProcessPoolTaskRunner)() != os.getpid()
+
+
+def test_the_environment_sizes_pools(monkeypatch) -> None:
+    """For both kinds; nonsense is refused with the variable's name."""
+    monkeypatch.setenv("FLOWDECK_TASKS_RUNNER_PROCESS_POOL_MAX_WORKERS", "3")
+    assert ProcessPoolTaskRunner().max_workers == 3
+    monkeypatch.setenv("FLOWDECK_TASKS_RUNNER_PROCESS_POOL_MAX_WORKERS", "no")
+    with pytest.raises(UsageError, match="FLOWDECK_TASKS_RUNNER_PROCESS_POOL_MAX_WORKERS must be"):
+        ProcessPoolTaskRunner()
+
+
+DEPLOYED = """
+    import dataclasses, threading
+    from flowdeck import ProcessPoolTaskRunner
+    LIMIT = 40
+
+    @dataclasses.dataclass
+    class Part:
+        n: int
+
+    def helper(n):
+        return Part(n + LIMIT)
+
+    @task
+    def step(n):
+        effect(f"{os.getpid()} {n}")
+        print("step", n)
+        if n == 2:
+            wait_for("go")
+        return helper(n)
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
+    def etl():
+        parts = [step.submit(1).result(), step.submit(2).result()]
+        assert all(type(part) is Part for part in parts)
+        return sum(part.n for part in parts)
+"""
+
+
+def test_runs_of_a_daemon_have_workers_too(box) -> None:
+    """A flow file's own functions and classes; frozen with their run; gone with it, which then goes on by replay."""
+    box.write("etl.py", DEPLOYED)
+    box.daemon()
+    run_id = box.submit("etl")
+    box.wait(lambda: len(box.effects()) == 2)
+    workers = [int(line.split()[0]) for line in box.effects()]
+    lease = box.reader.lease_of(run_id)
+
+    def is_stopped(pid):
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "T"
+
+    box.control.freeze(run_id)
+    box.wait(lambda: is_stopped(lease.pid) and is_stopped(workers[1]))
+    box.control.thaw(run_id)
+    box.wait(lambda: not is_stopped(workers[1]))
+    os.kill(lease.pid, signal.SIGKILL)
+    box.wait(lambda: not any(alive(pid) for pid in workers))
+    box.wait(lambda: len(box.effects()) == 3)
+    box.touch("go")
+    row = box.wait_state(run_id, "Completed")
+    assert (row.result_preview, row.attempt) == ("83", 2)
+    assert [line.split()[1] for line in box.effects()] == ["1", "2", "2"]
+    lines = [(log.message, log.task_seq) for log in box.reader.logs(run_id) if log.stream == "stdout"]
+    assert lines == [("step 1", 1), ("step 2", 2), ("step 2", 2)]
