@@ -130,12 +130,12 @@ class Task(Authored, Drawable, Generic[P, R]):
         return None if self.fn == self.run else self.fn(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        """Prefect 1's options under their own names."""
+        """Options as they were given, also Prefect 1's under their own names."""
         if name in CLASSIC_OPTIONS:
             from .classic_tasks import classic_value
 
             return classic_value(self, name)
-        raise AttributeError(f"task has no attribute {name!r}")
+        return super().__getattr__(name)
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,22 @@ def test_on_completion_runs_on_completion_only(noted) -> None:
     assert noted == ["completion"]
 
 
+def test_on_running_runs_at_the_start_of_each_attempt(noted) -> None:
+    """Before the function."""
+
+    def hook(a_flow, run, state):
+        noted(state.is_running())
+
+    @flow(on_running=[hook], retries=1)
+    def flaky():
+        noted("body")
+        if noted.count("body") == 1:
+            raise ValueError("not yet")
+
+    flaky()
+    assert noted == [True, "body", True, "body"]
+
+
 def test_hooks_by_decorator(noted) -> None:
     """As with the option."""
 
@@ -86,6 +102,33 @@ def test_hooks_by_decorator(noted) -> None:
 
     works()
     assert noted == ["completion"]
+
+
+def test_every_hook_has_a_decorator(noted) -> None:
+    """on_failure, on_running, on_cancellation, on_crashed."""
+
+    @flow
+    def fails():
+        raise ValueError("no")
+
+    @fails.on_running
+    def running(a_flow, run, state):
+        noted("running")
+
+    @fails.on_failure
+    def failure(a_flow, run, state):
+        noted("failure")
+
+    @fails.on_cancellation
+    def cancellation(a_flow, run, state):
+        noted("cancellation")
+
+    @fails.on_crashed
+    def crashed(a_flow, run, state):
+        noted("crashed")
+
+    fails(return_state=True)
+    assert noted == ["running", "failure"]
 
 
 def test_a_failing_hook_does_not_stop_the_others(noted) -> None:
@@ -240,6 +283,24 @@ def test_with_options_replaces_hooks(noted) -> None:
     assert noted == ["new", "old"]
 
 
+def test_task_hooks_get_task_run_and_state(noted) -> None:
+    """In that order."""
+
+    def hook(a_task, run, state):
+        noted((a_task.name, bool(run.id), bool(run.name), state.is_completed()))
+
+    @task(name="compat hooked task", on_completion=[hook])
+    def works():
+        return 1
+
+    @flow
+    def parent():
+        works()
+
+    parent()
+    assert noted == [("compat hooked task", True, True, True)]
+
+
 def test_task_failure_hooks_run_on_failure_only(noted) -> None:
     """The other hooks keep still."""
 
@@ -294,6 +355,23 @@ def test_task_hooks_by_decorator(noted) -> None:
 
     parent()
     assert noted == ["completion"]
+
+
+def test_task_running_hooks_run_at_each_attempt(noted) -> None:
+    """Before the function."""
+
+    @task(retries=1, on_running=[lambda *_: noted("running")])
+    def flaky():
+        noted("body")
+        if noted.count("body") == 1:
+            raise ValueError("no")
+
+    @flow
+    def parent():
+        flaky()
+
+    parent()
+    assert noted == ["running", "body", "running", "body"]
 
 
 def test_async_task_hooks(noted) -> None:
