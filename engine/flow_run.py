@@ -26,6 +26,7 @@ from .machine import next_run_state, next_task_state
 from .outstanding import Outstanding
 from .retries import Verdict
 from .states import State, aggregate, as_state, describe_exception
+from .timeouts import how_late
 
 if TYPE_CHECKING:
     import sqlite3
@@ -403,7 +404,7 @@ def _judge(run: FlowRun, error: BaseException) -> State:
         text = reason or str(error) or run.stop_reason or "cancelled"
         return State("CANCELLED", None, text, error=error if str(error) else Cancelled(text))
     if isinstance(error, RunTimedOut) and run.interruption is not None:
-        text = f"took longer than {run.timeout_seconds:g} s"
+        text = f"took longer than {run.timeout_seconds:g} s" + how_late(run.session, run.interruption)
         return State("FAILED", "TimedOut", text, error=RunTimedOut(f"flow {run.flow.name} {text}"))
     if isinstance(error, KeyboardInterrupt):
         return State("CANCELLED", None, "interrupted from the keyboard (Ctrl-C)", error=error)

@@ -204,6 +204,11 @@ class Pool:
         for call in waiting:
             self._give_up(call, reason)
 
+    def waiting_calls(self) -> list[TaskCall]:
+        """Submitted calls whose code does not run: they wait for a thread, a time, a slot, the gate or other tasks."""
+        with self._lock:
+            return [call for call in self._calls if call.state_type in ("PENDING", "SCHEDULED", "PAUSED")]
+
     def end_waiting(self, reason_of: Callable[[TaskCall], str | None]) -> None:
         """Settle, as Cancelled, those that wait for a thread, the gate or other tasks and have a reason to end."""
         with self._lock:

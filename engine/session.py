@@ -40,6 +40,7 @@ from .runners import Pool
 from .slots import Keeper
 from .states import describe_exception
 from .task_call import write_beginning
+from .timeouts import end_below, watch_overdue
 
 if TYPE_CHECKING:
     from .codec import Encoded
@@ -295,6 +296,9 @@ class Session:
                 its_slot.interrupt(error)
                 if late is getattr(late, "run", late):
                     self.stop_run(late, f"its flow {late.name} {error}")
+                else:
+                    end_below(self, late, f"its caller {late.name} {error}")
+                watch_overdue(self, active)
 
         self.after(owner.timeout_seconds, expire)
         return active

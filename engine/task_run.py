@@ -27,6 +27,7 @@ from .machine import next_task_state
 from .slots import task_slot_steps
 from .states import State, as_state, describe_exception
 from .task_call import NO_TAGS, Beginning, TaskCall, cancelled_state
+from .timeouts import how_late
 
 if TYPE_CHECKING:
     import sqlite3
@@ -59,6 +60,8 @@ def task_steps(call: TaskCall) -> Steps:
             if not session.gate.is_open() or session.gate.is_cancelled:
                 yield Pass(session, call)
             run.check_stopped()
+            if call.told_to_end is not None:
+                raise Cancelled(call.told_to_end)
             if call.tags != NO_TAGS:
                 yield from task_slot_steps(call)
             if session.cancelled_nodes is not None:
@@ -138,6 +141,8 @@ def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
         return "cancel", State("CANCELLED", None, _cancel_text(call, error), error=error)
     if isinstance(error, RunTimedOut) and call.interruption is not None:
         text = f"took longer than {call.timeout_seconds:g} s"
+        if call.interruption.__dict__:
+            text += how_late(call.run.session, call.interruption)
         return "time_out", State("FAILED", "TimedOut", text, error=RunTimedOut(f"{call.name} {text}"))
     if isinstance(error, WorkerDied):
         call.run.session.task_log(call, 40, str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -212,3 +213,108 @@ def test_code_that_swallows_the_timeout_has_its_say(reader) -> None:
         return stubborn()
 
     assert quickly(whole) == "swallowed"
+
+
+@pytest.mark.parametrize("where", ["main", "pool"])
+@pytest.mark.parametrize("what", ["a call", "a call in a call", "a future", "fire and forget", "a subflow", "a retry"])
+def test_a_tasks_timeout_ends_what_it_called(reader, where, what) -> None:
+    """Calls in its own thread, what it submitted, what waits: Cancelled with its caller, and the run goes on."""
+    ended = []
+
+    @task
+    def slow():
+        try:
+            for _ in range(500):
+                time.sleep(LONG / 500)
+        finally:
+            ended.append("slow")
+
+    @task
+    def middle():
+        return slow()
+
+    @task
+    def after(x):
+        ended.append("after")
+
+    @task(retries=1, retry_delay_seconds=LONG)
+    def failing():
+        raise ValueError
+
+    @flow
+    def sub():
+        return slow()
+
+    @task(timeout_seconds=0.3, retries=1)
+    def outer():
+        if ended:
+            return "second time"
+        if what == "a retry":
+            ended.append("retry")
+            failing.submit().result()
+        elif what == "fire and forget":
+            after.submit(slow.submit())
+            spin()
+        else:
+            {"a call": slow, "a call in a call": middle, "a subflow": sub,
+             "a future": lambda: after.submit(slow.submit()).result()}[what]()
+        return "first time"
+
+    @flow
+    def whole():
+        return outer.submit().result() if where == "pool" else outer()
+
+    assert quickly(whole) == "second time"
+    assert "after" not in ended
+    rows = {row.key: row for row in reader.tasks(1)}
+    assert (rows["outer"].state_name, rows["outer"].attempt) == ("Completed", 2)
+    assert reader.run(1).state_name == "Completed"
+    inner = [row for row in reader.tasks(1) if row.key != "outer"] + (reader.tasks(2) if what == "a subflow" else [])
+    assert {row.state_name for row in inner} == {"Cancelled"}
+    assert all("outer took longer than 0.3 s" in (row.cause or "") for row in inner)
+
+
+def test_code_that_does_not_yield_is_overdue(reader, eventually) -> None:
+    """Its row, its log and its end say that it was asked to stop and went on."""
+    seen = []
+
+    @task(timeout_seconds=0.1)
+    def asleep():
+        time.sleep(2.5)
+
+    def look():
+        eventually(lambda: reader.tasks(1) and "overdue" in (reader.tasks(1)[0].cause or ""))
+        seen.append(reader.tasks(1)[0])
+
+    @flow
+    def whole():
+        thread = threading.Thread(target=look)
+        thread.start()
+        asleep.submit(return_state=True)
+        thread.join()
+
+    whole(return_state=True)
+    assert (seen[0].state_type, seen[0].state_name) == ("RUNNING", "Running")
+    assert seen[0].cause == ("overdue: asked to stop 1 s ago, its code does not yield; "
+                             'isolation="process" would be killed')  # fmt: skip
+    assert any(row.message == seen[0].cause for row in reader.logs(1))
+    row = reader.tasks(1)[0]
+    assert row.state_name == "TimedOut"
+    assert row.cause.startswith("took longer than 0.1 s; its code went on for ")
+
+
+def test_a_flow_that_does_not_yield_is_overdue_too(reader) -> None:
+    """In its row and log."""
+
+    @flow(timeout_seconds=0.1)
+    def whole():
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            try:
+                time.sleep(0.05)
+            except RunTimedOut:
+                continue
+
+    whole(return_state=True)
+    assert any("overdue: asked to stop 1 s ago" in (event.message or "") for event in reader.events(run_id=1))
+    assert reader.run(1).state_name == "Completed"
