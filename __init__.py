@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from .engine.states import State as State
     from .engine.tasks import Task as Task
     from .engine.tasks import task as task
+    from .engine.variables import Variable as Variable
 
 _HOME = {
     "AcquireConcurrencySlotTimeoutError": "errors",
@@ -135,6 +136,7 @@ _HOME = {
     "Task": "tasks",
     "TaskRunContext": "run_context",
     "ThreadPoolTaskRunner": "runners",
+    "Variable": "variables",
     "allow_failure": "annotations",
     "apply_map": "classic_control",
     "as_completed": "futures",

@@ -60,6 +60,7 @@ GROUPS: Final[dict[str, tuple[Command, ...]]] = {
         Command("set-state", "retrying", "RUN/TASK STATE", "count a task as completed or skipped, by hand"),
     ),
     "look after": (
+        Command("vars", "variables", "[set NAME VALUE]", "values that flows and people share"),
         Command("limits", "limits", "[set NAME N]", "how many at once: who has slots, who waits"),
         Command("doctor", "doctor", "", "is the store sound? findings and remedies"),
     ),

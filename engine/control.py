@@ -16,12 +16,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from ..store import deployments, events, inputs, leases, limits, runs, schedules
+from ..store import deployments, events, inputs, leases, limits, runs, schedules, variables
 from ..store.connection import connect, open_store, transaction, translate
 from ..store.nodes import Node
 from ..store.rows import LeaseRow, LimitRow, RunRow
 from ..store.states import TERMINAL_TYPES
 from . import node_control, processes, retrying
+from . import variables as variables_of_users
 from .clock import now_us
 from .errors import FlowdeckError, NotAllowed, NotFound, ParameterError, UsageError
 from .machine import next_run_state
@@ -376,6 +377,38 @@ class Control:
 
         self._transact(remove)
         return Outcome(0, f"limit {name} removed")
+
+    # -- variables -----------------------------------------------------------------------------------------------
+
+    def set_variable(
+        self, name: str, value: Any, *, tags: Sequence[str] | None = None, overwrite: bool = True,
+        run_id: int | None = None,
+    ) -> Outcome:  # fmt: skip
+        """Make a variable or, with ``overwrite``, change it; without tags it keeps those it has."""
+        self._check_writable("set a variable")
+        text = variables_of_users.checked(name, value)
+
+        def put(conn: sqlite3.Connection) -> None:
+            known = variables.get(conn, name)
+            if known is not None and not overwrite:
+                raise NotAllowed(f"variable {name!r} exists; change it with overwrite=True")
+            keeps_tags = known is not None and tags is None
+            kept = known.tags if keeps_tags and known else json.dumps(list(tags or ()), ensure_ascii=False)
+            variables.put(conn, name, text, kept, at_us=now_us(), actor=self._actor, run_id=run_id)
+
+        self._transact(put)
+        return Outcome(0, f"variable {name} set")
+
+    def unset_variable(self, name: str, *, run_id: int | None = None) -> Outcome:
+        """Remove a variable."""
+        self._check_writable("remove a variable")
+
+        def remove(conn: sqlite3.Connection) -> None:
+            if not variables.delete(conn, name, at_us=now_us(), actor=self._actor, run_id=run_id):
+                raise NotFound(f"no variable {name!r} in {self._folder}")
+
+        self._transact(remove)
+        return Outcome(0, f"variable {name} removed")
 
     def _switch_limit(self, name: str, active: bool) -> Outcome:
         self._check_writable("change a limit")

@@ -29,6 +29,7 @@ from . import (
     runs,
     schedules,
     tasks,
+    variables,
 )
 from .connection import SCHEMA_VERSION, check_version, connect, database_path, is_store_trouble, translate
 from .errors import StoreError
@@ -51,6 +52,7 @@ from .rows import (
     RunRow,
     ScheduleRow,
     TaskRow,
+    VariableRow,
 )
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -279,6 +281,14 @@ class Reader:
     def inputs(self, run_id: int) -> list[InputRow]:
         """Everything a run asked, was answered and was sent, in order."""
         return inputs.of_run(self._state, run_id)
+
+    def variables(self) -> list[VariableRow]:
+        """Every variable, by name."""
+        return variables.all(self._state)
+
+    def variable(self, name: str) -> VariableRow | None:
+        """One variable, or None."""
+        return variables.get(self._state, name)
 
     def limits(self) -> list[LimitRow]:
         """Every concurrency limit, by name."""

@@ -378,3 +378,16 @@ class SlotRow(NamedTuple):
     held_at_us: int | None
     """None while it waits."""
     actor: str
+
+
+class VariableRow(NamedTuple):
+    """A named JSON value."""
+
+    name: str
+    value: str
+    tags: str
+    """JSON array."""
+    created_at_us: int
+    updated_at_us: int
+    actor: str
+    """Who changed it last."""

@@ -21,7 +21,7 @@ from sqlalchemy import create_engine
 STORE = Path(flowdeck.store.__file__).parent
 TABLE_MODULES = (
     "artifacts", "cache", "deployments", "edges", "events", "inputs", "leases", "limits", "logs", "metrics", "results",
-    "runs", "schedules", "spool", "staged", "tasks",
+    "runs", "schedules", "spool", "staged", "tasks", "variables",
 )  # fmt: skip
 
 
@@ -107,6 +107,7 @@ def test_every_statement_fits_the_models(where: str, database: str, statement: s
         (models.RunInput, rows.InputRow), (models.CacheEntry, rows.CacheRow), (models.CacheLock, rows.CacheLockRow),
         (models.StagedTask, rows.StagedRow),
         (models.ConcurrencyLimit, rows.LimitRow), (models.Slot, rows.SlotRow),
+        (models.Variable, rows.VariableRow),
     ],
 )  # fmt: skip
 def test_rows_have_the_columns_of_their_table_in_order(model: type[models.SQLModel], row: type[tuple[object]]) -> None:
