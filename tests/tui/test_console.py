@@ -241,7 +241,7 @@ async def test_the_palette_goes_places_and_says_what_is_wrong(drive: Any, filled
         await console.press("escape", "colon")
         await console.type(f"run {ids['failed']}")
         await console.press("enter")
-        await console.shows("3 rows have no currency", "NotReady")
+        await console.shows("3 rows have no", "NotReady")
         await console.press("colon")
         await console.type("runs state:crashed")
         await console.press("enter")
