@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from .engine.artifacts import create_link_artifact as create_link_artifact
     from .engine.artifacts import create_markdown_artifact as create_markdown_artifact
     from .engine.artifacts import create_table_artifact as create_table_artifact
+    from .engine.cache_policies import DEFAULT as DEFAULT
+    from .engine.cache_policies import FLOW_PARAMETERS as FLOW_PARAMETERS
+    from .engine.cache_policies import INPUTS as INPUTS
+    from .engine.cache_policies import NO_CACHE as NO_CACHE
+    from .engine.cache_policies import NONE as NONE
+    from .engine.cache_policies import RUN_ID as RUN_ID
+    from .engine.cache_policies import TASK_SOURCE as TASK_SOURCE
+    from .engine.cache_policies import CacheKeyFnPolicy as CacheKeyFnPolicy
+    from .engine.cache_policies import CachePolicy as CachePolicy
+    from .engine.cache_policies import IsolationLevel as IsolationLevel
+    from .engine.cache_policies import task_input_hash as task_input_hash
     from .engine.classic import DateTimeParameter as DateTimeParameter
     from .engine.classic import Parameter as Parameter
     from .engine.classic import flatten as flatten
@@ -100,6 +111,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AcquireConcurrencySlotTimeoutError": "errors",
+    "CacheKeyFnPolicy": "cache_policies",
+    "CachePolicy": "cache_policies",
     "Cancelled": "errors",
     "CommandFailed": "errors",
     "CommandTimedOut": "errors",
@@ -108,24 +121,31 @@ _HOME = {
     "Crashed": "states",
     "ConcurrentTaskRunner": "runners",
     "Cron": "schedules",
+    "DEFAULT": "cache_policies",
     "DateTimeParameter": "classic",
     "Dates": "schedule_kinds",
+    "FLOW_PARAMETERS": "cache_policies",
     "Failed": "states",
     "FilterTask": "classic_control",
     "Flow": "flows",
     "FlowRunContext": "run_context",
     "FlowdeckError": "errors",
     "Future": "futures",
+    "INPUTS": "cache_policies",
     "InputError": "errors",
     "Interval": "schedules",
+    "IsolationLevel": "cache_policies",
     "MappingLengthMismatch": "errors",
     "MappingMissingIterable": "errors",
     "MissingContextError": "errors",
+    "NONE": "cache_policies",
+    "NO_CACHE": "cache_policies",
     "Parameter": "classic",
     "PauseTimedOut": "errors",
-    "RRule": "schedule_kinds",
     "Paused": "states",
     "Pending": "states",
+    "RRule": "schedule_kinds",
+    "RUN_ID": "cache_policies",
     "RunInput": "run_inputs",
     "Running": "states",
     "Scheduled": "states",
@@ -133,6 +153,7 @@ _HOME = {
     "ShResult": "sh",
     "ProcessPoolTaskRunner": "runners",
     "State": "states",
+    "TASK_SOURCE": "cache_policies",
     "Task": "tasks",
     "TaskRunContext": "run_context",
     "ThreadPoolTaskRunner": "runners",
@@ -149,10 +170,10 @@ _HOME = {
     "create_table_artifact": "artifacts",
     "delete_concurrency_limit_by_tag": "concurrency",
     "delete_global_concurrency_limit_by_name": "concurrency",
+    "disable_run_logger": "logs",
     "exponential_backoff": "retries",
     "flatten": "classic",
     "flow": "flows",
-    "disable_run_logger": "logs",
     "get_run_context": "run_context",
     "get_run_logger": "logs",
     "ifelse": "classic_control",
@@ -172,14 +193,15 @@ _HOME = {
     "run_deployment": "run_deployment",
     "runtime": "runtime",
     "send_input": "run_inputs",
+    "serve": "serving",
+    "sh": "sh",
     "sleep": "sleeping",
     "sleep_until": "sleeping",
     "suspend_flow_run": "pausing",
     "switch": "classic_control",
-    "sh": "sh",
-    "serve": "serving",
     "tags": "context",
     "task": "tasks",
+    "task_input_hash": "cache_policies",
     "unmapped": "annotations",
     "upsert_global_concurrency_limit_by_name": "concurrency",
     "wait": "futures",

@@ -47,14 +47,21 @@ def _encode(value: Any) -> Encoded:
             pass  # lone surrogates or too deep for JSON: pickle carries them
         else:
             return Encoded("json", data, checksum(data), preview(value), None)
+    pickle = pickled(value)
+    if isinstance(pickle, str):
+        return Encoded("none", None, "", preview(value), pickle)
+    return Encoded("cloudpickle", pickle, checksum(pickle), preview(value), None)
+
+
+def pickled(value: Any) -> bytes | str:
+    """The value's pickle, or as a text why there is none."""
     try:
         import cloudpickle
 
-        data = cloudpickle.dumps(value, protocol=5)
+        data: bytes = cloudpickle.dumps(value, protocol=5)
     except Exception as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
-        reason = f"{type(value).__qualname__} cannot be pickled: {describe_exception(error)}"
-        return Encoded("none", None, "", preview(value), reason[:300])
-    return Encoded("cloudpickle", data, checksum(data), preview(value), None)
+        return f"{type(value).__qualname__} cannot be pickled: {describe_exception(error)}"[:300]
+    return data
 
 
 def decode(codec: str, data: bytes, expected_checksum: str) -> Any:

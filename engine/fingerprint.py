@@ -15,24 +15,42 @@ from .masking import mask
 
 BUDGET = 2_000
 """Parts (scalars and containers) hashed by value before only sizes count."""
+_PLAIN = 24
+"""Values up to so many characters stand in the fingerprint as they are."""
+_WHOLE = 240
+"""A longer fingerprint becomes a digest, which no longer tells the arguments apart."""
 _SMALL = 256
 _LARGE = 1 << 2_000
 _VALUES_BY_TEXT = frozenset({"datetime", "decimal", "uuid", "pathlib", "fractions", "zoneinfo"})
 
 
 def fingerprint(values: dict[str, Any], identity: Callable[[Any], str | None] | None = None) -> str:
-    """A short text naming the inputs ``values`` (argument name → value).
+    """A short text naming the inputs ``values`` (argument name → value); which of them differ can be told from two.
 
     ``identity`` may name a value that came from another task (``run/seq``), which is then not looked into.
     """
-    parts: list[str] = []
-    walker = _Walker(parts, identity)
+    named: list[str] = []
+    walker = _Walker([], identity)
     for name, value in values.items():
-        parts.append(name)
+        parts: list[str] = []
+        walker.parts = parts
         walker.walk(value, 0)
-    text = "\x1f".join(parts)
-    plain = len(text) <= 40 and text.isascii() and mask(text) == text
-    return text if plain else _digest(text.encode("utf-8", "surrogatepass"))
+        text = parts[0] if len(parts) == 1 else "\x1f".join(parts)
+        if len(text) > _PLAIN or not text.isascii() or "\x1e" in text or mask(text) != text:
+            text = "#" + _digest(text.encode("utf-8", "surrogatepass"))
+        named.append(f"{name}={text}")
+    joined = "\x1e".join(named)
+    if len(joined) <= _WHOLE and joined.isascii():
+        return joined
+    return "#" + _digest(joined.encode("utf-8", "surrogatepass"))
+
+
+def changed_names(before: str, after: str) -> list[str]:
+    """Which arguments differ between two fingerprints; none when they are too many to be told apart."""
+    if before.startswith("#") or after.startswith("#"):
+        return []
+    old, new = (dict(part.partition("=")[::2] for part in text.split("\x1e")) for text in (before, after))
+    return [name for name in {**old, **new} if name and old.get(name) != new.get(name)]
 
 
 class _Walker:

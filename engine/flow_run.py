@@ -19,6 +19,7 @@ from .clock import now_us
 from .context import Frame
 from .effects import Await, Call, Durable, EndEverything, Pass, Sleep, Steps
 from .errors import Cancelled, ParameterError, RunTimedOut, Suspended
+from .explain import again
 from .futures import resolve_futures_to_states
 from .hooks import RunHooks
 from .interrupts import cancel_grace_seconds, is_coroutine_cancelled
@@ -150,61 +151,63 @@ class FlowRun:
         row = self.journalled(call)
         if row is None:
             return None
-        if row.state_type != "COMPLETED":
-            if row.state_type == "CANCELLED" and self.session.is_told_to_end(call):
-                text = row.cause or "cancelled"
-                return State("CANCELLED", None, text, error=Cancelled(f"task {call.name} ({call.reference}): {text}"))
-            self._run_again(call, row)
-            return None
-        if row.inputs_hash != call.inputs_hash and row.inputs_hash is not None:
-            self.session.task_log(call, 30, f"{call.name} runs again: its inputs are not those of the recorded call")
-        elif not call.task.persist_result and row.inputs_hash is not None:
-            self.session.task_log(call, 20, f"{call.name} runs again: persist_result=False keeps no result")
-        else:
+        if row.state_type == "CANCELLED" and self.session.is_told_to_end(call):
+            text = row.cause or "cancelled"
+            return State("CANCELLED", None, text, error=Cancelled(f"task {call.name} ({call.reference}): {text}"))
+        why, level = again(row, call.inputs_hash, call.task.code_hash, keeps_result=call.task.persist_result)
+        if why is None:
             state = self._stored_state(call, row)
-            if state is not None:
+            if isinstance(state, State):
                 return state
-        self._run_again(call, row)
+            why, level = state, 30
+        if level:
+            self.session.task_log(call, level, f"{call.name} runs again: {why}")
+        self._run_again(call, row, why)
         return None
 
     def forget(self, call: TaskCall) -> None:
         """A call that an earlier attempt recorded cannot begin in this one: its record is begun anew all the same."""
         row = self.journalled(call)
         if row is not None:
-            self._run_again(call, row)
+            self._run_again(call, row, "its upstream did not complete this time")
 
     def recall_subflow(self, call: SubflowCall) -> State | None:
         """As ``recall``, for a flow called within this run."""
         row = self.journalled(call)
-        if row is None or row.state_type != "COMPLETED":
+        if row is None:
             return None
-        if row.inputs_hash != call.inputs_hash and row.inputs_hash is not None:
-            self.session.task_log(call, 30, f"{call.name} runs again: its inputs are not those of the recorded call")
-            return None
-        return self._stored_state(call, row)
+        why, level = again(row, call.inputs_hash, call.code_hash)
+        if why is None:
+            state = self._stored_state(call, row)
+            if isinstance(state, State):
+                return state
+            why, level = state, 30
+        call.why_again = why
+        if level:
+            self.session.task_log(call, level, f"{call.name} runs again: {why}")
+        return None
 
-    def _stored_state(self, call: TaskCall | SubflowCall, row: TaskRow) -> State | None:
+    def _stored_state(self, call: TaskCall | SubflowCall, row: TaskRow) -> State | str:
+        """The recorded outcome, or why it cannot be used."""
         stored = self.session.read(lambda conn: results.get(conn, self.id, call.seq))
         if stored is None or stored.codec == "none":
-            self.session.task_log(call, 30, f"{call.name} runs again: its result could not be journalled")
-            return None
+            return "its result could not be journalled"
         try:
             value = codec.decode(stored.codec, self.session.result_bytes(stored), stored.checksum)
         except Exception as error:  # noqa: BLE001 - a user class that no longer unpickles
-            self.session.task_log(call, 30, f"{call.name} runs again: its recorded result cannot be read: {error}")
-            return None
+            return f"its recorded result cannot be read: {describe_exception(error)}"
         self.lineage.track(value, (self.id, call.seq))
         return State("COMPLETED", row.state_name, row.cause, data=value)
 
-    def _run_again(self, call: TaskCall, row: TaskRow) -> None:
-        """Record that an earlier attempt's call is made anew."""
+    def _run_again(self, call: TaskCall, row: TaskRow, why: str) -> None:
+        """Record that an earlier attempt's call is made anew, and why."""
         at_us, attempt = now_us(), self.attempt
         call.go_on_from(row)
         pending = call.row()._replace(attempt=row.attempt, run_attempt=attempt)
         from_ = (row.state_type, row.state_name)
         if from_ == ("PENDING", "Pending") and row.run_attempt == attempt:
             return  # a retry has said so already
-        self.session.writer.soon(lambda conn: tasks.begin(conn, pending, at_us, "engine", from_=from_))
+        self.session.writer.soon(lambda conn: tasks.begin(conn, pending, at_us, "engine", why, from_=from_))
 
     # -- records -------------------------------------------------------------------------------------------------
 

@@ -439,7 +439,7 @@ class _Drive:
         self._pool.put(self.advance)
 
     def _durable(self, value: Any, error: BaseException | None) -> None:
-        """On the writer's thread: what is left is short unless the task has hooks."""
+        """On the writer's thread: what is left is short unless the task has hooks, or has still to begin."""
         self._answer, self._error = value, error
         if self._call.task.has_hooks or not is_terminal(self._call.state_type, self._call.state_name):
             self._pool.put(self.advance)  # its code runs again: a loop, a pause

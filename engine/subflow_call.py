@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..store.rows import TaskRow
 from .clock import now_us
+from .code_hash import code_hash
 
 if TYPE_CHECKING:
     from .flow_run import FlowRun
@@ -30,6 +31,9 @@ class SubflowCall:
         self.created_at_us = now_us()
         self.inputs_hash: str | None = None
         self.child_run_id: int | None = None
+        self.code_hash = code_hash(flow.fn)
+        self.why_again: str | None = None
+        """Why what an earlier attempt recorded of it does not count."""
 
     def row(self, state: tuple[str, str]) -> TaskRow:
         """The parent's row of this call."""
@@ -37,4 +41,5 @@ class SubflowCall:
             self.run.id, self.seq, self.key, self.scope_seq, self.call_index, None, None, self.name, "subflow",
             self.child_run_id, state[0], state[1], None, 1, self.run.attempt, self.created_at_us,
             self.created_at_us, None, None, None, None, "[]", self.inputs_hash, None,
+            self.code_hash,
         )

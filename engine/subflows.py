@@ -96,7 +96,7 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
         subflow.child_run_id = child
         from_ = (row.state_type, row.state_name) if row is not None else None
         if from_ is not None:
-            tasks.begin(conn, subflow.row(("PENDING", "Pending")), at_us, "engine", from_=from_)
+            tasks.begin(conn, subflow.row(("PENDING", "Pending")), at_us, "engine", subflow.why_again, from_=from_)
             from_ = ("PENDING", "Pending")
         tasks.begin(conn, subflow.row(("RUNNING", "Running")), at_us, "engine", from_=from_)
         if subflow.upstream:

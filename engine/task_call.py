@@ -21,6 +21,7 @@ from .machine import next_task_state
 from .states import State
 
 if TYPE_CHECKING:
+    from .caching import CacheUse
     from .classic_again import Again
     from .flow_run import FlowRun
     from .slots import Ask
@@ -61,6 +62,7 @@ class TaskCall:
         "again",
         "attempt",
         "beginning",
+        "cache",
         "call_index",
         "container_origins",
         "crashes",
@@ -131,6 +133,8 @@ class TaskCall:
         self.inputs_hash: str | None = None
         self.again: Again | None = None
         """Why it runs again without having failed: a turn of its loop, or a person resumed it."""
+        self.cache: CacheUse | None = None
+        """What it has to do with the result cache."""
         self.future: Future[Any] | None = None
         self.interruption: BaseException | None = None
         self.slots: Ask | None = None
@@ -228,6 +232,7 @@ class TaskCall:
             self.run.id, self.seq, self.key, self.scope_seq, self.call_index, self.map_group, self.map_index, self.name,
             "task", None, self.state_type, self.state_name, None, max(1, self.attempt), self.run.attempt,
             self.created_at_us, self.started_at_us, None, None, None, None, self.tags, self.inputs_hash, None,
+            self.task.code_hash,
         )
 
     def move(self, event: str) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -52,6 +52,7 @@ def task_steps(call: TaskCall) -> Steps:
         return recalled
     if call.is_replay:
         recall_turn(call)
+    is_looked_up = False
     while True:
         started = cpu = 0
         try:
@@ -62,6 +63,13 @@ def task_steps(call: TaskCall) -> Steps:
             run.check_stopped()
             if call.told_to_end is not None:
                 raise Cancelled(call.told_to_end)
+            if not is_looked_up and call.task.caching is not None:
+                from .caching import look_up
+
+                is_looked_up = True
+                cached = yield from look_up(call, call.task.caching, values)
+                if cached is not None:
+                    return (yield from _ended(call, cached))
             if call.tags != NO_TAGS:
                 yield from task_slot_steps(call)
             if session.cancelled_nodes is not None:
@@ -86,6 +94,7 @@ def task_steps(call: TaskCall) -> Steps:
             started, cpu = time.perf_counter_ns(), time.thread_time_ns()
             never_began = call.attempt == 0 and call.state_type == "PENDING" and event == "cancel"
             if never_began and call.future is None and not call.is_replay:
+                _let_go(call)
                 raise state.error or Cancelled(state.message)
         duration_us = (time.perf_counter_ns() - started) // 1000
         if event != "complete":
@@ -99,10 +108,17 @@ def task_steps(call: TaskCall) -> Steps:
         if call.usage is not None:
             cpu_us = call.usage.cpu_us
         yield Durable(session, _end_operation(call, event, state, duration_us, cpu_us))
-        run.lineage.track(state.data, (run.id, call.seq))
-        if hooks := call.task.hooks_for(state):
-            yield RunHooks(hooks, call.task, call, state)
-        return state
+        if call.cache is not None:
+            _clear_garbage(call)
+        return (yield from _ended(call, state))
+
+
+def _ended(call: TaskCall, state: State) -> Steps:
+    """What follows a durable end."""
+    call.run.lineage.track(state.data, (call.run.id, call.seq))
+    if hooks := call.task.hooks_for(state):
+        yield RunHooks(hooks, call.task, call, state)
+    return state
 
 
 def _begin(call: TaskCall) -> None:
@@ -220,6 +236,7 @@ def _end_operation(
     )
     upstream, slots = call.upstream, call.slots
     call.beginning = None
+    end_cache = _end_of_cache_use(call, stored) if call.cache is not None else None
 
     def end(conn: sqlite3.Connection) -> None:
         tasks.record_end(
@@ -231,14 +248,36 @@ def _end_operation(
             results.put(conn, stored)
         if slots is not None:
             slots.give_back(conn)
+        if end_cache is not None:
+            end_cache(conn)
 
     return end
+
+
+def _end_of_cache_use(call: TaskCall, stored: Any) -> Callable[[Any], None]:
+    from . import caching
+
+    return caching.ending(call, stored)
+
+
+def _clear_garbage(call: TaskCall) -> None:
+    from . import caching
+
+    caching.clear_garbage(call)
+
+
+def _let_go(call: TaskCall) -> None:
+    if call.cache is not None:
+        from . import caching
+
+        caching.let_go(call)
 
 
 def abandon_operation(call: TaskCall, cause: str) -> Callable[[Any], None]:
     """The write that ends a call whose code did not come back; nothing when it did come back meanwhile."""
     beginning = call.beginning or Beginning(call.row(), call.created_at_us)
     call.beginning = None
+    _let_go(call)
     at_us = now_us()
     to = next_task_state(beginning.row.state_type, "cancel")
     ended = beginning.row._replace(

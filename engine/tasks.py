@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from . import context, defaults
@@ -18,11 +19,15 @@ from .retries import Delay, RetryPolicy
 from .states import storable
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from .cache_policies import CacheOptions
     from .classic_tasks import Rules
     from .task_call import TaskCall
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_UNSET: Any = object()
 _RESERVED = ("return_state", "wait_for")
 CLASSIC_OPTIONS = frozenset({
     "cache_for", "cache_key", "cache_validator", "checkpoint", "log_stdout", "max_retries", "nout", "result",
@@ -60,7 +65,12 @@ class Task(Authored, Drawable, Generic[P, R]):
         crash_retries: int = 0,
         isolation: str | None = None,
         on_exhausted: str | None = None,
-        persist_result: bool = True,
+        persist_result: bool | None = None,
+        cache_policy: Any = _UNSET,
+        cache_key_fn: Callable[[Any, dict[str, Any]], str | None] | None = None,
+        cache_expiration: timedelta | None = None,
+        refresh_cache: bool | None = None,
+        result_storage_key: str | None = None,
         timeout_seconds: float | None = None,
         log_prints: bool | None = None,
         on_completion: Iterable[Hook] = (),
@@ -85,7 +95,8 @@ class Task(Authored, Drawable, Generic[P, R]):
         if isolation not in (None, "thread", "process"):
             raise UsageError(f"task {self.name!r}: isolation must be 'process' or 'thread', not {isolation!r}")
         self.isolation = isolation if isolation == "process" else None
-        self.persist_result = persist_result
+        self.persist_result = persist_result is not False
+        self.caching = self._cache_options(cache_policy, persist_result)
         self.signature = inspect.signature(self.fn)
         self._names = [
             p.name for p in self.signature.parameters.values() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -150,6 +161,25 @@ class Task(Authored, Drawable, Generic[P, R]):
     def on_running(self, hook: Hook) -> Hook:
         """Decorator: call ``hook(task, run, state)`` when an attempt of a run of this task begins."""
         return self._add_hook("on_running", hook)
+
+    # -- caching -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def code_hash(self) -> str | None:
+        """Names the code of the task's function."""
+        from .code_hash import code_hash
+
+        return code_hash(self.fn)
+
+    def _cache_options(self, policy: Any, persist_result: bool | None) -> CacheOptions | None:
+        """How calls are cached: not at all unless an option asks for it."""
+        options = [self._options[name] for name in ("cache_key_fn", "result_storage_key", "cache_expiration")]
+        if policy is _UNSET and not persist_result and not any(option is not None for option in options):
+            return None
+        from .cache_policies import task_cache_options
+
+        given = None if policy is _UNSET else policy
+        return task_cache_options(self, given, is_given=policy is not _UNSET, persist_result=persist_result)
 
     # -- calling -------------------------------------------------------------------------------------------------
 

@@ -68,6 +68,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/attempts.py": "the user's retry condition and delay function",
     "engine/classic_again.py": "classes of theirs that no longer unpickle",
     "engine/classic_tasks.py": "the user's triggers, state handlers and annotations",
+    "engine/caching.py": "the user's cache key function or policy",
     "engine/classic_walk.py": "the user's iterables",
     "engine/capture.py": "the user's exception, which may not even be printable",
     "engine/code_host.py": "the process of user code: says it, then ends",

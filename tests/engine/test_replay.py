@@ -90,7 +90,7 @@ def test_changed_inputs_run_again_and_say_so(reader, effects, retry) -> None:
     assert retry(1, whole) == 0
     assert [effects.count(f"double {n}") for n in (1, 2, 3, 4)] == [1, 1, 1, 1]
     assert [line for line in lines(reader) if "runs again" in line] == [
-        "double[1] runs again: its inputs are not those of the recorded call"
+        "double[1] runs again: its inputs are not those of the recorded call (x changed)"
     ]
     assert reader.result(1, 2).preview == "6"
 
