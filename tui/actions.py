@@ -43,9 +43,11 @@ class Action:
 
 ACTIONS: Final[tuple[Action, ...]] = (
     Action("run.pause", "p", "pause", "Pause the run, or resume it.", RUN_PLACES, ("pause", "resume"), asks=True),
-    Action("run.cancel", "x", "cancel", "Cancel the run: its code sees Cancelled, then its processes end.", RUN_PLACES,
+    Action("run.cancel", "x", "cancel",
+           "Cancel the run, or in its tree the task, map or subflow at the cursor; code sees Cancelled.", RUN_PLACES,
            ("cancel",), confirm=True, asks=True),
-    Action("run.retry", "r", "retry", "Run it again from its failures; what is done stays done.", RUN_PLACES,
+    Action("run.retry", "r", "retry",
+           "Run it again: what did not complete, from the cursor's row on, everything, other parameters.", RUN_PLACES,
            ("retry",), confirm=True, asks=True),
     Action("run.freeze", "f", "freeze", "Stop all its processes where they stand (SIGSTOP), or let them go on.",
            RUN_PLACES, ("freeze", "thaw"), asks=True),

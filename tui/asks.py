@@ -9,13 +9,14 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..store.errors import FlowdeckError
 from .actions import Verb
 
 if TYPE_CHECKING:
-    from ..engine.control import Control
+    from ..engine.control import Control, Plan
+    from ..store.nodes import Node
 
 
 class Answer(NamedTuple):
@@ -27,7 +28,19 @@ class Answer(NamedTuple):
     """The run it made, or the one it was about."""
 
 
-Tell = Callable[[Answer], None]
+class Planned(NamedTuple):
+    """What retries of a run would run again, for its menu."""
+
+    run_id: int
+    node: Node | None
+    label: str
+    """Of the node; empty without one."""
+    failed: Plan
+    here: Plan | None
+    everything: Plan
+
+
+Tell = Callable[[Answer | Planned], None]
 
 
 class Asker(threading.Thread):
@@ -38,12 +51,41 @@ class Asker(threading.Thread):
         self.folder = folder
         self.read_only = read_only
         self.tell: Tell = lambda _: None
-        self._asked: queue.SimpleQueue[Callable[[Control], Answer | None] | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Callable[[Control], Answer | Planned | None] | None] = queue.SimpleQueue()
         self._reap_waits = False
 
     def ask(self, verb: Verb, run_ids: list[int]) -> None:
         """Ask this of these runs."""
         self._asked.put(lambda control: _ask(control, verb, run_ids))
+
+    def cancel(self, node: Node) -> None:
+        """Cancel a part of a run tree."""
+
+        def work(control: Control) -> Answer:
+            outcome = control.cancel(node)
+            return Answer(True, outcome.text, outcome.run_id)
+
+        self._asked.put(work)
+
+    def plan(self, run_id: int, node: Node | None, label: str) -> None:
+        """What retries of the run, and from this part of it, would run again; the answer is ``Planned``."""
+
+        def work(control: Control) -> Planned:
+            here = control.plan_retry(node) if node is not None else None
+            return Planned(run_id, node, label, control.plan_retry(run_id), here, control.plan_retry(run_id, "all"))
+
+        self._asked.put(work)
+
+    def retry(
+        self, target: int | Node, kind: Literal["failed", "all"] = "failed", parameters: dict[str, Any] | None = None
+    ) -> None:
+        """Retry a run or from a part of it; with parameters as a new run."""
+
+        def work(control: Control) -> Answer:
+            outcome = control.retry(target, kind, parameters=parameters)
+            return Answer(True, outcome.text, outcome.run_id)
+
+        self._asked.put(work)
 
     def trigger(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Run a deployment or flow now."""

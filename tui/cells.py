@@ -63,7 +63,7 @@ def took(run: RunRow, now_us: int) -> Spans:
     span = took_us(run, now_us)
     if span is None:
         return (("–" if not palette.ascii else "-", palette.faint),)
-    if run.ended_at_us is None:
+    if run.ended_at_us is None and run.state_type != "SCHEDULED":
         return ((times.running_duration(span), palette.text),)
     return ((times.duration(span), palette.dim),)
 

@@ -21,7 +21,7 @@ from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from . import actions, theme, waiting
 from .actions import ACTIONS, Action, Place, Verb
-from .asks import Answer, Asker
+from .asks import Answer, Asker, Planned
 from .bars import Bar
 from .cells import safe
 from .feed import Feed, now_us
@@ -63,7 +63,7 @@ class Arrived(Message):
 class Answered(Message):
     """A request was answered."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer | Planned) -> None:
         super().__init__()
         self.answer = answer
 
@@ -83,10 +83,10 @@ class Console(ThinApp):
     CSS = """
     Screen { layers: base over; layout: vertical; }
     #pages { height: 1fr; width: 1fr; }
-    #banner { display: none; }
-    #banner.open { display: block; }
+    #banner, #notice { display: none; }
+    #banner.open, #notice.open { display: block; }
     #too-small { display: none; height: 1fr; }
-    .small #pages, .small #header, .small #footer, .small #banner { display: none; }
+    .small #pages, .small #header, .small #footer, .small #banner, .small #notice { display: none; }
     .small #too-small { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -113,6 +113,7 @@ class Console(ThinApp):
         self.daemon = Daemon("unknown")
         self.header = Bar(id="header", raised=True)
         self.banner = Bar(id="banner")
+        self.notices = Bar(id="notice", raised=True)
         self.footer = Bar(id="footer", raised=True)
         self.pages = Vertical(id="pages")
         self.too_small = Bar(id="too-small")
@@ -122,8 +123,7 @@ class Console(ThinApp):
         self.page: Page = self.runs_page
         self._run_page: RunPage | None = None
         self._flows_page: FlowsPage | None = None
-        self._notice: tuple[str, bool] | None = None
-        self._notice_until = 0.0
+        self._notice_until: float | None = None
         self._reaped_at = 0.0
         self._leave_until = 0.0
 
@@ -135,6 +135,7 @@ class Console(ThinApp):
         yield self.banner
         with self.pages:
             yield self.runs_page
+        yield self.notices
         yield self.footer
         yield self.too_small
 
@@ -166,7 +167,7 @@ class Console(ThinApp):
         """On the feed's thread."""
         self.post_message(Arrived())
 
-    def _tell_answer(self, answer: Answer) -> None:
+    def _tell_answer(self, answer: Answer | Planned) -> None:
         """On the asker's thread."""
         self.post_message(Answered(answer))
 
@@ -188,8 +189,13 @@ class Console(ThinApp):
         self.say_footer()
 
     def on_answered(self, event: Answered) -> None:
-        """Say what became of a request."""
+        """Say what became of a request, or offer what was planned."""
         answer = event.answer
+        if isinstance(answer, Planned):
+            from .parts import offer_retry
+
+            offer_retry(self, answer)
+            return
         prefix = f"#{answer.run_id} " if answer.run_id is not None and not answer.text.startswith("#") else ""
         self.notice(prefix + answer.text if answer.ok else answer.text, good=answer.ok)
 
@@ -198,9 +204,9 @@ class Console(ThinApp):
         moment = now_us()
         if not self.screen.is_modal:
             self.page.tick(moment)
-        if self._notice is not None and time.monotonic() > self._notice_until:
-            self._notice = None
-            self.say_footer()
+        if self._notice_until is not None and time.monotonic() > self._notice_until:
+            self._notice_until = None
+            self.notices.set_class(False, "open")
         if self.daemon.state in ("none", "dead") and time.monotonic() - self._reaped_at > REAP_SECONDS:
             lines = self.runs_page.view.records.values()
             if any(line.run.state_type in _LIVE_WITH_PROCESS for line in lines):
@@ -247,19 +253,16 @@ class Console(ThinApp):
         self.banner.set_class(text is not None, "open")
 
     def notice(self, text: str, *, good: bool = True) -> None:
-        """Say this in the footer for some seconds."""
-        self._notice = (text, good)
+        """Say this above the keys for some seconds."""
+        palette = self.palette
+        glyph = palette.look("COMPLETED" if good else "FAILED").glyph
+        self.notices.say(((f" {glyph} ", palette.good if good else palette.bad), (safe(text), palette.bar_key)))
+        self.notices.set_class(True, "open")
         self._notice_until = time.monotonic() + NOTICE_SECONDS
-        self.say_footer()
 
     def say_footer(self) -> None:
-        """The keys that work here, faint where the run's state does not allow them; or a notice."""
+        """The keys that work here, faint where the run's state does not allow them."""
         palette = self.palette
-        if self._notice is not None:
-            text, good = self._notice
-            glyph = palette.look("COMPLETED" if good else "FAILED").glyph
-            self.footer.say(((f" {glyph} ", palette.good if good else palette.bad), (safe(text), palette.bar_key)))
-            return
         states = [(run.state_type, run.state_name) for run in self.page.targets()]
         shown = actions.at_place(self.page.place, footer_only=True)
         for gap, leave_out in _FOOTER_FITS:
@@ -390,6 +393,12 @@ class Console(ThinApp):
         if not runs:
             self.notice("no run here", good=False)
             return
+        node = self.page.node() if targets is None else None
+        if len(runs) == 1:
+            from .parts import ask_of_part
+
+            if ask_of_part(self, action, runs[0], node):
+                return
         if verb is None:
             verb = actions.fitting_verb(action, [(run.state_type, run.state_name) for run in runs])
         fitting = [run for run in runs if verb is not None and actions.allowed(verb, run.state_type, run.state_name)]
@@ -400,7 +409,7 @@ class Console(ThinApp):
                         good=False)  # fmt: skip
             return
         if not action.confirm:
-            self._send(verb, fitting)
+            self.send(verb, fitting)
             return
         from .dialogs import Confirm
 
@@ -409,10 +418,11 @@ class Console(ThinApp):
         sent: Verb = verb
         self.push_screen(
             Confirm(f"{verb.capitalize()} {noun}?", things, _CONFIRM_NOTES.get(verb, ())),
-            lambda yes: self._send(sent, fitting) if yes else None,
+            lambda yes: self.send(sent, fitting) if yes else None,
         )
 
-    def _send(self, verb: Verb, runs: list[RunRow]) -> None:
+    def send(self, verb: Verb, runs: list[RunRow]) -> None:
+        """Ask this of these runs."""
         self.asker.ask(verb, [run.id for run in runs])
         self.runs_page.view.action_clear_marks()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual import on
 from textual.app import ComposeResult
@@ -19,14 +21,15 @@ from textual.widgets import Input
 from . import theme
 from .actions import MOVES, Action, key_word, shown_keys
 from .cells import safe
-from .rows import Spans, fit_spans
+from .rows import Span, Spans, fit_spans, spans_width
 from .text_view import TextView
 
+_NARROW = 20
+_WORD = re.compile(r"\s*\S+\s*|\s+")
 MANY = 5
 """More objects than this want their number typed."""
-_CSS = """
-Confirm, Trigger, Help { align: center middle; }
-ModalScreen { background: $background 60%; }
+DIALOG_CSS = """
+ModalScreen { align: center middle; background: $background 60%; }
 ModalScreen:ansi { background: ansi_default; }
 .dialog { width: 70; max-width: 96%; height: auto; max-height: 90%; padding: 1 2; background: $surface;
           border: round $primary 60%; }
@@ -36,8 +39,27 @@ ModalScreen:ansi { background: ansi_default; }
 """
 
 
+def wrap(spans: Spans, width: int) -> list[Spans]:
+    """A line as lines that fit, broken between words; those that follow are indented a little more than the first."""
+    if spans_width(spans) <= width or width < _NARROW:
+        return [spans]
+    text = "".join(piece for piece, _ in spans)
+    indent = " " * min(len(text) - len(text.lstrip()) + 2, width // 2)
+    lines: list[Spans] = []
+    line: list[Span] = []
+    used = 0
+    for piece, style in spans:
+        for word in _WORD.findall(piece):
+            if used + cell_len(word.rstrip()) > width and used > len(indent):
+                lines.append(tuple(line))
+                line, used, word = [(indent, None)], len(indent), word.lstrip()
+            line.append((word, style))
+            used += cell_len(word)
+    return [*lines, tuple(line)]
+
+
 class Words(Widget):
-    """Some fixed lines inside a dialog."""
+    """Some fixed lines inside a dialog; what does not fit goes on in the next."""
 
     DEFAULT_CSS = "Words { height: auto; width: 1fr; }"
 
@@ -48,33 +70,38 @@ class Words(Widget):
     def say(self, lines: Sequence[Spans]) -> None:
         """Show these lines from now on."""
         if list(lines) != self.lines:
-            taller = len(lines) != len(self.lines)
+            before = self._wrapped(self.size.width)
             self.lines = list(lines)
-            self.refresh(layout=taller)
+            self.refresh(layout=len(before) != len(self._wrapped(self.size.width)))
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
-        """As many as there are."""
-        del container, viewport, width
-        return len(self.lines)
+        """As many as there are at this width."""
+        del container, viewport
+        return len(self._wrapped(width))
+
+    def _wrapped(self, width: int) -> list[Spans]:
+        return [part for line in self.lines for part in wrap(line, width)]
 
     def render_line(self, y: int) -> Strip:
         """One of the lines."""
         palette = theme.palette()
         base = palette.raised
         width = self.size.width
-        spans = self.lines[y] if y < len(self.lines) else ()
+        lines = self._wrapped(width)
+        spans = lines[y] if y < len(lines) else ()
         segments: list[Segment] = fit_spans(spans, width, base, ellipsis=palette.glyph("…", "~"))
         return Strip(segments, width)
 
 
-def _frame() -> str:
+def frame() -> str:
+    """The classes of a dialog's box."""
     return "dialog ascii" if theme.palette().ascii else "dialog"
 
 
 class Confirm(ModalScreen[bool]):
     """Asks before something that cannot be undone; No is the default."""
 
-    CSS = _CSS
+    CSS = DIALOG_CSS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "yes", show=False),
         Binding("n,escape,q", "answer(False)", "no", show=False),
@@ -93,7 +120,7 @@ class Confirm(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """The question, the things, Yes and No."""
-        with Vertical(classes=_frame()):
+        with Vertical(classes=frame()):
             yield self._words
             if self._number is not None:
                 self._number.cursor_blink = False
@@ -156,7 +183,7 @@ class Order(NamedTuple):
 class Trigger(ModalScreen[Order | None]):
     """Which flow to run, and with what."""
 
-    CSS = _CSS
+    CSS = DIALOG_CSS
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "leave", show=False)]
 
     def __init__(self, name: str, parameters: str, known: Sequence[str]) -> None:
@@ -172,7 +199,7 @@ class Trigger(ModalScreen[Order | None]):
         palette = theme.palette()
         for each in (self._flow, self._parameters):
             each.cursor_blink = False
-        with Vertical(classes=_frame()):
+        with Vertical(classes=frame()):
             yield Words([(("Run a flow now", palette.strong),), (), (("Flow", palette.dim),)])
             yield self._flow
             yield Words([(("Parameters, as name=value; the rest keeps its default", palette.dim),)])
@@ -251,7 +278,7 @@ def read_parameters(text: str) -> dict[str, Any]:
 class Help(ModalScreen[None]):
     """The keys that work here, from the registry."""
 
-    CSS = _CSS + "Help .dialog { width: 84; height: 90%; } Help TextView { background: $surface; }"
+    CSS = DIALOG_CSS + "Help .dialog { width: 84; height: 90%; } Help TextView { background: $surface; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,enter", "leave", "leave", show=False),
     ]
@@ -265,7 +292,7 @@ class Help(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """A text."""
-        with Vertical(classes=_frame()):
+        with Vertical(classes=frame()):
             yield self._view
 
     def on_mount(self) -> None:

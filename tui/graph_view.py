@@ -41,6 +41,10 @@ _REST: Final = 4
 """How many times as long as drawing took is waited before another shape is drawn."""
 
 
+_JOINTS = frozenset("├┤┬┴+")
+"""Where another edge joins: the bright one keeps that arm, or the other would seem to end in nothing."""
+
+
 class GraphView(ScrollView, can_focus=True):
     """The graph of a run; see the module's text. The last line of the widget tells about the node at the cursor."""
 
@@ -288,7 +292,8 @@ class GraphView(ScrollView, can_focus=True):
             if glyph is not None:
                 if column > start:
                     segments.append(Segment(line[start:column], dim))
-                segments.append(Segment(glyph, bright))
+                joint = line[column]
+                segments.append(Segment(joint if joint in _JOINTS else glyph, bright))
                 start = column + 1
         if end > start:
             segments.append(Segment(line[start:end], dim))

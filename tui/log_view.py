@@ -172,14 +172,18 @@ class LogView(Widget, can_focus=True):
         self._set_filter(self.window.filter._replace(task=task))
 
     def search(self, text: str) -> None:
-        """Highlights this text and goes to its first hit in sight or below; an empty text ends the search."""
+        """Highlights this text and goes to its first hit in sight or below (following: the last); empty ends that."""
         self._lines.pattern = compile_pattern(text) if text else None
         self._notice, self._jump = "", None
         self._searches.keep({self.window.filter, self._errors(), self._hits()})
         self.relabel()
         if text:
             self.current = None
-            self._start_jump(self._hits(), 1, "hit")
+            if self.window.following:  # at the end: the hits are above
+                self._jump = _Jump(self._hits(), -1, self._searches.count, "hit")
+                self._try_jump()
+            else:
+                self._start_jump(self._hits(), 1, "hit")
 
     def _want(self, query: Query, from_line: int) -> None:
         self.post_message(self.SearchWanted(self, query, from_line))

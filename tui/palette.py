@@ -19,7 +19,7 @@ from textual.widgets import Input
 from . import theme
 from .actions import BY_ID, TABS, Action, shown_keys
 from .cells import safe
-from .dialogs import _CSS, Words, _frame
+from .dialogs import DIALOG_CSS, Words, frame
 from .rows import Spans
 
 _MOST_LINES = 12
@@ -115,7 +115,7 @@ def complete(typed: str, actions: Sequence[Action], keymap: dict[str, str]) -> l
 class Palette(ModalScreen[Command | None]):
     """The prompt with its suggestions."""
 
-    CSS = _CSS + "Palette { align: center top; } Palette .dialog { margin-top: 3; width: 76; }"
+    CSS = DIALOG_CSS + "Palette { align: center top; } Palette .dialog { margin-top: 3; width: 76; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,ctrl+p", "leave", "leave", show=False),
         Binding("down,ctrl+n", "move(1)", "down", show=False),
@@ -135,7 +135,7 @@ class Palette(ModalScreen[Command | None]):
     def compose(self) -> ComposeResult:
         """Prompt and suggestions."""
         self._input.cursor_blink = False
-        with Vertical(classes=_frame()):
+        with Vertical(classes=frame()):
             yield self._input
             yield self._words
 

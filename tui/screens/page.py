@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from textual.containers import Vertical
 
@@ -10,9 +10,20 @@ from ...store.rows import RunRow
 from ..actions import Place
 
 if TYPE_CHECKING:
+    from ...store.nodes import Node
     from ..console import Console
     from ..news import News
     from ..rows import Spans
+
+
+class NodeAt(NamedTuple):
+    """A part of a run tree under the cursor."""
+
+    node: Node
+    label: str
+    """``load[3] (42/7)``: raw text from the store inside."""
+    unfinished: int
+    """How many calls of it have not ended."""
 
 
 class Page(Vertical):
@@ -48,6 +59,10 @@ class Page(Vertical):
     def targets(self) -> list[RunRow]:
         """The runs that verbs act on."""
         return []
+
+    def node(self) -> NodeAt | None:
+        """The part of a run at the cursor, where the page shows parts."""
+        return None
 
     def perform(self, action_id: str) -> bool:
         """Do an action of this place; False when it is none of this page's."""

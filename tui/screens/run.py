@@ -11,7 +11,9 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widget import Widget
 
+from ...store.nodes import Node
 from ...store.rows import EdgeRow, EventRow, LogRow, RunRow, TaskRow
+from ...store.states import is_terminal
 from .. import cells, details, theme, times, waiting
 from ..actions import TABS
 from ..bars import Bar
@@ -20,9 +22,9 @@ from ..log_source import SEARCH_LINES, StoreLog
 from ..news import Details, Opened, TaskRef
 from ..rows import Column, RowView, Span, Spans
 from ..text_view import TextView
-from ..tree import TaskKey, TreeKey
+from ..tree import GroupKey, TaskKey, TreeKey
 from ..tree_view import TreeView
-from .page import Page
+from .page import NodeAt, Page
 
 if TYPE_CHECKING:
     from ..graph_view import GraphView
@@ -385,6 +387,26 @@ class RunPage(Page):
         """This run."""
         return [self.run] if self.run is not None else []
 
+    def node(self) -> NodeAt | None:
+        """The task, subflow or map at the tree's cursor."""
+        view = self._views.get("tree")
+        if self.tab != "tree" or not isinstance(view, TreeView) or (key := view.cursor_key) is None:
+            return None
+        line = view.record_of(key)
+        if line is None:
+            return None
+        waiting_for = line.counts.running + line.counts.waiting if line.counts is not None else 0
+        if isinstance(key, GroupKey):
+            node = Node(key.run_id, None, key.scope_seq, key.key, key.map_group)
+            return NodeAt(node, f"{key.key}[*]", waiting_for)
+        task = self.tasks.get((key.run_id, key.seq)) or line.task
+        if task is None:
+            return None
+        label = f"{line.label} ({task.run_id}/{task.seq})"
+        if task.child_run_id is not None:
+            label = f"subflow {line.label} (#{task.child_run_id})"
+        return NodeAt(Node(task.run_id, task.seq), label, waiting_for + (not is_terminal(*_state_of(task))))
+
     def perform(self, action_id: str) -> bool:
         """Tabs and neighbours."""
         kind, _, name = action_id.partition(".")
@@ -435,6 +457,10 @@ class RunPage(Page):
         view = self._views.get(self.tab)
         if view is not None:
             view.focus()
+
+
+def _state_of(task: TaskRow) -> tuple[str, str]:
+    return task.state_type, task.state_name
 
 
 def _event_columns(page: RunPage) -> list[Column[EventRow]]:
