@@ -238,14 +238,24 @@ def _end_operation(
     call.beginning = None
     end_cache = _end_of_cache_use(call, stored) if call.cache is not None else None
 
+    in_row = None
+    if stored is not None and results.stands_in_row(stored):
+        in_row = (stored.codec, stored.checksum, stored.data, stored.preview)
+    # Called in place and new: it has no row yet unless it outlived a tick.
+    is_new = call.future is None and not call.is_replay and (stored is None or in_row is not None)
+
     def end(conn: sqlite3.Connection) -> None:
-        tasks.record_end(
-            conn, beginning.row, ended, started_at_us=beginning.at_us, ended_at_us=at_us, actor="engine"
-        )
+        started_at_us = beginning.at_us
+        if not is_new or not tasks.record_new(
+            conn, beginning.row, ended, in_row, started_at_us=started_at_us, ended_at_us=at_us, actor="engine"
+        ):
+            tasks.record_end(
+                conn, beginning.row, ended, started_at_us=started_at_us, ended_at_us=at_us, actor="engine"
+            )
+            if stored is not None:
+                results.put(conn, stored)
         if upstream:
             edges.add(conn, ended.run_id, ended.seq, upstream)
-        if stored is not None:
-            results.put(conn, stored)
         if slots is not None:
             slots.give_back(conn)
         if end_cache is not None:

@@ -14,6 +14,7 @@ INSERT: Final = (
     "INSERT INTO event (at_us, kind, run_id, task_seq, attempt, from_type, from_name, to_type, to_name, actor, message,"
     " data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+INSERT_TWO: Final = f"{INSERT}, (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Also used by ``tasks`` and ``runs``, which append their event in the same transaction as their row."""
 SELECT_AFTER: Final = f"SELECT {EVENT_COLUMNS} FROM event WHERE id > ? ORDER BY id LIMIT ?"
 SELECT_BOUNDS_OF_RUN: Final = "SELECT min(id), max(id) FROM event WHERE run_id = ? AND task_seq IS NULL"

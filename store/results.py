@@ -27,6 +27,11 @@ SELECT_IN_ROWS: Final = (
 )
 
 
+def stands_in_row(row: ResultRow) -> bool:
+    """Whether a task's result is small enough for its row."""
+    return row.path is None and row.size_bytes <= IN_ROW_BYTES and len(row.preview) <= IN_ROW_BYTES
+
+
 def put(connection: sqlite3.Connection, row: ResultRow) -> None:
     """Store a result, replacing an earlier one of the same task run, whose row must stand already.
 
@@ -35,7 +40,7 @@ def put(connection: sqlite3.Connection, row: ResultRow) -> None:
     if row.seq < 1:
         connection.execute(PUT, row)
         return
-    if row.path is None and row.size_bytes <= IN_ROW_BYTES and len(row.preview) <= IN_ROW_BYTES:
+    if stands_in_row(row):
         shown = (row.codec, row.checksum, row.data, row.preview)
         if connection.execute(PUT_IN_ROW, (row.run_id, row.seq, *shown)).rowcount:
             return

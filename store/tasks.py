@@ -19,6 +19,7 @@ from .states import is_terminal
 TASK_COLUMNS: Final = ", ".join(TaskRow._fields)
 _KEY = ("run_id", "seq")
 _NEW: Final = (None, None)
+_NO_RESULT: Final = (None, None, None, None)
 _PLACES = ", ".join(f"?{number}" for number in range(1, len(TaskRow._fields) + 1))
 _RUN_ATTEMPT_PLACE = f"?{TaskRow._fields.index('run_attempt') + 1}"
 _RUN_IS_NEWER = "EXISTS (SELECT 1 FROM flow_run WHERE id = {id} AND attempt > {attempt})"
@@ -29,6 +30,12 @@ BEGIN: Final = (
     " ON CONFLICT (run_id, seq) DO UPDATE SET "
     + ", ".join(f"{field} = excluded.{field}" for field in TaskRow._fields if field not in _KEY)
     + " WHERE task_run.run_attempt <= excluded.run_attempt"
+)
+_RESULT_COLUMNS: Final = "result_codec, result_checksum, result_data, result_preview"
+_RESULT_PLACES: Final = ", ".join(f"?{len(TaskRow._fields) + number}" for number in range(1, 5))
+INSERT_ENDED: Final = (
+    f"INSERT INTO task_run ({TASK_COLUMNS}, {_RESULT_COLUMNS}) SELECT {_PLACES}, {_RESULT_PLACES}"
+    f" WHERE NOT {_RUN_IS_NEWER.format(id='?1', attempt=_RUN_ATTEMPT_PLACE)}"
 )
 FINISH: Final = (
     "UPDATE task_run SET state_type = ?1, state_name = ?2, cause = ?3, attempt = ?4, run_attempt = ?5,"
@@ -129,6 +136,38 @@ def record_start(connection: sqlite3.Connection, row: TaskRow, *, at_us: int, ac
     found = connection.execute(SELECT_STATE, (row.run_id, row.seq)).fetchone()
     if found is None or found[:2] != (row.state_type, row.state_name):
         begin(connection, row, at_us, actor, from_=found[:2] if found is not None else None)
+
+
+def record_new(
+    connection: sqlite3.Connection,
+    started: TaskRow,
+    ended: TaskRow,
+    result: tuple[str, str, bytes | None, str] | None,
+    *,
+    started_at_us: int,
+    ended_at_us: int,
+    actor: str,
+) -> bool:
+    """As ``record_end`` for a call that most likely has no row yet; False, and nothing changed, when it has one.
+
+    ``result``, when small, goes with the row: codec, checksum, data and preview.
+    """
+    try:
+        written = connection.execute(INSERT_ENDED, (*ended, *(result or _NO_RESULT))).rowcount
+    except sqlite3.IntegrityError:
+        return False
+    if written == 0:
+        raise _stale(connection, ended.run_id, ended.seq, f"attempt {ended.run_attempt} of the run")
+    run_id, seq, attempt, type_, name = ended.run_id, ended.seq, ended.attempt, started.state_type, started.state_name
+    connection.execute(
+        events.INSERT_TWO,
+        (
+            started_at_us, "state", run_id, seq, attempt, None, None, type_, name, actor, None, None,
+            ended_at_us, "state", run_id, seq, attempt, type_, name, ended.state_type, ended.state_name, actor,
+            ended.cause, None,
+        ),
+    )  # fmt: skip
+    return True
 
 
 def record_end(
