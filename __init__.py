@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from .engine.annotations import opaque as opaque
     from .engine.annotations import quote as quote
     from .engine.annotations import unmapped as unmapped
+    from .engine.artifacts import create_image_artifact as create_image_artifact
     from .engine.artifacts import create_link_artifact as create_link_artifact
     from .engine.artifacts import create_markdown_artifact as create_markdown_artifact
+    from .engine.artifacts import create_progress_artifact as create_progress_artifact
     from .engine.artifacts import create_table_artifact as create_table_artifact
     from .engine.cache_policies import DEFAULT as DEFAULT
     from .engine.cache_policies import FLOW_PARAMETERS as FLOW_PARAMETERS
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from .engine.cache_policies import CachePolicy as CachePolicy
     from .engine.cache_policies import IsolationLevel as IsolationLevel
     from .engine.cache_policies import task_input_hash as task_input_hash
+    from .engine.artifacts import update_progress_artifact as update_progress_artifact
     from .engine.classic import DateTimeParameter as DateTimeParameter
     from .engine.classic import Parameter as Parameter
     from .engine.classic import flatten as flatten
@@ -165,8 +168,10 @@ _HOME = {
     "concurrency": "concurrency",
     "context": "classic_context",
     "create_concurrency_limit": "concurrency",
+    "create_image_artifact": "artifacts",
     "create_link_artifact": "artifacts",
     "create_markdown_artifact": "artifacts",
+    "create_progress_artifact": "artifacts",
     "create_table_artifact": "artifacts",
     "delete_concurrency_limit_by_tag": "concurrency",
     "delete_global_concurrency_limit_by_name": "concurrency",
@@ -203,6 +208,7 @@ _HOME = {
     "task": "tasks",
     "task_input_hash": "cache_policies",
     "unmapped": "annotations",
+    "update_progress_artifact": "artifacts",
     "upsert_global_concurrency_limit_by_name": "concurrency",
     "wait": "futures",
 }

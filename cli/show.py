@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..store.rows import RunRow, TaskRow
 from ..store.states import is_terminal
 from . import marks
+from .artifacts import artifact_shape, show_artifacts
 from .formats import ago, duration, plural, size, stamp
 from .inputs import question_lines, question_shape
 from .listings import reason, state_cell, took
@@ -51,7 +52,8 @@ def show(args: argparse.Namespace, out: Output) -> int:
     tasks = reader.tasks(run.id) if task is None else [task]
     if out.as_json:
         asks = [question_shape(question) for question in reader.questions(run.id)] if task is None else []
-        out.json_object(show_shape(run, tasks, reader.edges(run.id)) | {"asks": asks})
+        made = [artifact_shape(row) for row in reader.artifacts(run.id) if task is None or row.task_seq == task.seq]
+        out.json_object(show_shape(run, tasks, reader.edges(run.id)) | {"asks": asks, "artifacts": made})
         return 0
     now_us = time.time_ns() // 1000
     if task is None:
@@ -105,6 +107,7 @@ def _show_run(
         out.table(TREE_COLUMNS, [_tree_cells(line, run.id, window, now_us, out) for line in lines])
     else:
         out.line(out.paint("no task has started", "dim"))
+    show_artifacts(reader.artifacts(run.id), reader, out)
     _hints(run, reader, out)
 
 
@@ -236,6 +239,7 @@ def _show_task(run: RunRow, task: TaskRow, reader: Reader, out: Output, now_us: 
         if text:
             style = "red" if name == "why" and task.state_type in ("FAILED", "CRASHED") else ""
             _fact(name, text, out, style=style)
+    show_artifacts([row for row in reader.artifacts(run.id) if row.task_seq == task.seq], reader, out)
     out.say(f"what it wrote: `flowdeck logs {run.id}/{task.seq}`", "dim")
     if task.state_type in ("FAILED", "CRASHED", "CANCELLED") and run.ended_at_us is not None:
         out.say(f"again from here: `flowdeck retry {run.id}/{task.seq}`; go on without it: "

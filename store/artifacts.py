@@ -11,6 +11,13 @@ ARTIFACT_COLUMNS: Final = ", ".join(ArtifactRow._fields)
 INSERT: Final = (
     "INSERT INTO artifact (run_id, task_seq, key, kind, description, data, created_at_us) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
+UPDATE_PROGRESS: Final = (
+    "UPDATE artifact SET data = ?2, description = coalesce(?3, description) WHERE id = ?1 AND kind = 'progress'"
+)
+SELECT_MARK: Final = (
+    "SELECT count(*), max(id), group_concat(CASE WHEN kind = 'progress' THEN data || coalesce(description, '') END)"
+    " FROM artifact WHERE run_id = ?"
+)
 SELECT_OF_RUN: Final = f"SELECT {ARTIFACT_COLUMNS} FROM artifact WHERE run_id = ? ORDER BY id"
 SELECT_OF_KEY: Final = f"SELECT {ARTIFACT_COLUMNS} FROM artifact WHERE key = ? ORDER BY id DESC LIMIT ?"
 
@@ -18,6 +25,17 @@ SELECT_OF_KEY: Final = f"SELECT {ARTIFACT_COLUMNS} FROM artifact WHERE key = ? O
 def insert(connection: sqlite3.Connection, row: ArtifactRow) -> int:
     """Store an artifact (``row.id`` is not looked at) and return its id."""
     return connection.execute(INSERT, row[1:]).lastrowid or 0
+
+
+def move_progress(connection: sqlite3.Connection, artifact_id: int, data: str, description: str | None) -> None:
+    """Change how far a progress artifact is, in its row."""
+    connection.execute(UPDATE_PROGRESS, (artifact_id, data, description))
+
+
+def mark(connection: sqlite3.Connection, run_id: int) -> tuple[int, int | None, str | None]:
+    """Something that changes when an artifact of the run is made or moved."""
+    row: tuple[int, int | None, str | None] = connection.execute(SELECT_MARK, (run_id,)).fetchone()
+    return row
 
 
 def of_run(connection: sqlite3.Connection, run_id: int) -> list[ArtifactRow]:

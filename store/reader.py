@@ -199,6 +199,14 @@ class Reader:
         """What a run made for people to read."""
         return artifacts.of_run(self._state, run_id)
 
+    def artifacts_mark(self, run_id: int) -> tuple[int, int | None, str | None]:
+        """Something that changes when an artifact of a run is made or moved."""
+        return artifacts.mark(self._state, run_id)
+
+    def artifact_versions(self, key: str, limit: int = 100) -> list[ArtifactRow]:
+        """The artifacts of one key over all runs, newest first."""
+        return artifacts.of_key(self._state, key, limit)
+
     # ------------------------------------------------------------------------------------------ events
 
     def events(self, after_id: int = 0, limit: int = 1000, run_id: int | None = None) -> list[EventRow]:

@@ -291,7 +291,7 @@ class ArtifactRow(NamedTuple):
     task_seq: int | None
     key: str
     kind: str
-    """``markdown``, ``table``, ``link`` or ``image``."""
+    """``markdown``, ``table``, ``link``, ``image`` or ``progress``."""
     description: str | None
     data: str
     created_at_us: int

@@ -9,6 +9,7 @@ from rich.style import Style
 
 from ..store.rows import ArtifactRow, LeaseRow, MetricRow, RunRow
 from . import cells, theme, times
+from .artifact_text import plain_lines
 from .news import Details
 from .rows import Spans
 from .sanitize import clean_lines
@@ -142,7 +143,12 @@ def _artifact(artifact: ArtifactRow) -> list[Spans]:
     palette = theme.palette()
     head = f"Artifact {cells.safe(artifact.key)}"
     about = f"  {artifact.kind}{', ' + cells.safe(artifact.description) if artifact.description else ''}"
-    return [(), ((f"  {head}", palette.accent), (about, palette.faint)), *_markdown(artifact.data)]
+    title: list[Spans] = [(), ((f"  {head}", palette.accent), (about, palette.faint))]
+    if artifact.kind == "markdown":
+        return title + _markdown(artifact.data)
+    lines = plain_lines(artifact, ascii_only=palette.ascii)
+    style = palette.accent if artifact.kind == "progress" else palette.text
+    return title + [((f"  {cells.safe(line)}", style),) for line in lines]
 
 
 def _markdown(text: str) -> list[Spans]:

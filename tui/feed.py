@@ -48,6 +48,8 @@ SLOW_SECONDS = 0.25
 """How often to look: while something moves, and else."""
 CALM_AFTER_SECONDS = 5.0
 DAEMON_SECONDS = 1.0
+ARTIFACTS_SECONDS = 0.5
+"""Between looks at the artifacts of the open run."""
 MAX_SHARE = 0.3
 """Of the time that may go into reading."""
 EVENTS_AT_ONCE = 5_000
@@ -103,6 +105,8 @@ class Feed(threading.Thread):
         self._counts_stale = True
         self._daemon = Daemon("unknown")
         self._daemon_due = 0.0
+        self._artifacts_due = 0.0
+        self._artifacts_marks: tuple[tuple[int, int | None, str | None], ...] = ()
         self._trouble: Trouble | None = None
         self._open_id: int | None = None
         self._family: dict[int, RunRow] = {}
@@ -267,6 +271,7 @@ class Feed(threading.Thread):
         self._count()
         self._measure_progress()
         self._read_flows()
+        self._watch_artifacts()
 
     def _follow(self, changes: Changes) -> None:
         """Read what these events are about."""
@@ -531,6 +536,18 @@ class Feed(threading.Thread):
         edges = tuple(edge for run_id in self._family for edge in self._read.edges(run_id))
         self._edges_due = time.monotonic() + max(0.2, (time.monotonic() - started) * 20)
         self._hand_over(News(opened=Opened(self._open_id, edges=edges)))
+
+    def _watch_artifacts(self) -> None:
+        """What moves without an event: progress, and artifacts made meanwhile; only while somebody sees them."""
+        now = time.monotonic()
+        if self._tab != "details" or self._open_id is None or now < self._artifacts_due:
+            return
+        self._artifacts_due = now + ARTIFACTS_SECONDS
+        live = [run_id for run_id, run in self._family.items() if run.ended_at_us is None]
+        marks = tuple(self._read.artifacts_mark(run_id) for run_id in live)
+        if marks != self._artifacts_marks:
+            self._artifacts_marks = marks
+            self._tell_details()
 
     def _tell_details(self) -> None:
         assert self._open_id is not None

@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
-from flowdeck import create_link_artifact, create_markdown_artifact, create_table_artifact, flow, task
+from flowdeck import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    flow,
+    task,
+    update_progress_artifact,
+)
 from flowdeck.engine.errors import MissingContextError, UsageError
 
 
@@ -52,3 +61,37 @@ def test_what_is_no_artifact_is_refused(reader) -> None:
     wrong()
     with pytest.raises(MissingContextError):
         create_markdown_artifact("x")
+
+
+def test_images_and_progress(reader) -> None:
+    """Progress moves in its row, within 0 and 100; the versions of a key stay."""
+
+    @flow
+    def whole(step):
+        create_image_artifact("https://example.org/a.png", key="picture")
+        progress = create_progress_artifact(step, key="loading", description="half")
+        update_progress_artifact(progress, 150.5)
+        update_progress_artifact(artifact_id=progress, progress=33.3, description="a third")
+        for wrong in ("x", None, float("nan"), True):
+            with pytest.raises(UsageError, match="number of percent"):
+                update_progress_artifact(progress, wrong)
+        return progress
+
+    assert whole(0.5) == 2
+    rows = reader.artifacts(1)
+    assert [(row.key, row.kind, row.data, row.description) for row in rows] == [
+        ("picture", "image", "https://example.org/a.png", None), ("loading", "progress", "33.3", "a third"),
+    ]  # fmt: skip
+    whole(-1)
+    assert [row.run_id for row in reader.artifact_versions("loading")] == [2, 1]
+
+
+def test_artifacts_work_in_async_flows(reader) -> None:
+    """One function for both."""
+    import asyncio
+
+    @flow
+    async def main():
+        return create_table_artifact({"a": [1, 2]}, key="t")
+
+    assert asyncio.run(main()) == 1
