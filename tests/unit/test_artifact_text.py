@@ -15,7 +15,7 @@ def lines(table: object) -> list[str]:
 def test_tables_of_all_forms_are_aligned() -> None:
     """Rows as dicts with different keys, columns, rows as lists, and nothing at all."""
     assert lines([{"name": "a", "n": 1}, {"name": "bcd", "n": 20}]) == ["name   n", "----  --", "a      1", "bcd   20"]
-    assert lines([{"a": 1}, {"b": None}]) == ["a  b", "-  -", "1"] + [""]
+    assert lines([{"a": 1}, {"b": None}]) == ["a  b", "-  -", "1", ""]
     assert lines({"a": [1, 22], "b": ["x"]}) == [" a  b", "--  -", " 1  x", "22"]
     assert lines([[1, 2], [3]]) == ["1  2", "3"]
     assert lines([]) == ["(empty)"]
