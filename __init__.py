@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .engine.artifacts import create_markdown_artifact as create_markdown_artifact
     from .engine.artifacts import create_progress_artifact as create_progress_artifact
     from .engine.artifacts import create_table_artifact as create_table_artifact
+    from .engine.artifacts import update_progress_artifact as update_progress_artifact
     from .engine.cache_policies import DEFAULT as DEFAULT
     from .engine.cache_policies import FLOW_PARAMETERS as FLOW_PARAMETERS
     from .engine.cache_policies import INPUTS as INPUTS
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from .engine.cache_policies import CachePolicy as CachePolicy
     from .engine.cache_policies import IsolationLevel as IsolationLevel
     from .engine.cache_policies import task_input_hash as task_input_hash
-    from .engine.artifacts import update_progress_artifact as update_progress_artifact
     from .engine.classic import DateTimeParameter as DateTimeParameter
     from .engine.classic import Parameter as Parameter
     from .engine.classic import flatten as flatten
