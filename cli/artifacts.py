@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..store.rows import ArtifactRow
 from ..tui.artifact_text import plain_lines
+from ..tui.sanitize import clean
 from .formats import iso
 from .output import Output, one_line
 
@@ -41,7 +42,7 @@ def show_artifacts(rows: Sequence[ArtifactRow], reader: Reader, out: Output) -> 
         lines = plain_lines(row, ascii_only=not out.unicode)
         for line in lines[:_MAX_LINES]:
             heading = row.kind == "markdown" and line.startswith("#")
-            shown = out.fit(one_line(line.lstrip("# ") if heading else line), indent=2)
+            shown = out.fit(clean(line.lstrip("# ") if heading else line), indent=2)
             out.line(f"  {out.paint(shown, 'bold' if heading else '')}")
         if len(lines) > _MAX_LINES:
             out.line(f"  {out.paint(f'and {len(lines) - _MAX_LINES:,} more lines', 'dim')}")
