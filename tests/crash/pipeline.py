@@ -1,5 +1,5 @@
 """The flow that the crash tests kill: calls, maps, chains of futures, nested tasks and subflows, retries of tasks and
-of flows, async tasks, a large result and a child program.
+of flows, async tasks, a large result, shell commands, a child program, a durable sleep and a limit.
 
 Copied beside an ``effects`` file. Every body notes that it began; the flow notes what had returned to it; whoever
 logs or prints notes so afterwards. Its result depends on nothing else.
@@ -12,10 +12,20 @@ import sys
 import threading
 import time
 
-from flowdeck import Interval, flow, get_run_logger, task
+from flowdeck import (
+    Interval,
+    concurrency,
+    flow,
+    get_run_logger,
+    sh,
+    sleep,
+    task,
+    upsert_global_concurrency_limit_by_name,
+)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 EFFECTS = os.path.join(HERE, "effects")
+COMMAND = 'echo "begin $NAME" >> "$EFFECTS"; sleep 0.01; echo "number=$NUMBER" >> "$FLOWDECK_OUTPUT"; echo "is $NUMBER"'
 SHELL = 'for i in 1 2 3; do echo "saying sh$0 $i"; echo "said sh$0 $i" >> "$1"; done'
 _saying = threading.Lock()
 _said = {"log": 0, "print": 0}
@@ -117,6 +127,20 @@ def large(number):
     return f"{number} " * 40_000
 
 
+@task(task_run_name="narrow-{number}")
+def narrow(number):
+    """One at a time, whatever became of who had the slot before."""
+    with concurrency("narrow"):
+        begin(f"narrow-{number}")
+        return number
+
+
+def command(number):
+    """A shell command as a task, and what it is given."""
+    name = f"command-{number}"
+    return sh.with_options(name="command", task_run_name=name), {"NAME": name, "NUMBER": number, "EFFECTS": EFFECTS}
+
+
 @flow(retries=2, retry_delay_seconds=0.01)
 def shaky(first):
     """Fails once, after some of its tasks."""
@@ -129,7 +153,9 @@ def shaky(first):
 
 @flow
 def deepest(first):
-    return fetch(first) + shaky(first + 1)
+    task_, environment = command(first)
+    number = int(task_(COMMAND, env=environment).outputs["number"])
+    return fetch(first) + shaky(first + 1) - number
 
 
 @flow
@@ -157,20 +183,26 @@ def pipeline(size: int = 6):
     nested = outer.submit(1)
     uncertain = flaky.submit(7)
     program = shell.submit(3)
+    upsert_global_concurrency_limit_by_name("narrow", 1)
+    one_by_one = narrow.map(range(3))
+    task_, environment = command(5)
+    said = task_.submit(COMMAND, env=environment)
     called = calls.submit(3000)
     last = add.submit("chain0", 0)
     for number in range(1, 8):
         last = add.submit(f"chain{number}", last, more=number)
     waiting = soon.map(range(4))
     below = part(1000)
+    sleep(0.05)
     size_of_large = len(large(9))
     twice = outer(2)
     effect("returned outer-2")
     everything = total("all", squares)
     effect("returned total-all")
     again = part(2000)
-    futures = [nested, uncertain, program, called, last, *waiting]
-    return [fetched, everything, below, twice, again, size_of_large, *(future.result() for future in futures)]
+    futures = [nested, uncertain, program, called, last, *waiting, *one_by_one]
+    answers = [*(future.result() for future in futures), str(said.result())]
+    return [fetched, everything, below, twice, again, size_of_large, *answers]
 
 
 @flow

@@ -118,7 +118,7 @@ def under_a_daemon(field: Field, dice: random.Random, wanted: Undisturbed) -> in
     run_id = field.submit("pipeline")
     field.wait(field.effects.lines)
     killer = Killer(field, run_id, dice, wanted.effects)
-    for _ in range(dice.choice((1, 1, 2))):
+    for _ in range(dice.choice((1, 2, 2))):
         was = field.run(run_id).attempt
         killer.wait_somewhere()
         targets = dice.choice(("run", "run", "run", "daemon", "daemon then run", "run then daemon"))
@@ -163,7 +163,7 @@ def without_a_daemon(field: Field, dice: random.Random, wanted: Undisturbed) -> 
     process = field.script()
     field.wait(field.effects.lines)
     killer = Killer(field, 1, dice, wanted.effects)
-    for _ in range(dice.choice((1, 1, 2))):
+    for _ in range(dice.choice((1, 2, 2))):
         killer.wait_somewhere()
         if not killer.kill():
             break
