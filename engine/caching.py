@@ -198,7 +198,7 @@ def entry_of(session: Session, key: str, stored: ResultRow, expiration_us: int |
     if stored.codec == "none":
         return None
     at_us = now_us()
-    path = None if stored.path is None else session.link_result_file(stored.path, "cache", stable_hash(key)[:32])
+    path = None if stored.path is None else session.result_files.link(stored.path, "cache", stable_hash(key)[:32])
     return CacheRow(
         key, stored.run_id, stored.seq if stored.seq > 0 else None, stored.codec, stored.checksum, stored.size_bytes,
         stored.data, path, stored.preview, at_us, None if expiration_us is None else at_us + expiration_us,
@@ -237,7 +237,7 @@ def _cached_operation(call: TaskCall, entry: CacheRow, state: State) -> Callable
     ended = call.row()._replace(cause=state.message, ended_at_us=at_us)
     path = entry.path
     if path is not None:
-        path = session.link_result_file(path, os.path.join("results", str(call.run.id)), str(call.seq))
+        path = session.result_files.link(path, os.path.join("results", str(call.run.id)), str(call.seq))
     stored = ResultRow(
         call.run.id, call.seq, entry.codec, entry.checksum, entry.size_bytes, entry.data, path, entry.preview
     )

@@ -8,14 +8,13 @@ its own.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ..store import edges, events, nodes, results, runs, tasks
+from ..store.result_files import ResultFiles, folder_of
 from ..store.rows import EdgeRow, ResultRow, RunRow, TaskRow
 from ..store.states import TERMINAL_TYPES
 from . import codec
@@ -136,7 +135,7 @@ class _Copy:
         self, connection: sqlite3.Connection, folder: Path, root: RunRow, run_id: int, planned: Plan, actor: str
     ) -> None:
         self._connection = connection
-        self._folder = folder
+        self._files = ResultFiles(folder)
         self._actor = actor
         self._root = root
         self._runs = {root.id: run_id}
@@ -215,8 +214,7 @@ class _Copy:
         kept = ResultRow._make(found)
         path = None
         if kept.path is not None:
-            path = os.path.join("results", str(run_id), os.path.basename(kept.path))
-            _link(self._folder / kept.path, self._folder / path)
+            path = self._files.link(kept.path, folder_of(run_id), str(row.seq))
         self._connection.execute(results.PUT, kept._replace(run_id=run_id, path=path))
 
 
@@ -231,17 +229,6 @@ def _insert(connection: sqlite3.Connection, table: str, values: dict[str, Any]) 
         f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})", tuple(values.values())
     )
     return cursor.lastrowid or 0
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same bytes under another name: each run's results are removed with it alone."""
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without links
-        shutil.copyfile(source, target)
 
 
 # -- deciding for a call ----------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..store import leases, runs, supervision
 from ..store.connection import connect
 from ..store.errors import StaleState, StoreError
+from ..store.result_files import ResultFiles
 from ..store.rows import LeaseRow, ResultRow
 from ..store.writer import Writer
 from . import processes
@@ -108,6 +109,7 @@ class Session:
         self.folder = folder
         self.root_id = run_id
         self.writer = Writer(folder)
+        self.result_files = ResultFiles(folder)
         self.gate = Gate()
         self.lineage = Lineage()
         self.pool = Pool(self)
@@ -245,40 +247,10 @@ class Session:
         """The row for a result; a large one is written to its file first, durable before the row is."""
         data, path = encoded.data, None
         if data is not None and len(data) > INLINE_BYTES:
-            path = self._write_result_file(run_id, seq, data)
+            path = self.result_files.write(run_id, seq, data)
         size = len(data) if data is not None else 0
         inline = data if path is None else None
         return ResultRow(run_id, seq, encoded.codec, encoded.checksum, size, inline, path, encoded.preview)
-
-    def _write_result_file(self, run_id: int, seq: int, data: bytes) -> str:
-        relative = os.path.join("results", str(run_id), f"{seq}.{os.urandom(4).hex()}.bin")
-        path = os.path.join(self.folder, relative)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _sync_folder(os.path.dirname(path))
-        return relative
-
-    def link_result_file(self, path: str, folder: str, name: str) -> str:
-        """Another name for a result's file, with a life of its own; returns it. Costs no copy where links work."""
-        relative = os.path.join(folder, f"{name}.{os.urandom(4).hex()}.bin")
-        target = os.path.join(self.folder, relative)
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-        source = os.path.join(self.folder, path)
-        try:
-            os.link(source, target)
-        except FileNotFoundError:
-            raise
-        except OSError:  # a file system without hard links
-            import shutil
-
-            shutil.copyfile(source, target)
-            os.chmod(target, 0o600)
-        _sync_folder(os.path.dirname(target))
-        return relative
 
     def remove_files(self, paths: list[str]) -> None:
         """Remove files of results that no row names any more."""
@@ -637,14 +609,6 @@ class Session:
             return
         self.fenced = True
         self.begin_cancel("a newer attempt of this run is under way in another process")
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Activation:

@@ -20,7 +20,7 @@ from flowdeck.store.connection import open_store
 from flowdeck.store.reader import Reader
 from flowdeck.store.rows import RunRow
 
-from .invariants import Effects, is_alive
+from .invariants import Effects, is_alive, rows
 
 FLOWDECK = [sys.executable, "-P", "-m", "flowdeck"]
 
@@ -107,10 +107,12 @@ class Field:
     def report(self) -> str:
         """What a person wants to see when a round failed."""
         runs = [f"#{run.id} {run.flow_name} {run.state_name} attempt {run.attempt}: {run.cause}"
-                for run in self.reader.runs(roots_only=False, limit=20)]
+                for run in self.reader.runs(roots_only=False, limit=1000)
+                if run.flow_name != "ticking" or run.state_name != "Completed"]
+        errors = rows(self.store, "SELECT message FROM log WHERE level >= 40 ORDER BY at_us, line", database="telemetry")
         spool = {path.name: path.stat().st_size for path in (self.store / "spool").glob("*")}
         leases = [(lease.owner, lease.pid) for lease in self.reader.leases()]
-        told = [*runs, f"spool: {spool}", f"leases: {leases}", f"effects: {self.effects.lines()[-5:]}"]
+        told = [*runs, f"errors: {errors[-30:]}", f"spool: {spool}", f"leases: {leases}", f"effects: {self.effects.lines()[-5:]}"]
         return "\n".join([*told, self.output()[-3000:]])
 
     def close(self) -> None:

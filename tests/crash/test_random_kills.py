@@ -65,8 +65,17 @@ class Killer:
         time.sleep(self.dice.random() * 0.004)
 
     def has_ended(self) -> bool:
-        """Whether the run needs no more."""
-        return self.field.run(self.run_id).state_type in invariants.TERMINAL
+        """Whether the run needs no more. A kill makes it Crashed at most."""
+        state_type = self.field.run(self.run_id).state_type
+        assert state_type not in ("FAILED", "CANCELLED"), self.field.report()
+        return state_type in invariants.TERMINAL
+
+    def goes_on(self, was: int) -> bool:
+        """Whether another attempt is under way, or the end is there."""
+        row = self.field.run(self.run_id)
+        return (row.attempt > was and self.field.reader.lease_of(self.run_id) is not None) or (
+            self.has_ended() and row.state_type == "COMPLETED"
+        )
 
     def kill(self) -> bool:
         """Kill it and look at what is committed; False when it had ended by itself before."""
@@ -131,9 +140,8 @@ def under_a_daemon(field: Field, dice: random.Random, wanted: Undisturbed) -> in
         if targets.endswith("daemon"):
             time.sleep(dice.random() * 0.05)  # it may have begun to settle the run
             daemon = another_daemon(field, daemon)
-        field.wait(lambda was=was: field.run(run_id).attempt > was or field.state(run_id) == "Completed")
-        field.wait(lambda: field.reader.lease_of(run_id) or field.state(run_id) == "Completed")
-    field.wait(lambda: field.state(run_id) == "Completed")
+        field.wait(lambda was=was: killer.goes_on(was))
+    field.wait(lambda: killer.has_ended() and field.state(run_id) == "Completed")
     check_all(field, killer, wanted)
     return len(killer.kills)
 
