@@ -109,11 +109,12 @@ class Field:
         runs = [f"#{run.id} {run.flow_name} {run.state_name} attempt {run.attempt}: {run.cause}"
                 for run in self.reader.runs(roots_only=False, limit=1000)
                 if run.flow_name != "ticking" or run.state_name != "Completed"]
-        errors = rows(self.store, "SELECT message FROM log WHERE level >= 40 ORDER BY at_us, line", database="telemetry")
+        query = "SELECT message FROM log WHERE level >= 40 ORDER BY at_us, line"
+        errors = rows(self.store, query, database="telemetry")[-30:]
         spool = {path.name: path.stat().st_size for path in (self.store / "spool").glob("*")}
         leases = [(lease.owner, lease.pid) for lease in self.reader.leases()]
-        told = [*runs, f"errors: {errors[-30:]}", f"spool: {spool}", f"leases: {leases}", f"effects: {self.effects.lines()[-5:]}"]
-        return "\n".join([*told, self.output()[-3000:]])
+        told = [*runs, f"errors: {errors}", f"spool: {spool}", f"leases: {leases}"]
+        return "\n".join([*told, f"effects: {self.effects.lines()[-5:]}", self.output()[-3000:]])
 
     def close(self) -> None:
         """Nothing outlives its round: what still runs on this store is killed, and gone when this returns."""
