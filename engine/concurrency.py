@@ -141,6 +141,8 @@ def _request(
         keeper = session.keeper if session is not None else _keeper_outside()
         if not names or (not strict and not keeper.any_exists(names)):
             return keeper, session, None
+    if session is not None and session.is_in_worker:
+        session = None  # nothing of the run is there to pause or lend
     return keeper, session, Ask(names, occupy, kind=kind, timeout_seconds=timeout, strict=strict, who=_who(frame))
 
 

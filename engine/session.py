@@ -105,6 +105,8 @@ if hasattr(os, "register_at_fork"):
 class Session:
     """The process side of one root run."""
 
+    is_in_worker = False
+
     def __init__(self, folder: Path, run_id: int, attempt: int, *, echo: bool) -> None:
         self.folder = folder
         self.root_id = run_id

@@ -25,6 +25,7 @@ from . import parcels
 from .capture import Capture, user_traceback
 from .context import Frame, current_frame, current_tags
 from .errors import Cancelled, UsageError
+from .slots import Keeper
 from .states import describe_exception
 
 T = TypeVar("T")
@@ -50,7 +51,9 @@ class _Refusing:
 
 
 class _Session(_Refusing):
-    """The parts of a session that also work here: output, reads, metrics and artifacts."""
+    """The parts of a session that also work here: output, reads, metrics, artifacts, slots of limits."""
+
+    is_in_worker = True
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Committed facts."""
@@ -70,6 +73,14 @@ class _Session(_Refusing):
         """Made with the first metric."""
         return self._writer_of("telemetry")
 
+    @property
+    def keeper(self) -> Keeper:
+        """Slots are held by this very process: they are free once it is gone."""
+        keepers: list[Keeper] = self.keepers
+        if not keepers:
+            keepers.append(Keeper(self.folder, self.writer))
+        return keepers[0]
+
     def _writer_of(self, database: str) -> Writer:
         writers: dict[str, Writer] = self.writers
         if database not in writers:
@@ -88,6 +99,7 @@ class _Worker:
         self._root_id = 0
         self._runs: dict[int, dict[str, Any]] = {}
         self._writers: dict[str, Writer] = {}
+        self._keepers: list[Keeper] = []
         self._in_task = False
 
     def serve(self) -> None:
@@ -100,6 +112,14 @@ class _Worker:
                 self._set_up(header, parcel)
             else:
                 self._run(header, parcel)
+
+    def close(self) -> None:
+        """End what was opened, then what modules of the user's want ended."""
+        for keeper in self._keepers:
+            keeper.close()
+        for writer in self._writers.values():
+            writer.close()
+        _end_modules()
 
     def _terminated(self, _number: int, _frame: object) -> None:
         if self._in_task:
@@ -160,6 +180,7 @@ class _Worker:
         name = task["name"]
         session = _Session(
             name, root_id=self._root_id, folder=self._folder, capture=self._capture, writers=self._writers,
+            keepers=self._keepers,
         )  # fmt: skip
         parent = None if known["parent_id"] is None else SimpleNamespace(run=SimpleNamespace(id=known["parent_id"]))
         flow = _Refusing(name, name=known["flow"], version=known["version"])
@@ -169,7 +190,7 @@ class _Worker:
         )  # fmt: skip
         call = _Refusing(
             name, **task, run=run, reference=f"{known['id']}/{task['seq']}", values_of_parameters=lambda: dict(kwargs),
-            task=_Refusing(name, name=task["key"], fn=None),
+            task=_Refusing(name, name=task["key"], is_async=header["is_async"]),
         )  # fmt: skip
         made: Any = (run, call)
         return Frame._make(made)
@@ -256,14 +277,12 @@ def work(line: socket.socket, terminal: Terminal) -> None:
     except ConnectionError:
         os._exit(0)  # the run's process is gone
     finally:
-        _end_modules(worker._writers)
+        worker.close()
 
 
-def _end_modules(writers: dict[str, Writer]) -> None:
+def _end_modules() -> None:
     import atexit
 
-    for writer in writers.values():
-        writer.close()
     if "multiprocessing.util" in sys.modules:
         sys.modules["multiprocessing.util"]._exit_function()
     atexit._run_exitfuncs()

@@ -14,6 +14,7 @@ import time
 import pytest
 from flowdeck import (
     ProcessPoolTaskRunner,
+    concurrency,
     create_markdown_artifact,
     flow,
     get_run_logger,
@@ -21,6 +22,8 @@ from flowdeck import (
     runtime,
     tags,
     task,
+    upsert_global_concurrency_limit_by_name,
+    wait,
 )
 from flowdeck.engine.control import Control
 from flowdeck.engine.errors import RunTimedOut, UsageError, WorkerDied
@@ -170,6 +173,30 @@ def test_what_happens_there_is_the_tasks(reader, store) -> None:
     }  # fmt: skip
     assert [(row.name, row.value, row.task_seq) for row in reader.metrics(1)] == [("rows", 7.0, 1)]
     assert [(row.key, row.task_seq) for row in reader.artifacts(1)] == [("report", 1)]
+
+
+def test_slots_of_limits_are_held_there_too(reader, store, effects) -> None:
+    """``concurrency`` in a worker waits its turn; who dies holding slots frees them."""
+    upsert_global_concurrency_limit_by_name("database", 1)
+
+    @task
+    def use(n):
+        with concurrency("database"):
+            effects(f"in {n}")
+            time.sleep(0.05)
+            if n == 1:
+                os._exit(1)
+            effects(f"out {n}")
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
+    def whole():
+        wait(use.map([0, 1, 2, 3]))
+
+    whole(return_state=True)
+    assert sorted(row.state_name for row in reader.tasks(1)) == ["Completed"] * 3 + ["Crashed"]
+    for n in (0, 2, 3):
+        place = effects.lines.index(f"in {n}")
+        assert effects.lines[place + 1] == f"out {n}"
 
 
 def test_cpu_and_memory_are_the_tasks_own(reader) -> None:
