@@ -73,6 +73,8 @@ class FlowRun:
         """Why nothing of this run begins any more, although its process goes on: a flow around it timed out, or it
         was cancelled by itself."""
         self.told_to_end: str | None = None
+        self.wake_at_us: int | None = None
+        """When its first attempt in this process begins: it had waited for it when its parent was interrupted."""
         """Who cancelled it, or what it is part of, by itself."""
         self.callers: dict[int, int] = {}
         """Of tasks that call others and were called by one themselves: which one."""
@@ -267,6 +269,9 @@ def flow_steps(run: FlowRun) -> Steps:
     while True:
         attempt_begun = session.gate.running_time()
         try:
+            if run.wake_at_us is not None:
+                left_us, run.wake_at_us = run.wake_at_us - now_us(), None
+                yield Sleep(session, max(0, left_us) / 1e6, run)
             if not session.gate.is_open() or session.gate.is_cancelled:
                 yield Pass(session, run)
             session.check_node(run)

@@ -140,7 +140,9 @@ def _end(connection: sqlite3.Connection, run: RunRow, event: RunEvent, cause: st
     ran_us = max(0, at_us - lease.acquired_at_us) if lease is not None else None
     runs.transition(connection, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name), to=target,
                     at_us=at_us, actor=ACTOR, cause=cause, intent="none", ended_duration_us=ran_us,
-                    crash_count=run.crash_count + 1 if crashed else None)
+                    crash_count=run.crash_count + 1 if crashed else None,
+                    # A subflow that waited for its retry goes on waiting until then when its parent calls it again.
+                    wake_at_us=run.wake_at_us if crashed and run.root_id is not None else None)
     return Settled(run.id, target.state_name, cause, None)
 
 

@@ -83,8 +83,8 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
     subflow.child_run_id = row.child_run_id if row is not None else None
     name, shown, tags = flow.run_name(parameters), preview_json(parameters), _tags(flow)
 
-    def begin(conn: sqlite3.Connection) -> tuple[int, int]:
-        child, attempt = subflow.child_run_id, 1
+    def begin(conn: sqlite3.Connection) -> tuple[int, int, int | None]:
+        child, attempt, wake_at_us = subflow.child_run_id, 1, None
         if child is None:
             child = runs.insert(
                 conn, flow_name=flow.name, name=name, state=("PENDING", "Pending"), actor="engine", at_us=at_us,
@@ -92,6 +92,7 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
                 root_id=session.root_id, flow_description=flow.description,
             )
         else:
+            wake_at_us = _wake_of(conn, child)
             attempt = _queue_again(conn, child, at_us)
         subflow.child_run_id = child
         from_ = (row.state_type, row.state_name) if row is not None else None
@@ -101,9 +102,9 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
         tasks.begin(conn, subflow.row(("RUNNING", "Running")), at_us, "engine", from_=from_)
         if subflow.upstream:
             edges.add(conn, parent.id, subflow.seq, subflow.upstream)
-        return child, attempt
+        return child, attempt, wake_at_us
 
-    run_id, attempt = yield Durable(session, begin)
+    run_id, attempt, wake_at_us = yield Durable(session, begin)
     again = attempt > 1
     run = FlowRun(
         session, flow, run_id, attempt, parameters,
@@ -113,9 +114,20 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
         run.told_to_end = run.stop_reason = session.cancelled_nodes.reason(run)
     if again:
         run.load_journal()
+        waits_us = max(0, (wake_at_us or 0) - now_us())
+        cause = None
+        if waits_us:
+            run.wake_at_us = wake_at_us
+            cause = f"its last attempt had failed when the run was interrupted; next in {waits_us / 1e6:.3g} s"
         with run.state_lock:
-            session.writer.soon(run.transition("claim"))
+            session.writer.soon(run.transition("claim", cause=cause))
     return run
+
+
+def _wake_of(conn: sqlite3.Connection, run_id: int) -> int | None:
+    """When a child run wanted to begin its next attempt, that was interrupted while it waited for it."""
+    found = runs.get(conn, run_id)
+    return found.wake_at_us if found is not None and found.state_type == "CRASHED" else None
 
 
 def _queue_again(conn: sqlite3.Connection, run_id: int, at_us: int) -> int:

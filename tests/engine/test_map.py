@@ -6,7 +6,7 @@ import resource
 import time
 
 import pytest
-from flowdeck import flow, task, unmapped
+from flowdeck import ConcurrentTaskRunner, ThreadPoolTaskRunner, flow, task, unmapped
 from flowdeck.engine.errors import MappingLengthMismatch, MappingMissingIterable
 
 
@@ -152,3 +152,38 @@ def test_ten_thousand_members_are_correct_and_cheap(reader) -> None:
     assert reader.task_counts(2) == {("COMPLETED", "Completed"): 10_000}
     indexes = [row.map_index for row in reader.tasks(2)]
     assert indexes == list(range(10_000))
+
+
+@pytest.mark.parametrize("runner", [ThreadPoolTaskRunner(max_workers=1), ConcurrentTaskRunner(max_workers=1)])
+def test_nested_submits_never_wait_for_themselves(reader, runner) -> None:
+    """A pool of one thread, tasks that submit tasks and wait for them, five deep: who waits lends its place."""
+
+    @task
+    def level(depth):
+        if depth == 0:
+            return 1
+        return sum(level.map([depth - 1] * 2).result()) + level.submit(0).result()
+
+    @flow(task_runner=runner)
+    def whole():
+        return level.submit(5).result()
+
+    assert whole() == 2**5 + 2**5 - 1
+
+
+def test_runners_may_be_classes(reader, monkeypatch) -> None:
+    """As in Prefect 2; the environment sizes the pool of threads."""
+    most, here = [], []
+    monkeypatch.setenv("FLOWDECK_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS", "2")
+
+    @task
+    def busy(x):
+        here.append(x)
+        most.append(len(here))
+        time.sleep(0.01)
+        here.remove(x)
+
+    for runner in (ThreadPoolTaskRunner, ConcurrentTaskRunner, None):
+        most.clear()
+        flow(lambda: busy.map(range(12)).result() and None, name="whole", task_runner=runner)()
+        assert max(most) == 2

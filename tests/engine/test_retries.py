@@ -397,7 +397,90 @@ def test_a_flows_retries_survive_a_restart(reader, script, effects, eventually) 
     assert effects.lines.count("body") == 7
 
 
+def test_a_subflows_wait_and_count_survive_a_restart(reader, script, effects, eventually) -> None:
+    """kill -9 while a subflow waits for its retry: its next attempt is due when it was, and is the last."""
+    process = script.start("""
+        @flow(retries=1, retry_delay_seconds=2)
+        def sub():
+            effect(f"sub {time.time()}")
+            raise ValueError("no")
+
+        @flow
+        def whole():
+            sub()
+
+        if __name__ == "__main__":
+            whole()
+    """)
+    eventually(lambda: (run := reader.run(2)) is not None and run.state_name == "AwaitingRetry")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert subprocess.run([*CLI, "retry", "--here", "1"], check=False).returncode == 1
+    times = [float(line.split()[1]) for line in effects.lines]
+    assert len(times) == 2
+    assert times[1] - times[0] > 1.9
+
+
+def test_retries_and_crash_retries_of_a_run_are_counted_apart(box) -> None:
+    """A crash uses up no retry, a failure no crash retry; both are said."""
+    box.write("etl.py", """
+        @flow(retries=1, retry_delay_seconds=0.05, crash_retries=1)
+        def etl():
+            effect("body")
+            number = len(open(HERE + "/effects").readlines())
+            if number == 1:
+                raise ValueError("failed")
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return number
+    """)
+    box.daemon()
+    run_id = box.submit("etl")
+    row = box.wait_state(run_id, "Completed", "Failed", "Crashed")
+    if row.state_name == "Crashed":
+        row = box.wait_state(run_id, "Completed", "Failed")
+    assert (row.state_name, row.attempt, row.crash_count, row.result_preview) == ("Completed", 3, 1, "3")
+    messages = [event.message for event in box.reader.events(run_id=run_id)
+                if event.to_name in ("AwaitingRetry", "Resuming")]  # fmt: skip
+    assert messages == [
+        "attempt 1 failed: ValueError: failed; next in 0.05 s",
+        "killed by signal 9 (SIGKILL); resumes by replay (1 of 1 crash retries)",
+    ]  # fmt: skip
+
+
 # ---------------------------------------------------------------------------------------------- held for a person
+
+
+def test_a_daemons_run_is_held_too(box) -> None:
+    """``show`` says why; killed it stays held; resume gives the task all its retries again."""
+    box.write("etl.py", """
+        @task(retries=1, on_exhausted="pause")
+        def step():
+            effect("step")
+            if not os.path.exists(HERE + "/mended"):
+                raise ValueError("broken")
+            return "mended"
+
+        @flow
+        def etl():
+            return step.submit().result()
+    """)
+    box.daemon()
+    run_id = box.submit("etl")
+    row = box.wait_state(run_id, "Paused")
+    assert "task step (1/1) failed after 2 attempts: ValueError: broken; held for a person" in row.cause
+    shown = subprocess.run([*CLI, "--store", str(box.folder), "show", str(run_id)], capture_output=True, text=True,
+                           check=False).stdout  # fmt: skip
+    assert "held for a person: resume tries it again" in shown
+    box.control.resume(run_id)
+    box.wait(lambda: len(box.effects()) == 4)
+    box.wait_state(run_id, "Paused")
+    os.kill(box.reader.lease_of(run_id).pid, signal.SIGKILL)
+    box.wait_state(run_id, "Suspended")
+    box.touch("mended")
+    box.control.resume(run_id)
+    row = box.wait_state(run_id, "Completed")
+    assert (row.result_preview, len(box.effects())) == ("'mended'", 5)
 
 
 @pytest.mark.parametrize("how", ["call", "submit"])
