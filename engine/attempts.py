@@ -108,12 +108,10 @@ def _verdict(call: TaskCall, event: str, state: State) -> Verdict:
 def _await_retry(call: TaskCall, state: State, delay: float, *, is_crash: bool) -> None:
     """Record that the attempt failed and when the next one begins."""
     at_us = now_us()
+    call.reason = f"attempt {call.attempt} {'crashed' if is_crash else 'failed'}: {state.message}"
+    cause = f"{call.reason}; next in {delay:g} s"
     if is_crash:
-        limit = call.task.retry_policy.crash_retries
-        cause = f"attempt {call.attempt} crashed: {state.message}; next in {delay:g} s " \
-                f"({call.crashes} of {limit} crash retries)"
-    else:
-        cause = f"attempt {call.attempt} failed: {state.message}; next in {delay:g} s"
+        cause += f" ({call.crashes} of {call.task.retry_policy.crash_retries} crash retries)"
     _record_wait(call, cause, at_us + int(delay * 1e6), at_us, data=CRASH_DATA if is_crash else None)
     call.run.session.task_log(call, 30, f"{call.name} {cause}")
 
@@ -163,6 +161,7 @@ def _hold(call: TaskCall, state: State) -> Steps:
     session.hold(reason)
     yield Pass(session, call)
     call.uncounted, call.crashes = call.attempt, 0
+    call.reason = f"attempt {attempt} failed: {state.message}; a person had it tried again"
 
 
 WHAT_HELPS = "held for a person: resume tries it again, cancel ends the run"

@@ -235,7 +235,8 @@ class Control:
         places = [node_control.find(conn, node) for node in _nodes(target)]
         root = self._root_of(conn, places)
         if not allowed("retry", root.state_type, root.state_name):
-            raise NotAllowed(f"run #{root.id} is {root.state_name}: it cannot be asked to retry")
+            hint = "; resume it: what is held is tried again" if root.state_type == "PAUSED" else ""
+            raise NotAllowed(f"run #{root.id} is {root.state_name}: it cannot be asked to retry{hint}")
         lease = self._lease_of(conn, root.id)
         if lease is not None:
             raise NotAllowed(f"run #{root.id} has ended but its process {lease.pid} still cleans up; try again")

@@ -372,7 +372,7 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
     yield Sleep(session, delay, run)
     lease, attempt = session.lease if run.is_root else None, run.attempt + 1
     with run.state_lock:
-        start = run.transition("start", new_attempt=attempt, name="Retrying")
+        start = run.transition("start", new_attempt=attempt, name="Retrying", cause=text.rpartition("; next in ")[0])
 
         def begin(conn: sqlite3.Connection) -> None:
             start(conn)

@@ -42,9 +42,14 @@ def header_of(data: bytes) -> dict[str, Any]:
     return header
 
 
-def pack_call(name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """A call for a worker; ``UsageError`` names what cannot be sent, and the remedy."""
-    _look_at_module(fn)
+def pack_call(
+    name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], author: Any = None
+) -> bytes:
+    """A call for a worker; ``UsageError`` names what cannot be sent, and the remedy.
+
+    ``author`` is the user's own function where ``fn`` is one of ours around it.
+    """
+    _look_at_module(fn if author is None else author)
     try:
         return _pickled((fn, args, kwargs))
     except Exception as error:  # noqa: BLE001 - the user's __reduce__
@@ -141,7 +146,8 @@ def _pickler() -> Callable[..., Any] | None:
 
 def _look_at_module(fn: Any) -> None:
     """Note the function's module when another process cannot import it by its name."""
-    fn = getattr(fn, "__wrapped__", fn)
+    for inner in ("__func__", "__wrapped__", "func"):
+        fn = getattr(fn, inner, fn)
     name = getattr(fn, "__module__", None)
     if not isinstance(name, str) or name in _by_value or name == "__main__":
         return

@@ -11,7 +11,15 @@ from ..store.states import NAMES, TERMINAL_TYPES, is_terminal
 from .errors import Cancelled, RunCrashed, RunFailed, UpstreamFailed
 from .masking import mask
 
-_UNSET: Any = object()
+
+class _Unset:
+    """No value was given; one and the same object also in a worker process."""
+
+    def __reduce__(self) -> str:
+        return "_UNSET"
+
+
+_UNSET: Any = _Unset()
 
 
 class State:

@@ -79,6 +79,7 @@ class TaskCall:
         "map_index",
         "name",
         "parameters",
+        "reason",
         "run",
         "scope_seq",
         "seq",
@@ -117,6 +118,8 @@ class TaskCall:
         self.map_group = self.call_index - map_index if map_index is not None else None
         self.seq = run.seq_of(scope_seq, self.key, self.call_index)
         self.attempt = 0
+        self.reason: str | None = None
+        """Why it is tried again; its row says so while it runs."""
         self.crashes = 0
         """How often it was tried again because its worker process died."""
         self.uncounted = 0

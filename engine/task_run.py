@@ -128,7 +128,8 @@ def _begin(call: TaskCall) -> None:
     call.started_at_us = call.started_at_us or at_us
     if call.state_name != "Looped":
         call.move("start" if call.attempt == 1 else "retry_now")
-    call.beginning = Beginning(call.row(), at_us)
+    row = call.row() if call.reason is None else call.row()._replace(cause=call.reason)
+    call.beginning = Beginning(row, at_us)
     call.run.session.unrecorded.append(call)
 
 

@@ -57,7 +57,7 @@ class ProcessCall(Call):
 
     def _perform(self, slot: ProcessSlot) -> Any:
         workers = self.call.run.session.workers
-        parcel = parcels.pack_call(self.call.name, self.fn, self.args, self.kwargs)
+        parcel = parcels.pack_call(self.call.name, self.fn, self.args, self.kwargs, self.call.task.fn)
         place = workers.place_of(self.runner)
         place.take(self.call, slot)
         try:

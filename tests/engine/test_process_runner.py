@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -13,6 +14,8 @@ import time
 
 import pytest
 from flowdeck import (
+    Completed,
+    Failed,
     ProcessPoolTaskRunner,
     concurrency,
     create_markdown_artifact,
@@ -27,6 +30,7 @@ from flowdeck import (
 )
 from flowdeck.engine.control import Control
 from flowdeck.engine.errors import RunTimedOut, UsageError, WorkerDied
+from flowdeck.store.nodes import Node
 
 CLI = (sys.executable, "-P", "-m", "flowdeck")
 HANGS = "import itertools; all(itertools.repeat(1))"
@@ -173,6 +177,76 @@ def test_what_happens_there_is_the_tasks(reader, store) -> None:
     }  # fmt: skip
     assert [(row.name, row.value, row.task_seq) for row in reader.metrics(1)] == [("rows", 7.0, 1)]
     assert [(row.key, row.task_seq) for row in reader.artifacts(1)] == [("report", 1)]
+
+
+def test_functions_of_every_kind(reader) -> None:
+    """Generators, methods, partials, objects that can be called; states come back as they were."""
+
+    class Shop:
+        def __init__(self, rate):
+            self.rate = rate
+
+        @task(isolation="process")
+        def price(self, x):
+            return self.rate * x
+
+    class Callable:
+        def __call__(self, x):
+            return x + 1
+
+    @task(isolation="process")
+    def numbers(n):
+        yield from range(n)
+
+    @task(isolation="process")
+    def says(how):
+        return Completed(data="fine", name="Good") if how else Failed(message="not fine")
+
+    @flow
+    def whole():
+        assert list(numbers(3)) == [0, 1, 2]
+        assert numbers.submit(2).result() == [0, 1]
+        assert Shop(3).price(4) == 12
+        assert task(isolation="process", name="partial")(functools.partial(pow, 2))(5) == 32
+        assert task(isolation="process", name="object")(Callable())(5) == 6
+        assert says(1, return_state=True).name == "Good"
+        assert says(1) == "fine"
+        return says(0, return_state=True)
+
+    state = whole(return_state=True)
+    assert (state.type, state.message) == ("FAILED", "not fine")
+    assert not state.has_data()
+
+
+def test_one_task_can_be_cancelled(reader, store, effects, eventually) -> None:
+    """Its process is ended; the rest of the run goes on."""
+
+    @task(isolation="process")
+    def hang():
+        effects(os.getpid())
+        exec(HANGS)
+
+    @task
+    def other():
+        return "fine"
+
+    @flow
+    def whole():
+        state = hang.submit(return_state=True)
+        return state.type, other()
+
+    def cancel():
+        eventually(lambda: effects.lines)
+        control = Control(store, actor="tester@here via test")
+        control.cancel(Node(1, 1))
+        control.close()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    assert whole() == ("CANCELLED", "fine")
+    thread.join()
+    assert not alive(int(effects.lines[0]))
+    assert reader.tasks(1)[0].cause.startswith("cancelled by tester@here via test")
 
 
 def test_slots_of_limits_are_held_there_too(reader, store, effects) -> None:

@@ -12,7 +12,14 @@ from contextlib import contextmanager
 
 import pytest
 import tenacity
-from flowdeck import FlowdeckError, ThreadPoolTaskRunner, exponential_backoff, flow, task
+from flowdeck import (
+    FlowdeckError,
+    ThreadPoolTaskRunner,
+    create_concurrency_limit,
+    exponential_backoff,
+    flow,
+    task,
+)
 from flowdeck.engine.control import Control
 from flowdeck.store.reader import Reader
 
@@ -319,6 +326,55 @@ def test_a_waiting_retry_holds_no_thread(reader) -> None:
         return [future.result() for future in [*waiting, *others]]
 
     assert whole() == ["ok", "ok", 1, 2]
+
+
+def test_a_waiting_retry_holds_no_slot(reader) -> None:
+    """Of a limited tag: another task with it runs meanwhile."""
+    create_concurrency_limit("narrow", 1)
+    order = []
+
+    @task(tags=["narrow"], retries=1, retry_delay_seconds=1)
+    def first():
+        order.append("first")
+        if order.count("first") == 1:
+            raise ValueError
+
+    @task(tags=["narrow"])
+    def second():
+        order.append("second")
+
+    @flow
+    def whole():
+        future = first.submit()
+        while not order:
+            time.sleep(0.01)
+        second.submit().result()
+        future.result()
+
+    whole()
+    assert order == ["first", "second", "first"]
+
+
+def test_a_running_retry_says_why(reader, eventually) -> None:
+    """Its row has the reason while it runs, and not when it has completed."""
+    seen = []
+
+    @task(retries=1)
+    def step():
+        if reader.tasks(1) and reader.tasks(1)[0].attempt == 1:
+            eventually(lambda: reader.tasks(1)[0].state_name == "Retrying")
+            seen.append(reader.tasks(1)[0].cause)
+            return
+        eventually(lambda: reader.tasks(1))
+        raise ValueError("first time")
+
+    @flow
+    def whole():
+        step()
+
+    whole()
+    assert seen == ["attempt 1 failed: ValueError: first time"]
+    assert reader.tasks(1)[0].cause is None
 
 
 RESTARTED = """
