@@ -148,6 +148,11 @@ class CoroutineSlot:
                 raise self._error from None
             task.cancel()
             raise
+        except Cancelled:
+            # A call within it was told to end with it, and came first.
+            if self._error is not None:
+                raise self._error from None
+            raise
         finally:
             self.is_open = False
             _local.slot = outer

@@ -42,7 +42,7 @@ from .runners import Pool
 from .slots import Keeper
 from .states import describe_exception
 from .task_call import write_beginning
-from .timeouts import end_below, watch_overdue
+from .timeouts import interrupt_task, watch_overdue
 
 if TYPE_CHECKING:
     from .codec import Encoded
@@ -288,11 +288,11 @@ class Session:
             for late, its_slot in (tuple(active),) if active else ():
                 error = RunTimedOut(f"took longer than {late.timeout_seconds:g} s")
                 late.interruption = error
-                its_slot.interrupt(error)
                 if late is getattr(late, "run", late):
+                    its_slot.interrupt(error)
                     self.stop_run(late, f"its flow {late.name} {error}")
                 else:
-                    end_below(self, late, f"its caller {late.name} {error}")
+                    interrupt_task(self, late, its_slot, error)
                 watch_overdue(self, active)
 
         self.after(owner.timeout_seconds, expire)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..store import runs, tasks
 from .clock import now_us
 from .errors import Cancelled
-from .interrupts import ProcessSlot
+from .interrupts import ProcessSlot, Slot
 from .node_cancel import note
 
 if TYPE_CHECKING:
@@ -27,12 +27,15 @@ _LOOKS_SECONDS: Final = (1.0, 3.0, 10.0, 30.0, 60.0)
 """At these ages the row is told anew; then every minute."""
 
 
-def end_below(session: Session, task: TaskCall, reason: str) -> None:
-    """Make everything end that this attempt of a task called or submitted, at any depth."""
-    for slot, owner in session.activations():
-        if owner is not task and is_below(owner, task):
-            note(owner, reason)
-            slot.interrupt(Cancelled(reason))
+def interrupt_task(session: Session, task: TaskCall, slot: Slot, error: BaseException) -> None:
+    """Interrupt a task's code, and make everything end that this attempt called or submitted, at any depth."""
+    reason = f"its caller {task.name} {error}"
+    below = [(place, owner) for place, owner in session.activations() if owner is not task and is_below(owner, task)]
+    for _, owner in below:
+        note(owner, reason)  # first: a coroutine hears of its caller's end through its own await
+    slot.interrupt(error)
+    for place, _ in below:
+        place.interrupt(Cancelled(reason))
     for call in session.pool.waiting_calls():
         if is_below(call, task):
             note(call, reason)

@@ -82,7 +82,7 @@ class WorkerHost:
         try:
             pid = os.fork()
         except OSError as error:
-            self._say({"ended": worker_id, "trouble": f"no process could be made for it: {error.strerror}"})
+            self._say({"ended": worker_id, "trouble": error.strerror or "fork failed"})
             return
         if pid == 0:
             self._become(descriptors, own_pid)

@@ -172,7 +172,7 @@ class Workers:
             fate = worker.fate or {}
             if "cpu_us" in fate:
                 call.usage = Usage(fate["cpu_us"], fate["max_rss_bytes"])
-            raise WorkerDied(f"its worker process {_cause(fate)}")
+            raise WorkerDied(f"its worker process {ending(fate)}")
         return _answer(call, *message)
 
     def _idle_worker(self, runner: ProcessPoolTaskRunner | None) -> Worker | None:
@@ -199,7 +199,7 @@ class Workers:
         self._discard(worker)
         if slot.error is not None:
             raise slot.error
-        raise WorkerDied(f"its worker process {_cause(worker.fate or {})}")
+        raise WorkerDied(f"its worker process {ending(worker.fate or {})}")
 
     def _set_up(self) -> dict[str, Any]:
         session = self._session
@@ -299,10 +299,12 @@ def _answer(call: TaskCall, kind: int, header: dict[str, Any], parcel: bytes) ->
     raise error
 
 
-def _cause(fate: dict[str, Any]) -> str:
+def ending(fate: dict[str, Any]) -> str:
     """How it ended, after "its worker process"."""
+    if "trouble" in fate:
+        return f"could not be made: {fate['trouble']}"
     if "status" not in fate:
-        return str(fate.get("trouble", "ended and nobody saw how"))
+        return "ended and nobody saw how"
     death = deaths.from_wait_status(
         0, fate["pid"], fate["status"], max_rss_bytes=fate["max_rss_bytes"], out_of_memory=fate["out_of_memory"],
         ended_at_us=now_us(),

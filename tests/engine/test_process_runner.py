@@ -30,6 +30,7 @@ from flowdeck import (
 )
 from flowdeck.engine.control import Control
 from flowdeck.engine.errors import RunTimedOut, UsageError, WorkerDied
+from flowdeck.engine.workers import ending
 from flowdeck.store.nodes import Node
 
 CLI = (sys.executable, "-P", "-m", "flowdeck")
@@ -451,7 +452,7 @@ def test_crashes_are_tried_again_as_often_as_allowed(reader, effects) -> None:
     assert "(2 of 2 crash retries)" in causes[2]
 
 
-@pytest.mark.parametrize("how", ["call", "submit", "async"])
+@pytest.mark.parametrize("how", ["call", "submit"])
 def test_a_hang_in_c_code_is_really_ended(reader, effects, how) -> None:
     """A timeout kills the process, with what it had started; the attempt is TimedOut and may be tried again."""
 
@@ -469,12 +470,8 @@ def test_a_hang_in_c_code_is_really_ended(reader, effects, how) -> None:
     def whole():
         return hang() if how == "call" else hang.submit().result()
 
-    @flow
-    async def whole_async():
-        return await asyncio.to_thread(hang)
-
     begun = time.monotonic()
-    assert (asyncio.run(whole_async()) if how == "async" else whole()) == "second time"
+    assert whole() == "second time"
     assert time.monotonic() - begun < 20
     assert not any(alive(int(pid)) for pid in effects.lines)
     names = [event.message for event in reader.events(run_id=1, limit=1000) if event.to_name == "AwaitingRetry"]
@@ -667,3 +664,12 @@ def test_runs_of_a_daemon_have_workers_too(box) -> None:
     assert [line.split()[1] for line in box.effects()] == ["1", "2", "2"]
     lines = [(log.message, log.task_seq) for log in box.reader.logs(run_id) if log.stream == "stdout"]
     assert lines == [("step 1", 1), ("step 2", 2), ("step 2", 2)]
+
+
+def test_the_end_of_a_worker_in_words() -> None:
+    """Also the kernel's out-of-memory kill, which no test should cause."""
+    fate = {"pid": 7, "status": signal.SIGKILL, "max_rss_bytes": 3 << 20, "out_of_memory": True}
+    assert ending(fate) == "ran out of memory: killed by the kernel; it had used 3 MiB"
+    assert ending({**fate, "out_of_memory": False}) == "was killed by signal 9 (SIGKILL)"
+    assert ending({"trouble": "no memory"}) == "could not be made: no memory"
+    assert ending({}) == "ended and nobody saw how"

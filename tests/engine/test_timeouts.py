@@ -274,6 +274,33 @@ def test_a_tasks_timeout_ends_what_it_called(reader, where, what) -> None:
     assert all("outer took longer than 0.3 s" in (row.cause or "") for row in inner)
 
 
+def test_an_async_tasks_timeout_ends_what_it_awaits(reader) -> None:
+    """It is TimedOut, what it called is Cancelled, and both may be tried again."""
+    tries = []
+
+    @task
+    async def inner():
+        tries.append("inner")
+        await asyncio.sleep(LONG if len(tries) == 2 else 0)
+        return "ok"
+
+    @task(timeout_seconds=0.3, retries=1)
+    async def outer():
+        tries.append("outer")
+        return await inner()
+
+    @flow
+    async def whole():
+        return await outer()
+
+    assert quickly(lambda: asyncio.run(whole())) == "ok"
+    causes = [event.message for event in reader.events(run_id=1) if event.to_name == "AwaitingRetry"]
+    assert causes == ["attempt 1 failed: took longer than 0.3 s; next in 0 s"]
+    assert [event.message for event in reader.events(run_id=1) if event.to_name == "Cancelled"] == [
+        "its caller outer took longer than 0.3 s"
+    ]
+
+
 def test_code_that_does_not_yield_is_overdue(reader, eventually) -> None:
     """Its row, its log and its end say that it was asked to stop and went on."""
     seen = []
@@ -317,4 +344,45 @@ def test_a_flow_that_does_not_yield_is_overdue_too(reader) -> None:
 
     whole(return_state=True)
     assert any("overdue: asked to stop 1 s ago" in (event.message or "") for event in reader.events(run_id=1))
+    assert reader.run(1).state_name == "Completed"
+
+
+@pytest.mark.parametrize("where", ["the flow", "a task", "a coroutine"])
+def test_a_subflow_has_a_timeout_of_its_own(reader, where) -> None:
+    """It is TimedOut, its tasks are Cancelled, and who called it goes on."""
+
+    @task
+    def slow():
+        for _ in range(500):
+            time.sleep(LONG / 500)
+
+    @task
+    async def slow_async():
+        await asyncio.sleep(LONG)
+
+    @flow(timeout_seconds=0.3)
+    def sub():
+        slow.submit()
+        slow()
+
+    @flow(timeout_seconds=0.3)
+    async def sub_async():
+        await slow_async()
+
+    @task
+    def calls():
+        return sub(return_state=True).name
+
+    @flow
+    def whole():
+        return calls() if where == "a task" else sub(return_state=True).name
+
+    @flow
+    async def whole_async():
+        return (await sub_async(return_state=True)).name
+
+    assert quickly(lambda: asyncio.run(whole_async()) if where == "a coroutine" else whole()) == "TimedOut"
+    child = reader.run(2)
+    assert (child.state_name, child.cause) == ("TimedOut", "took longer than 0.3 s")
+    assert {row.state_name for row in reader.tasks(2)} == {"Cancelled"}
     assert reader.run(1).state_name == "Completed"
