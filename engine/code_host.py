@@ -102,10 +102,10 @@ def describe(flow: FunctionFlow[..., Any]) -> dict[str, Any]:
             "active": schedule.active,
         })  # fmt: skip
     schema = flow.parameters_schema()
-    defaults = {name: entry["default"] for name, entry in schema.get("properties", {}).items() if "default" in entry}
+    defaults = flow.parameters.plain_defaults()
     return {
         "name": flow.name, "description": flow.description, "schedules": schedules,
-        "parameters_schema": json.dumps(schema, default=str), "parameters": json.dumps(defaults, default=str),
+        "parameters_schema": json.dumps(schema, default=str), "parameters": json.dumps(defaults),
         "tags": json.dumps(sorted(flow.tags)), "crash_retries": flow.crash_retries,
         "concurrency_limit": flow.concurrency_limit, "collision_strategy": flow.collision_strategy,
     }  # fmt: skip

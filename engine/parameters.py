@@ -45,6 +45,13 @@ class Parameters:
         bound.apply_defaults()
         return dict(bound.arguments)
 
+    def plain_defaults(self) -> dict[str, Any]:
+        """The defaults that are the same after JSON; any other stays the function's own business."""
+        from .codec import encode
+
+        defaults = {name: p.default for name, p in self.signature.parameters.items() if p.default is not p.empty}
+        return {name: value for name, value in defaults.items() if encode(value).codec == "json"}
+
     def check_names(self, given: dict[str, Any]) -> None:
         """Raise ``ParameterError`` with the nearest name for a parameter the function does not have."""
         kinds = [p.kind for p in self.signature.parameters.values()]
