@@ -110,7 +110,8 @@ def _wanted(schema: dict[str, Any]) -> list[tuple[str, str]]:
 
     facts = []
     for field in fields(schema):
-        need = "required" if field.required else f"default {json.dumps(field.default, ensure_ascii=False)}"
+        begun = f"default {json.dumps(field.default, ensure_ascii=False)}" if field.default is not None else "optional"
+        need = "required" if field.required else begun
         about = f": {field.description}" if field.description else ""
         facts.append(("field", f"{field.name} ({kind_words(field)}, {need}){about}"))
     return facts

@@ -17,6 +17,7 @@ _GLYPHS: Final[dict[str, tuple[str, str]]] = {
     "COMPLETED": ("✓", "C"),
     "FAILED": ("✗", "F"),
     "CRASHED": ("↯", "K"),
+    "AwaitingInput": ("?", "?"),
     "Frozen": ("❆", "Z"),
     "Cached": ("≡", "M"),
     "NotReady": ("⨯", "N"),
@@ -37,6 +38,7 @@ _STYLES: Final[dict[str, str]] = {
 }
 _STYLES_BY_NAME: Final[dict[str, str]] = {
     "Late": "yellow",
+    "AwaitingInput": "yellow",
     "AwaitingRetry": "yellow",
     "Retrying": "yellow",
     "Pausing": "yellow",

@@ -147,9 +147,14 @@ def title_of(request: InputRow) -> str:
         return ""
     import json
 
+    from .json_schema import fields, kind_words
+
     schema = json.loads(request.json_schema)
-    names = list(schema.get("properties", {}))
-    return str(schema.get("title", "input")) + (f" ({', '.join(names[:6])})" if names != ["value"] else "")
+    found = fields(schema)
+    names = [field.name for field in found]
+    if names == ["value"]:
+        return kind_words(found[0])
+    return f"{schema.get('title', 'input')} ({', '.join(names[:6])})"
 
 
 def words_of(request: InputRow) -> str:

@@ -19,12 +19,17 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from ..store import deployments, events, inputs, leases, limits, runs, schedules, variables
 from ..store.connection import connect, open_store, transaction, translate
 from ..store.nodes import Node
-from ..store.rows import LeaseRow, LimitRow, RunRow
+from ..store.rows import InputRow, LeaseRow, LimitRow, RunRow
 from ..store.states import TERMINAL_TYPES
 from . import node_control, processes, retrying
 from . import variables as variables_of_users
 from .clock import now_us
 from .errors import FlowdeckError, NotAllowed, NotFound, ParameterError, UsageError
+from .json_schema import Field as InputField
+from .json_schema import fields as input_fields
+from .json_schema import from_text as read_input
+from .json_schema import kind_words
+from .json_schema import problems as input_problems
 from .machine import next_run_state
 from .retry_plan import Plan
 
@@ -110,6 +115,10 @@ class Control:
             return "suspending: running tasks finish, then its process ends"
 
         return self._ask("suspend", run_id, ask)
+
+    def questions(self, run_id: int) -> list[InputRow]:
+        """What the run asks for now, oldest first."""
+        return self._transact(lambda conn: inputs.open_requests(conn, run_id))
 
     def send(self, run_id: int, kind: str, value: Any, *, sender: str | None = None) -> str:
         """Put a message into a run's inbox, durably; ``kind`` is what ``receive_input`` looks for. Returns its key."""
@@ -553,4 +562,7 @@ def _check_parameters(name: str, schema: dict[str, Any], given: dict[str, Any]) 
         raise ParameterError(f"flow {name!r} needs the parameter {missing[0]!r}: give it with -p {missing[0]}=VALUE")
 
 
-__all__ = ["Control", "FlowdeckError", "Node", "Outcome", "Plan", "actor", "allowed"]
+__all__ = [
+    "Control", "FlowdeckError", "InputField", "Node", "Outcome", "Plan", "actor", "allowed", "input_fields",
+    "input_problems", "kind_words", "read_input",
+]

@@ -57,8 +57,9 @@ def _field(name: str, part: Schema, root: Schema, required: bool) -> Field:
     plain, optional = _without_null(part, root)
     choices = tuple(plain.get("enum", ())) or ((plain["const"],) if "const" in plain else ())
     return Field(
-        name, str(part.get("title") or name), "choice" if choices else _kind(plain), required, choices,
-        part.get("default"), "default" in part, optional, str(part.get("description") or plain.get("description", "")),
+        name, str(part.get("title") or name.replace("_", " ").capitalize()), "choice" if choices else _kind(plain),
+        required, choices, part.get("default"), "default" in part, optional,
+        str(part.get("description") or plain.get("description", "")),
     )
 
 

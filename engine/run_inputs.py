@@ -11,6 +11,7 @@ import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, create_model
@@ -68,7 +69,11 @@ class RunInput(BaseModel):
         if unknown:
             known = ", ".join(cls.model_fields)
             raise UsageError(f"{cls.__name__} has no field {unknown[0]!r}; its fields are {known}")
-        changed: dict[str, Any] = {name: (cls.model_fields[name].annotation, value) for name, value in defaults.items()}
+        changed: dict[str, Any] = {}
+        for name, value in defaults.items():
+            known = copy(cls.model_fields[name])  # with its constraints and its words
+            known.default, known.default_factory = value, None
+            changed[name] = (known.annotation, known)
         model: type[RunInput] = create_model(cls.__name__, __base__=cls, __module__=cls.__module__, **changed)
         model.__doc__ = cls.__doc__
         model._asked = inspect.cleandoc(description) if description else None

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from ..store.errors import FlowdeckError
 
 Place = Literal["runs", "run", "flows", "anywhere", "list"]
-Verb = Literal["pause", "resume", "freeze", "thaw", "cancel", "retry"]
+Verb = Literal["pause", "suspend", "resume", "freeze", "thaw", "cancel", "retry"]
 RUN_PLACES: Final[tuple[Place, ...]] = ("runs", "run")
 TABS: Final = ("tree", "graph", "logs", "events", "details")
 
@@ -43,6 +43,10 @@ class Action:
 
 ACTIONS: Final[tuple[Action, ...]] = (
     Action("run.pause", "p", "pause", "Pause the run, or resume it.", RUN_PLACES, ("pause", "resume"), asks=True),
+    Action("run.answer", "i", "answer", "Answer what the run asks: a form with its fields.", RUN_PLACES, footer=False,
+           asks=True),
+    Action("run.suspend", "S", "suspend", "Pause the run and end its process; a resume goes on by replay.", RUN_PLACES,
+           ("suspend",), footer=False, asks=True),
     Action("run.cancel", "x", "cancel",
            "Cancel the run, or in its tree the task, map or subflow at the cursor; code sees Cancelled.", RUN_PLACES,
            ("cancel",), confirm=True, asks=True),

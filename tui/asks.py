@@ -17,6 +17,7 @@ from .actions import Verb
 if TYPE_CHECKING:
     from ..engine.control import Control, Plan
     from ..store.nodes import Node
+    from ..store.rows import InputRow
 
 
 class Answer(NamedTuple):
@@ -51,6 +52,7 @@ class Asker(threading.Thread):
         self.folder = folder
         self.read_only = read_only
         self.tell: Tell = lambda _: None
+        self.tell_questions: Callable[[int, list[InputRow]], None] = lambda _run_id, _questions: None
         self._asked: queue.SimpleQueue[Callable[[Control], Answer | Planned | None] | None] = queue.SimpleQueue()
         self._reap_waits = False
 
@@ -86,6 +88,18 @@ class Asker(threading.Thread):
             return Answer(True, outcome.text, outcome.run_id)
 
         self._asked.put(work)
+
+    def question(self, run_id: int) -> None:
+        """Look what the run asks; ``tell_questions`` gets it."""
+
+        def work(control: Control) -> None:
+            self.tell_questions(run_id, control.questions(run_id))
+
+        self._asked.put(work)
+
+    def answer(self, run_id: int, values: Mapping[str, Any]) -> None:
+        """Answer what the run asks; it goes on."""
+        self._asked.put(lambda control: Answer(True, control.resume(run_id, dict(values)).text, run_id))
 
     def trigger(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Run a deployment or flow now."""

@@ -35,8 +35,10 @@ from .wire import ThinApp
 if TYPE_CHECKING:
     from textual import events
 
-    from ..store.rows import RunRow
+    from ..store.rows import InputRow, RunRow
     from .dialogs import Order
+    from .form import Answered as Filled
+    from .form import Typed
     from .screens.flows import FlowsPage
     from .screens.run import RunPage
 
@@ -66,6 +68,15 @@ class Answered(Message):
     def __init__(self, answer: Answer | Planned) -> None:
         super().__init__()
         self.answer = answer
+
+
+class Asked(Message):
+    """What a run asks has been looked up."""
+
+    def __init__(self, run_id: int, requests: list[InputRow]) -> None:
+        super().__init__()
+        self.run_id = run_id
+        self.requests = requests
 
 
 class _AsciiScrollBar(ScrollBarRender):
@@ -126,6 +137,8 @@ class Console(ThinApp):
         self._notice_until: float | None = None
         self._reaped_at = 0.0
         self._leave_until = 0.0
+        self._drafts: dict[int, dict[str, Typed]] = {}
+        """What was typed into forms, by question."""
 
     # ---- boot -------------------------------------------------------------------------------------------------
 
@@ -151,6 +164,7 @@ class Console(ThinApp):
             for number in (signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, self.exit, 0)
         self.asker.tell = self._tell_answer
+        self.asker.tell_questions = self._tell_questions
         self.feed.tell = self._tell_news
         self.app_resume_signal.subscribe(self, lambda _: self.repaint())
         self.set_interval(1.0, self._tick)
@@ -170,6 +184,10 @@ class Console(ThinApp):
     def _tell_answer(self, answer: Answer | Planned) -> None:
         """On the asker's thread."""
         self.post_message(Answered(answer))
+
+    def _tell_questions(self, run_id: int, requests: list[InputRow]) -> None:
+        """On the asker's thread."""
+        self.post_message(Asked(run_id, requests))
 
     # ---- news -------------------------------------------------------------------------------------------------
 
@@ -198,6 +216,29 @@ class Console(ThinApp):
             return
         prefix = f"#{answer.run_id} " if answer.run_id is not None and not answer.text.startswith("#") else ""
         self.notice(prefix + answer.text if answer.ok else answer.text, good=answer.ok)
+
+    def on_asked(self, event: Asked) -> None:
+        """Open the form that answers it."""
+        from .form import Form
+        from .form_fields import question_of
+
+        question = question_of(event.run_id, event.requests)
+        if question is None:
+            self.notice(f"#{event.run_id} asks for nothing; p resumes a paused run", good=False)
+            return
+        line = self.runs_page.view.records.get(event.run_id)
+        flow = f" {line.run.flow_name}" if line is not None else ""
+        about = f"#{event.run_id}{flow} awaits input"
+        drafts = self._drafts.get(question.request_id, {})
+
+        def keep(typed: dict[str, Typed]) -> None:
+            self._drafts[question.request_id] = typed
+
+        self.push_screen(Form(question, about, drafts, keep), self._filled)
+
+    def _filled(self, answer: Filled | None) -> None:
+        if answer is not None:
+            self.asker.answer(answer.run_id, answer.values)
 
     def _tick(self) -> None:
         """A second went by."""
@@ -284,6 +325,8 @@ class Console(ThinApp):
         if not action.verbs:
             return True, action.label
         verb = actions.fitting_verb(action, states)
+        if verb == "resume" and all(name == "AwaitingInput" for _, name in states):
+            return True, "answer"
         return verb is not None, verb or action.label
 
     # ---- places -----------------------------------------------------------------------------------------------
@@ -374,6 +417,8 @@ class Console(ThinApp):
                 targets = self.page.targets()
                 if targets:
                     self.go_run(targets[0].id, "logs")
+            case "run.answer":
+                self._answer()
             case "flow.trigger":
                 self._trigger()
             case "app.filter":
@@ -421,8 +466,23 @@ class Console(ThinApp):
             lambda yes: self.send(sent, fitting) if yes else None,
         )
 
+    def _answer(self) -> None:
+        """Look what the run under the cursor asks; the form opens when that is known."""
+        targets = self.page.targets()
+        if len(targets) == 1:
+            self.asker.question(targets[0].root_id or targets[0].id)
+        else:
+            self.notice("runs are answered one by one: clear the marks" if targets else "no run here", good=False)
+
     def send(self, verb: Verb, runs: list[RunRow]) -> None:
         """Ask this of these runs."""
+        waiting_for_input = [run for run in runs if run.state_name == "AwaitingInput"]
+        if verb == "resume" and waiting_for_input:
+            if len(runs) == 1:
+                self.asker.question(runs[0].root_id or runs[0].id)
+            else:
+                self.notice(f"#{waiting_for_input[0].id} awaits input: runs are answered one by one", good=False)
+            return
         self.asker.ask(verb, [run.id for run in runs])
         self.runs_page.view.action_clear_marks()
 

@@ -45,7 +45,7 @@ class Suggestion(NamedTuple):
 
 _RUN_WORDS = {"run": "tree", "tree": "tree", "graph": "graph", "logs": "logs", "events": "events",
               "details": "details"}  # fmt: skip
-_VERBS = ("pause", "resume", "freeze", "thaw", "cancel", "retry")
+_VERBS = ("pause", "suspend", "resume", "freeze", "thaw", "cancel", "retry")
 _FIXED = (
     Suggestion("runs", "the list of runs"),
     Suggestion("runs state:failed", "what failed"),
@@ -54,7 +54,8 @@ _FIXED = (
 )
 _ACTION_WORDS = {
     "quit": "app.quit", "q": "app.quit", "q!": "app.quit", "help": "app.help", "repaint": "app.repaint",
-    "trigger": "flow.trigger", "problems": "app.problems", "filter": "app.filter", "suspend": "app.suspend",
+    "trigger": "flow.trigger", "problems": "app.problems", "filter": "app.filter", "background": "app.suspend",
+    "answer": "run.answer",
 }  # fmt: skip
 
 

@@ -88,6 +88,7 @@ _GLYPHS: Final[dict[str, tuple[str, str]]] = {
     "COMPLETED": ("✓", "C"),
     "FAILED": ("✗", "F"),
     "CRASHED": ("↯", "K"),
+    "AwaitingInput": ("?", "?"),
     "Frozen": ("❆", "Z"),
     "Cached": ("≡", "M"),
     "NotReady": ("⨯", "N"),
@@ -125,7 +126,8 @@ _TRUE: Final = _Tones(
     states={
         "SCHEDULED": "#8fa1b8", "PENDING": "#8fb8d8", "RUNNING": "#62b8ff", "PAUSED": "#e3b768",
         "CANCELLING": "#d99a5b", "CANCELLED": "#8a8fa3", "COMPLETED": "#7cc492", "FAILED": "#f07f86",
-        "CRASHED": "#e57fc4", "Frozen": "#8fd6e8", "Cached": "#6fae9a", "NotReady": "#8a8fa3", "Skipped": "#8a8fa3",
+        "CRASHED": "#e57fc4", "AwaitingInput": "#ffd75f",
+        "Frozen": "#8fd6e8", "Cached": "#6fae9a", "NotReady": "#8a8fa3", "Skipped": "#8a8fa3",
         "AwaitingRetry": "#e3b768",
     },
 )  # fmt: skip
@@ -138,7 +140,8 @@ _FIXED: Final = _Tones(
     states={
         "SCHEDULED": "#87afaf", "PENDING": "#87afd7", "RUNNING": "#5fafff", "PAUSED": "#d7af5f",
         "CANCELLING": "#d7875f", "CANCELLED": "#8a8a8a", "COMPLETED": "#87d787", "FAILED": "#ff8787",
-        "CRASHED": "#d787d7", "Frozen": "#87d7d7", "Cached": "#5faf87", "NotReady": "#8a8a8a", "Skipped": "#8a8a8a",
+        "CRASHED": "#d787d7", "AwaitingInput": "#ffd75f",
+        "Frozen": "#87d7d7", "Cached": "#5faf87", "NotReady": "#8a8a8a", "Skipped": "#8a8a8a",
         "AwaitingRetry": "#d7af5f",
     },
 )  # fmt: skip
@@ -152,13 +155,14 @@ _ANSI: Final[dict[str, str]] = {
     "COMPLETED": "green",
     "FAILED": "red",
     "CRASHED": "magenta",
+    "AwaitingInput": "bright_yellow",
     "Frozen": "cyan",
     "Cached": "green",
     "NotReady": "bright_black",
     "Skipped": "bright_black",
     "AwaitingRetry": "yellow",
 }
-_MONO_BOLD: Final = frozenset({"RUNNING", "FAILED", "CRASHED"})
+_MONO_BOLD: Final = frozenset({"RUNNING", "FAILED", "CRASHED", "AwaitingInput"})
 
 
 def _coloured(depth: Depth, tones: _Tones, *, ascii_only: bool) -> Palette:

@@ -40,7 +40,7 @@ def why(run: RunRow, now_us: int, daemon: Daemon) -> str:
         return run.cause or ""
     if run.state_type == "RUNNING" and run.state_name == "Frozen":
         return run.cause or "frozen: waits for thaw"
-    if asked and run.state_type != "CANCELLING":
+    if asked and run.state_type != "CANCELLING" and not (run.state_type == "PAUSED" and run.intent == "pause"):
         return run.cause if run.cause and run.state_name == "Pausing" else asked
     match run.state_type:
         case "SCHEDULED":
@@ -58,7 +58,7 @@ def why(run: RunRow, now_us: int, daemon: Daemon) -> str:
 _INTENTS = {"pause": "pause asked for", "freeze": "freeze asked for", "cancel": "cancel asked for"}
 _PAUSED = {
     "Paused": "waits for resume",
-    "Suspended": "left memory; waits for resume",
+    "Suspended": "holds no process; waits for resume",
     "AwaitingInput": "waits for input",
 }
 
@@ -69,6 +69,8 @@ def _waits(run: RunRow, now_us: int, daemon: Daemon) -> str:
         return run.cause or "waits for a free slot"
     if due > now_us:
         verb = "retries" if run.state_name == "AwaitingRetry" else "starts"
+        if run.cause and run.cause.startswith("asleep"):
+            verb = "wakes"
         words = f"{verb} in {times.span_words(due - now_us)}"
         return f"{words}; {run.cause}" if run.cause else words
     match daemon.state:
