@@ -71,9 +71,9 @@ class RunInput(BaseModel):
             raise UsageError(f"{cls.__name__} has no field {unknown[0]!r}; its fields are {known}")
         changed: dict[str, Any] = {}
         for name, value in defaults.items():
-            known = copy(cls.model_fields[name])  # with its constraints and its words
-            known.default, known.default_factory = value, None
-            changed[name] = (known.annotation, known)
+            field = copy(cls.model_fields[name])  # with its constraints and its words
+            field.default, field.default_factory = value, None
+            changed[name] = (field.annotation, field)
         model: type[RunInput] = create_model(cls.__name__, __base__=cls, __module__=cls.__module__, **changed)
         model.__doc__ = cls.__doc__
         model._asked = inspect.cleandoc(description) if description else None

@@ -23,7 +23,7 @@ from textual.widgets import Input
 
 from . import theme
 from .cells import safe
-from .dialogs import _CSS, Words, _frame
+from .dialogs import DIALOG_CSS, Words, frame
 from .form_fields import Option, Question, fields_of, first_text, hint_of, options_of, read
 from .rows import Spans, fit_spans, spans_width
 
@@ -206,7 +206,7 @@ _PLACEHOLDERS = {"date": "2026-01-31", "datetime": "2026-01-31T08:00", "json": '
 class Form(ModalScreen[Answered | None]):
     """Asks a person what a run asked for."""
 
-    CSS = _CSS + """
+    CSS = DIALOG_CSS + """
     Form { align: center middle; }
     Form .dialog { width: 76; }
     Form .dialog Input { margin: 0; width: 1fr; padding: 0 1; }
@@ -240,7 +240,7 @@ class Form(ModalScreen[Answered | None]):
     def compose(self) -> ComposeResult:
         """Title, what is asked, the fields, the keys."""
         palette = theme.palette()
-        with Vertical(classes=_frame()):
+        with Vertical(classes=frame()):
             yield Words([((safe(self._about), palette.strong),), ()])
             with self._fields:
                 yield self._text
