@@ -12,6 +12,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
@@ -41,8 +42,12 @@ _EAGER_FOR_SECONDS: Final = 1.0
 _LIVENESS_SECONDS: Final = 0.1
 _FIRST_WORDS_SECONDS: Final = 0.05
 _WORDS_SECONDS: Final = 1.0
-_MOST_WORDS: Final = 50
-"""So many of those who wait are told their place anew each second; the rest when they come closer."""
+_MOST_WORDS: Final = 500
+"""So many newcomers are told their place at once."""
+_FOLLOWED: Final = 20
+"""So many of the first in line are told of each step, once a second."""
+_CLOCK_US: Final = 2_000_000
+"""How far the clocks of two looks may be apart."""
 
 Outcome = Literal["waiting", "held", "refused", "timeout", "cancelled"]
 
@@ -189,8 +194,15 @@ class Keeper:
         self._folder = folder
         self.writer = writer
         self._lock = threading.Lock()
-        self._waiting: dict[Ask, None] = {}
+        self._waiting: dict[int, Ask] = {}
+        """By their number in the store, in the order of asking."""
         self._by_call: dict[TaskCall, Ask] = {}
+        self._names: Counter[str] = Counter()
+        """How many wait for each limit."""
+        self._deadlines: set[Ask] = set()
+        self._looked_at_us = 0
+        self._limits: dict[str, int] = {}
+        """When each limit that is waited for was changed last."""
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._reader: sqlite3.Connection | None = None
@@ -271,7 +283,7 @@ class Keeper:
     def cancel(self, reason: str) -> None:
         """Everything that waits here is to end."""
         with self._lock:
-            waiting = list(self._waiting)
+            waiting = list(self._waiting.values())
         for ask in waiting:
             self._end(ask, "cancelled", reason)
 
@@ -286,18 +298,28 @@ class Keeper:
 
     def _wait_for(self, ask: Ask) -> None:
         with self._lock:
-            self._waiting[ask] = None
+            self._waiting[ask.ask_id] = ask
+            self._names.update(ask.names)
+            if ask.deadline is not None:
+                self._deadlines.add(ask)
             if ask.call is not None:
                 self._by_call[ask.call] = ask
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="flowdeck-slots", daemon=True)
                 self._thread.start()
+        if ask.done():
+            self._forget(ask)  # told to end while it was written
         self._last_move = time.monotonic()
         self._wake.set()
 
     def _forget(self, ask: Ask) -> None:
         with self._lock:
-            self._waiting.pop(ask, None)
+            if self._waiting.get(ask.ask_id) is not ask:
+                return
+            del self._waiting[ask.ask_id]
+            self._names.subtract(ask.names)
+            self._names += Counter()
+            self._deadlines.discard(ask)
             if ask.call is not None:
                 self._by_call.pop(ask.call, None)
 
@@ -335,33 +357,27 @@ class Keeper:
         version: int = connection.execute("PRAGMA data_version").fetchone()[0]
         now = time.monotonic()
         with self._lock:
-            waiting = list(self._waiting)
-        for ask in waiting:
-            if ask.done():
-                self._forget(ask)
+            names = list(self._names)
+            late = [ask for ask in self._deadlines if ask.deadline is not None and now >= ask.deadline]
         if version != known_version:
-            self._look_at_limits(connection, waiting)
-        for ask in waiting:
-            if ask.deadline is not None and now >= ask.deadline and not ask.done():
+            self._look_at_limits(connection, names)
+        for ask in late:
+            if not ask.done():
                 self._end(ask, "timeout")
-        self._look_at_rates(connection, waiting)
+        self._look_at_rates(connection, names)
         if now >= self._next_liveness:
             self._next_liveness = now + _LIVENESS_SECONDS
-            if any(limits.is_gone(process) for process in limits.processes(connection)):
-                names = {name for ask in waiting for name in ask.names}
-                self.writer.soon(lambda conn: limits.reap(conn) and limits.grant(conn, names, now_us()))
+            if limits.gone_holders(connection, names):
+                self.writer.soon(lambda conn: limits.reap(conn, names, now_us()))
         if now >= self._next_words:
-            self._next_words = now + _WORDS_SECONDS
-            self._tell(connection, waiting, now)
-        elif any(not ask.words and now - ask.asked_at > _FIRST_WORDS_SECONDS for ask in waiting[:_MOST_WORDS]):
-            self._tell(connection, [ask for ask in waiting if not ask.words], now)
+            self._next_words = now + (_WORDS_SECONDS if self._tell(connection, now) else _FIRST_WORDS_SECONDS)
         return version
 
-    def _look_at_limits(self, connection: sqlite3.Connection, waiting: list[Ask]) -> None:
-        by_id = {ask.ask_id: ask for ask in waiting}
-        for name in {name for ask in waiting for name in ask.names}:
-            for ask_id in limits.held_asks(connection, name):
-                ask = by_id.get(ask_id)
+    def _look_at_limits(self, connection: sqlite3.Connection, names: list[str]) -> None:
+        since_us, self._looked_at_us = self._looked_at_us - _CLOCK_US, now_us()
+        for name in names:
+            for ask_id in limits.held_asks(connection, name, since_us):
+                ask = self._waiting.get(ask_id)
                 if ask is not None and not ask.done():
                     self._last_move = time.monotonic()
                     self._forget(ask)
@@ -369,49 +385,81 @@ class Keeper:
                         self.give_back(ask)
                     self._end(ask, "held")
             limit = limits.get(connection, name)
-            if limit is None or not limit.active:
-                # Removed or paused after the question: whoever changed it has handed everything out.
-                continue
-            for ask in waiting:
-                if name in ask.names and not ask.done() and ask.occupy > limit.slots:
-                    self._end(ask, "refused", too_many(limit, ask.occupy))
+            # When it is removed or paused, whoever did that has handed everything out.
+            if limit is not None and limit.active and self._limits.get(name) != limit.updated_at_us:
+                self._limits[name] = limit.updated_at_us
+                self._refuse_what_cannot_be(limit)
 
-    def _look_at_rates(self, connection: sqlite3.Connection, waiting: list[Ask]) -> None:
+    def _refuse_what_cannot_be(self, limit: LimitRow) -> None:
+        with self._lock:
+            waiting = list(self._waiting.values())
+        for ask in waiting:
+            if limit.name in ask.names and not ask.done() and ask.occupy > limit.slots:
+                self._end(ask, "refused", too_many(limit, ask.occupy))
+
+    def _look_at_rates(self, connection: sqlite3.Connection, names: list[str]) -> None:
         """Nobody gives slots of a rate back: time does."""
-        names = {name for ask in waiting if ask.kind == "rate" and not ask.done() for name in ask.names}
         for name in names:
-            limit, head = limits.get(connection, name), limits.queue(connection, name).waiting[:1]
-            if limit is None or not head or limits.seconds_until_fits(limit, head[0].occupy, now_us()) <= 0:
+            limit = limits.get(connection, name)
+            if limit is None or not limit.slot_decay_per_second:
+                continue
+            head = limits.head(connection, name)
+            if head is not None and limits.seconds_until_fits(limit, head.occupy, now_us()) <= 0:
                 self._last_move = time.monotonic()
                 self.writer.soon(lambda conn, name=name: limits.grant(conn, [name], now_us()))  # type: ignore[misc]
 
     # -- in words ----------------------------------------------------------------------------------------------
 
-    def _tell(self, connection: sqlite3.Connection, waiting: list[Ask], now: float) -> None:
-        """Say in the rows of those who wait longer than a moment what they wait for."""
-        queues: dict[str, tuple[limits.Queue, LimitRow | None]] = {}
+    def _tell(self, connection: sqlite3.Connection, now: float) -> bool:
+        """Say in the rows of those who wait longer than a moment what they wait for.
+
+        The first of the line hear of each step, the others of their place when they joined. False: some are left.
+        """
+        with self._lock:
+            waiting = list(self._waiting.values())
+        fresh = [ask for ask in waiting if not ask.words and now - ask.asked_at > _FIRST_WORDS_SECONDS]
+        wanted = [ask for ask in waiting[:_FOLLOWED] if ask.words] + fresh[:_MOST_WORDS]
         told: list[tuple[Ask, str]] = []
-        for ask in waiting:
-            if ask.done() or not ask.ask_id or now - ask.asked_at <= _FIRST_WORDS_SECONDS:
-                continue
+        lines: dict[str, _Line] = {}
+        for ask in wanted:
             for name in ask.names:
-                if name not in queues:
-                    queues[name] = limits.queue(connection, name), limits.get(connection, name)
-            name = max(ask.names, key=lambda name: len(queues[name][0].waiting))
-            words = limits.waits_in_words(*queues[name], ask.ask_id)
-            if words != ask.words:
+                if name not in lines:
+                    lines[name] = _Line(name, limits.queue(connection, name), limits.get(connection, name))
+            words = max((lines[name] for name in ask.names), key=lambda line: line.place(ask)).words(ask)
+            if words and words != ask.words:
                 told.append((ask, words))
-            if len(told) == _MOST_WORDS:
-                break
 
         def write(conn: sqlite3.Connection) -> None:
             for ask, words in told:
                 if not ask.done():
-                    ask.words = words
                     ask.noted = _note(conn, ask, words) or ask.noted
+                    if ask.noted or ask.who[0] is None:
+                        ask.words = words
 
         if told:
             self.writer.soon(write)
+        return len(fresh) <= _MOST_WORDS and bool(waiting) and all(
+            ask.words or now - ask.asked_at > _FIRST_WORDS_SECONDS for ask in waiting[-1:]
+        )
+
+
+class _Line:
+    """Who waits for one limit, for words."""
+
+    def __init__(self, name: str, queue: limits.Queue, limit: LimitRow | None) -> None:
+        self._name = name
+        self._queue = queue
+        self._limit = limit
+        self._places = {row.ask_id: place for place, row in enumerate(queue.waiting, 1)}
+
+    def place(self, ask: Ask) -> int:
+        """From 1; 0 when it waits here no more."""
+        return self._places.get(ask.ask_id, 0)
+
+    def words(self, ask: Ask) -> str:
+        """Empty when it waits here no more."""
+        place = self.place(ask)
+        return limits.waits_in_words(self._name, self._queue, self._limit, place) if place else ""
 
 
 def _note(conn: sqlite3.Connection, ask: Ask, words: str) -> bool:

@@ -9,6 +9,7 @@ are free; whoever waits looks. All writes expect an open write transaction.
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -46,8 +47,10 @@ SELECT_TAKEN: Final = (
 )
 SELECT_HOLDERS: Final = f"SELECT {SLOT_COLUMNS} FROM slot WHERE limit_name = ? AND held_at_us > 0 ORDER BY id"
 SELECT_WAITING: Final = f"SELECT {SLOT_COLUMNS} FROM slot WHERE limit_name = ? AND held_at_us IS NULL ORDER BY id"
-SELECT_HELD_ASKS: Final = "SELECT ask_id FROM slot WHERE limit_name = ? AND held_at_us > 0"
-SELECT_PROCESSES: Final = "SELECT DISTINCT host, boot_id, pid, pid_started_ticks FROM slot"
+SELECT_HELD_ASKS: Final = "SELECT ask_id FROM slot WHERE limit_name = ? AND held_at_us >= ?"
+SELECT_PROCESSES: Final = (
+    "SELECT DISTINCT host, boot_id, pid, pid_started_ticks FROM slot WHERE limit_name = ? AND held_at_us > 0"
+)
 SELECT_OF_PROCESS: Final = (
     "SELECT DISTINCT limit_name FROM slot WHERE boot_id = ? AND pid = ? AND pid_started_ticks = ?"
 )
@@ -127,6 +130,13 @@ def queue(connection: sqlite3.Connection, name: str) -> Queue:
     return Queue([SlotRow._make(row) for row in holders], [SlotRow._make(row) for row in waiting])
 
 
+def head(connection: sqlite3.Connection, name: str) -> SlotRow | None:
+    """The first who waits."""
+    found = connection.execute(SELECT_HEAD, (name,)).fetchone()
+    rows = connection.execute(SELECT_ASK, (found[1],)).fetchall() if found is not None else []
+    return next((SlotRow._make(row) for row in rows), None)
+
+
 def of_run(connection: sqlite3.Connection, run_id: int) -> list[SlotRow]:
     """What a run and its tasks hold and wait for."""
     return [SlotRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))]
@@ -147,6 +157,10 @@ def seconds_until_fits(limit: LimitRow, occupy: int, at_us: int) -> float:
 # -------------------------------------------------------------------------------------------------------- slots
 
 
+_own: dict[int, Process] = {}
+"""This process, by its number: after a fork it is another."""
+
+
 @cache
 def host_name() -> str:
     """This machine's name."""
@@ -155,12 +169,15 @@ def host_name() -> str:
 
 def this_process() -> Process:
     """What names the calling process for ever."""
-    import os
-
+    known = _own.get(os.getpid())
+    if known is not None:
+        return known
     identity = leases.process_identity(os.getpid())
     if identity is None:
         raise RuntimeError("this process cannot find itself in /proc")
-    return Process(host_name(), *identity)
+    _own.clear()
+    _own[os.getpid()] = process = Process(host_name(), *identity)
+    return process
 
 
 def ask(
@@ -183,10 +200,7 @@ def ask(
         if not ask_id:
             ask_id = row_id
             connection.execute(UPDATE_ASK, (row_id,))
-    granted = ask_id in grant(connection, names, at_us)
-    if not granted and reap(connection, names):
-        granted = ask_id in grant(connection, names, at_us)
-    return ask_id, granted
+    return ask_id, ask_id in grant(connection, names, at_us)
 
 
 def release(connection: sqlite3.Connection, ask_id: int, at_us: int) -> None:
@@ -205,32 +219,30 @@ def release_process(connection: sqlite3.Connection, process: leases.NamesProcess
         grant(connection, names, at_us)
 
 
-def held_asks(connection: sqlite3.Connection, name: str) -> list[int]:
-    """The requests that have their slots of this limit."""
-    return [row[0] for row in connection.execute(SELECT_HELD_ASKS, (name,))]
+def held_asks(connection: sqlite3.Connection, name: str, since_us: int) -> list[int]:
+    """The requests that got their slots of this limit since then."""
+    return [row[0] for row in connection.execute(SELECT_HELD_ASKS, (name, since_us))]
 
 
-def processes(connection: sqlite3.Connection) -> list[Process]:
-    """Every process that holds or waits for something."""
-    return [Process._make(row) for row in connection.execute(SELECT_PROCESSES)]
+def gone_holders(connection: sqlite3.Connection, names: Iterable[str]) -> set[Process]:
+    """The processes that hold slots of these limits and live no more."""
+    holders = {Process._make(row) for name in names for row in connection.execute(SELECT_PROCESSES, (name,))}
+    return {process for process in holders if is_gone(process)}
 
 
 def is_gone(process: Process) -> bool:
     """Whether that process surely lives no more; of another machine nobody here can say so."""
+    if process == _own.get(os.getpid()):
+        return False
     if process.boot_id != leases.boot_id():
         return process.host == host_name()
     return not leases.is_alive(process)
 
 
-def reap(connection: sqlite3.Connection, names: Iterable[str] = ()) -> bool:
-    """Remove the slots of processes that are gone; says whether there were any. ``names`` get what became free."""
-    freed = set(names)
-    gone = [process for process in processes(connection) if is_gone(process)]
-    for process in gone:
-        identity = process[1:]
-        freed |= {row[0] for row in connection.execute(SELECT_OF_PROCESS, identity)}
-        connection.execute(DELETE_OF_PROCESS, identity)
-    return bool(gone)
+def reap(connection: sqlite3.Connection, names: Iterable[str], at_us: int) -> None:
+    """Remove what processes that are gone held of these limits, and anything else of theirs, and hand it on."""
+    for process in gone_holders(connection, names):
+        release_process(connection, process, at_us)
 
 
 def grant(connection: sqlite3.Connection, names: Iterable[str], at_us: int) -> set[int]:
@@ -275,12 +287,8 @@ def all_fit(connection: sqlite3.Connection, rows: Iterable[SlotRow], at_us: int)
 # --------------------------------------------------------------------------------------------------- in words
 
 
-def waits_in_words(queue: Queue, limit: LimitRow | None, ask_id: int) -> str:
+def waits_in_words(name: str, queue: Queue, limit: LimitRow | None, place: int) -> str:
     """``waiting for slot db, position 3 of 5, held by 41/7``."""
-    name = queue.waiting[0].limit_name if queue.waiting else limit.name if limit is not None else "?"
-    place = next((number for number, row in enumerate(queue.waiting, 1) if row.ask_id == ask_id), 0)
-    if not place:
-        return f"waiting for slot {name}"
     holders = list(dict.fromkeys(holder_in_words(row) for row in queue.holders if row.kind == "hold"))
     held = ", ".join(holders[:3]) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
     words = f"waiting for slot {name}, position {place} of {len(queue.waiting)}"

@@ -374,7 +374,8 @@ class Slot(StateModel, table=True):
         CheckConstraint("occupy >= 1", name="occupy"),
         _one_of("kind", "hold", "rate"),
         Index("slot_by_ask", "ask_id"),
-        Index("slot_by_limit", "limit_name", "held_at_us", "id"),
+        # Whether there is room is summed up from the index alone.
+        Index("slot_by_limit", "limit_name", "held_at_us", "id", "ask_id", "kind", "occupy"),
         Index("slot_by_run", "run_id", sqlite_where=text("run_id IS NOT NULL")),
         _NUMBERED,
     )

@@ -91,7 +91,7 @@ CREATE TABLE slot (
   CONSTRAINT slot_kind CHECK (kind IN ('hold', 'rate'))
 ) STRICT;
 CREATE INDEX slot_by_ask ON slot (ask_id);
-CREATE INDEX slot_by_limit ON slot (limit_name, held_at_us, id);
+CREATE INDEX slot_by_limit ON slot (limit_name, held_at_us, id, ask_id, kind, occupy);
 CREATE INDEX slot_by_run ON slot (run_id) WHERE run_id IS NOT NULL;
 CREATE TABLE variable (
   name TEXT NOT NULL,

@@ -54,6 +54,7 @@ def test_a_limit_is_made_changed_paused_and_removed(cli: Cli) -> None:
 
 def test_who_holds_and_who_waits_is_listed(cli: Cli, until: Callable[..., None]) -> None:
     """By run and task, in the order of asking; ``show RUN`` says the same of each task."""
+    cli.environment["FLOWDECK_CANCEL_GRACE_SECONDS"] = "0.5"
     cli("limits", "set", "db", "1")
     path = cli.flows.parent / "hold.py"
     path.write_text(HOLD)

@@ -163,7 +163,7 @@ def _make_limits() -> None:
         sqlite_strict=True,
     )
     op.create_index("slot_by_ask", "slot", ["ask_id"])
-    op.create_index("slot_by_limit", "slot", ["limit_name", "held_at_us", "id"])
+    op.create_index("slot_by_limit", "slot", ["limit_name", "held_at_us", "id", "ask_id", "kind", "occupy"])
     op.create_index("slot_by_run", "slot", ["run_id"], sqlite_where=sa.text("run_id IS NOT NULL"))
 
 
