@@ -110,6 +110,11 @@ if TYPE_CHECKING:
     from .engine.states import State as State
     from .engine.tasks import Task as Task
     from .engine.tasks import task as task
+    from .engine.transactions import CommitMode as CommitMode
+    from .engine.transactions import Transaction as Transaction
+    from .engine.transactions import TransactionState as TransactionState
+    from .engine.transactions import get_transaction as get_transaction
+    from .engine.transactions import transaction as transaction
     from .engine.variables import Variable as Variable
 
 _HOME = {
@@ -119,10 +124,11 @@ _HOME = {
     "Cancelled": "errors",
     "CommandFailed": "errors",
     "CommandTimedOut": "errors",
+    "CommitMode": "transactions",
     "Completed": "states",
     "ConcurrencySlotAcquisitionError": "errors",
-    "Crashed": "states",
     "ConcurrentTaskRunner": "runners",
+    "Crashed": "states",
     "Cron": "schedules",
     "DEFAULT": "cache_policies",
     "DateTimeParameter": "classic",
@@ -147,6 +153,7 @@ _HOME = {
     "PauseTimedOut": "errors",
     "Paused": "states",
     "Pending": "states",
+    "ProcessPoolTaskRunner": "runners",
     "RRule": "schedule_kinds",
     "RUN_ID": "cache_policies",
     "RunInput": "run_inputs",
@@ -154,12 +161,13 @@ _HOME = {
     "Scheduled": "states",
     "Secret": "secrets",
     "ShResult": "sh",
-    "ProcessPoolTaskRunner": "runners",
     "State": "states",
     "TASK_SOURCE": "cache_policies",
     "Task": "tasks",
     "TaskRunContext": "run_context",
     "ThreadPoolTaskRunner": "runners",
+    "Transaction": "transactions",
+    "TransactionState": "transactions",
     "Variable": "variables",
     "allow_failure": "annotations",
     "apply_map": "classic_control",
@@ -181,6 +189,7 @@ _HOME = {
     "flow": "flows",
     "get_run_context": "run_context",
     "get_run_logger": "logs",
+    "get_transaction": "transactions",
     "ifelse": "classic_control",
     "mapped": "classic",
     "merge": "classic_control",
@@ -207,6 +216,7 @@ _HOME = {
     "tags": "context",
     "task": "tasks",
     "task_input_hash": "cache_policies",
+    "transaction": "transactions",
     "unmapped": "annotations",
     "update_progress_artifact": "artifacts",
     "upsert_global_concurrency_limit_by_name": "concurrency",

@@ -19,6 +19,7 @@ from ..store.rows import CacheLockRow, CacheRow, ResultRow
 from . import codec
 from .cache_policies import CacheContext, CacheOptions, IsolationLevel, is_set
 from .clock import now_us
+from .context import current_transaction
 from .effects import Durable, Sleep, Steps
 from .errors import ResultUnreadable
 from .hooks import task_run_view
@@ -177,11 +178,17 @@ def let_go(call: TaskCall) -> None:
 
 def ending(call: TaskCall, stored: ResultRow | None) -> Callable[[sqlite3.Connection], None]:
     """What the write that ends the call does to the cache: the entry, if it has a result, and the lock."""
-    use = call.cache
+    use, block = call.cache, current_transaction.get()
     assert use is not None
     entry = entry_of(call.run.session, use.key, stored, use.expiration_us) if stored is not None else None
     if stored is not None and entry is None:
         call.run.session.task_log(call, 30, f"{call.name} is not cached: its result could not be stored")
+    if entry is not None and block is not None and not block.commits_at_once:
+        from .transactions import TaskTransaction
+
+        if call.transaction is None:
+            call.transaction = TaskTransaction(call, block)
+        call.transaction.entry, entry = entry, None  # nobody uses it before the transaction commits
 
     def end(conn: sqlite3.Connection) -> None:
         if entry is not None:

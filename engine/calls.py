@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import generators
 from .annotations import allow_failure, quote, unmapped
+from .context import current_transaction
 from .effects import Await, Steps, drive, drive_async
 from .errors import MappingLengthMismatch, MappingMissingIterable
 from .futures import Future, FutureList
@@ -167,6 +168,8 @@ def _start(frame: Frame, made: TaskCall, context: contextvars.Context) -> Future
     future: Future[Any] = Future(made)
     made.future = future
     frame.run.outstanding.add(future)
+    if (block := current_transaction.get()) is not None:
+        block.expect(future)
     waiting = made.dependencies()
     if not waiting:
         session.pool.submit(made, _steps, context)

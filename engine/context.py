@@ -16,6 +16,7 @@ from .errors import MissingContextError, UsageError
 if TYPE_CHECKING:
     from .flow_run import FlowRun
     from .task_call import TaskCall
+    from .transactions import Transaction
 
 
 class Frame(NamedTuple):
@@ -36,6 +37,8 @@ current_graph: ContextVar[Any] = ContextVar("flowdeck_graph", default=None)
 current_tags: ContextVar[frozenset[str]] = ContextVar("flowdeck_tags", default=frozenset())
 naming: ContextVar[tuple[str, dict[str, Any]] | None] = ContextVar("flowdeck_naming", default=None)
 """While a user's function makes the name of a run: ``flow_run`` or ``task_run``, and what ``runtime`` knows of it."""
+current_transaction: ContextVar[Transaction | None] = ContextVar("flowdeck_transaction", default=None)
+"""The innermost ``with transaction():`` around the running code."""
 importing: ContextVar[bool] = ContextVar("flowdeck_importing", default=False)
 """True while a flow file is being loaded: an unguarded flow call in it does nothing."""
 

@@ -64,6 +64,9 @@ class FlowRun:
         self.attempt = attempt
         self.parameters = parameters
         self.parent = parent
+        self.attempt_began_at_us = now_us()
+        self.is_recovered = False
+        """Whether what a process that is gone had begun to roll back was looked for."""
         self.name = f"{flow.name}-{run_id}"
         self.lineage = session.lineage
         self.interruption: BaseException | None = None
@@ -283,6 +286,9 @@ def flow_steps(run: FlowRun) -> Steps:
             run.start()
             if hooks := flow.hooks["on_running"]:
                 yield RunHooks(hooks, flow, run, State("RUNNING", run.state_name))
+            if run.has_journal and not run.is_recovered:
+                run.is_recovered = True
+                yield from _recover(run)
             run.interruption = None
             value = yield Call(_body(flow), args, kwargs, Frame(run, None), run, flow.is_async)
             yield from _await_within_timeout(run, attempt_begun)
@@ -323,6 +329,13 @@ def flow_steps(run: FlowRun) -> Steps:
     if hooks := flow.hooks_for(state):
         yield RunHooks(hooks, flow, run, state)
     return state
+
+
+def _recover(run: FlowRun) -> Steps:
+    """End what a process that is gone had begun to roll back."""
+    from .transaction_steps import recover
+
+    return recover(run)
 
 
 def _body(flow: Flow[Any, Any]) -> Callable[..., Any]:
@@ -380,7 +393,7 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
                 leases.acquire(conn, lease._replace(attempt=attempt))
 
         session.writer.soon(begin)
-        run.attempt = attempt
+        run.attempt, run.attempt_began_at_us = attempt, now_us()
         run.retries_made = (run.retries_made or 0) + 1
         run.stop_reason = run.parent.run.stop_reason if run.parent is not None else None
     run.outstanding = Outstanding()

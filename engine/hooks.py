@@ -135,6 +135,12 @@ class RunHooks:
         frame.run.session.capture.record_exception(ids, f"hook {name} failed", error)
 
 
+def run_to_end(outcome: Any) -> None:
+    """What a hook returned: awaited, if it is a coroutine."""
+    if inspect.iscoroutine(outcome):
+        _run_coroutine(outcome)
+
+
 def _run_coroutine(outcome: Any) -> None:
     """To its end, also where this thread has an event loop that waits for us."""
     import asyncio

@@ -9,6 +9,7 @@ from ..store import edges, runs, tasks
 from ..store.states import TERMINAL_TYPES
 from . import generators
 from .clock import now_us
+from .context import current_transaction
 from .dependencies import collect_dependencies, replace_futures
 from .effects import Await, Durable, Steps, drive, drive_async
 from .errors import UpstreamFailed
@@ -65,6 +66,7 @@ def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for:
     subflow.inputs_hash = fingerprint(parameters, parent.lineage.name_of)
     recalled = parent.recall_subflow(subflow)
     if recalled is not None:
+        _settle_transaction(subflow, recalled)
         return recalled
     run = yield from _begin(session, subflow, parameters)
     session.live_runs[run.id] = run
@@ -73,7 +75,15 @@ def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for:
     finally:
         session.live_runs.pop(run.id, None)
     parent.lineage.track(state.data, (parent.id, subflow.seq))
+    _settle_transaction(subflow, state)
     return state
+
+
+def _settle_transaction(subflow: SubflowCall, state: State) -> None:
+    if (block := current_transaction.get()) is not None:
+        from .transaction_steps import after_subflow
+
+        after_subflow(subflow, state, block)
 
 
 def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> Steps:

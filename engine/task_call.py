@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .flow_run import FlowRun
     from .slots import Ask
     from .tasks import Task
+    from .transactions import TaskTransaction
     from .workers import Usage
 
 NO_TAGS = "[]"
@@ -91,6 +92,7 @@ class TaskCall:
         "task",
         "timeout_seconds",
         "told_to_end",
+        "transaction",
         "uncounted",
         "upstream",
         "usage",
@@ -136,6 +138,8 @@ class TaskCall:
         self.inputs_hash: str | None = None
         self.again: Again | None = None
         """Why it runs again without having failed: a turn of its loop, or a person resumed it."""
+        self.transaction: TaskTransaction | None = None
+        """Its part of a transaction, once there is one."""
         self.cache: CacheUse | None = None
         """What it has to do with the result cache."""
         self.future: Future[Any] | None = None

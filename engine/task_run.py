@@ -12,12 +12,12 @@ from collections.abc import Callable
 from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Any
 
-from ..store import edges, results, tasks
+from ..store import edges, results, staged, tasks
 from . import codec
 from .attempts import go_on, is_left_waiting, next_attempt
 from .classic_again import recall_turn
 from .clock import now_us
-from .context import Frame
+from .context import Frame, current_transaction
 from .effects import Call, Durable, Pass, Steps
 from .errors import Cancelled, RunTimedOut, Suspended, WorkerDied
 from .fingerprint import fingerprint
@@ -31,6 +31,9 @@ from .timeouts import how_late
 
 if TYPE_CHECKING:
     import sqlite3
+
+    from ..store.rows import StagedRow
+    from .transactions import Transaction
 
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -49,6 +52,8 @@ def task_steps(call: TaskCall) -> Steps:
         call.rename(values)
     recalled = run.recall(call)
     if recalled is not None:
+        if current_transaction.get() is not None or call.task.hooks["on_commit"]:
+            yield from _settle_transaction(call, recalled, values, recalled=True)
         return recalled
     if call.is_replay:
         recall_turn(call)
@@ -69,7 +74,7 @@ def task_steps(call: TaskCall) -> Steps:
                 is_looked_up = True
                 cached = yield from look_up(call, call.task.caching, values)
                 if cached is not None:
-                    return (yield from _ended(call, cached))
+                    return (yield from _ended(call, cached, values))
             if call.tags != NO_TAGS:
                 yield from task_slot_steps(call)
             if session.cancelled_nodes is not None:
@@ -110,12 +115,14 @@ def task_steps(call: TaskCall) -> Steps:
         yield Durable(session, _end_operation(call, event, state, duration_us, cpu_us))
         if call.cache is not None:
             _clear_garbage(call)
-        return (yield from _ended(call, state))
+        return (yield from _ended(call, state, values))
 
 
-def _ended(call: TaskCall, state: State) -> Steps:
+def _ended(call: TaskCall, state: State, values: dict[str, Any]) -> Steps:
     """What follows a durable end."""
     call.run.lineage.track(state.data, (call.run.id, call.seq))
+    if current_transaction.get() is not None or call.task.hooks["on_commit"]:
+        yield from _settle_transaction(call, state, values, recalled=False)
     if hooks := call.task.hooks_for(state):
         yield RunHooks(hooks, call.task, call, state)
     return state
@@ -237,6 +244,8 @@ def _end_operation(
     )
     upstream, slots = call.upstream, call.slots
     call.beginning = None
+    block = current_transaction.get()
+    stage = _staging(call, block) if event == "complete" and block is not None else None
     end_cache = _end_of_cache_use(call, stored) if call.cache is not None else None
 
     in_row = None
@@ -261,8 +270,22 @@ def _end_operation(
             slots.give_back(conn)
         if end_cache is not None:
             end_cache(conn)
+        if stage is not None:
+            staged.put(conn, stage)
 
     return end
+
+
+def _settle_transaction(call: TaskCall, state: State, values: dict[str, Any], *, recalled: bool) -> Steps:
+    from .transaction_steps import after_task
+
+    return after_task(call, state, current_transaction.get(), values, recalled=recalled)
+
+
+def _staging(call: TaskCall, block: Transaction) -> StagedRow | None:
+    from .transaction_steps import staging
+
+    return staging(call, block) if not block.commits_at_once else None
 
 
 def _end_of_cache_use(call: TaskCall, stored: Any) -> Callable[[Any], None]:

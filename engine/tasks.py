@@ -46,7 +46,7 @@ class Task(Authored, Drawable, Generic[P, R]):
     HOOK_OF_TYPE: ClassVar[dict[str, str]] = {
         "COMPLETED": "on_completion", "FAILED": "on_failure", "CRASHED": "on_failure",
     }  # fmt: skip
-    HOOKS = frozenset({"on_completion", "on_failure", "on_running"})
+    HOOKS = frozenset({"on_completion", "on_failure", "on_running", "on_rollback", "on_commit"})
     fn: Callable[P, R]
 
     def __init__(
@@ -76,6 +76,8 @@ class Task(Authored, Drawable, Generic[P, R]):
         on_completion: Iterable[Hook] = (),
         on_failure: Iterable[Hook] = (),
         on_running: Iterable[Hook] = (),
+        on_rollback: Iterable[Callable[[Any], Any]] = (),
+        on_commit: Iterable[Callable[[Any], Any]] = (),
         **classic: Any,
     ) -> None:
         if fn is None or classic or callable(on_failure):
@@ -161,6 +163,20 @@ class Task(Authored, Drawable, Generic[P, R]):
     def on_running(self, hook: Hook) -> Hook:
         """Decorator: call ``hook(task, run, state)`` when an attempt of a run of this task begins."""
         return self._add_hook("on_running", hook)
+
+    def on_rollback(self, hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Decorator: call ``hook(transaction)`` when a transaction that a run of this task is part of is undone."""
+        self._add_hook("on_rollback", cast("Hook", hook))
+        return hook
+
+    def on_commit(self, hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Decorator: call ``hook(transaction)`` when a run of this task is committed: alone at its end."""
+        self._add_hook("on_commit", cast("Hook", hook))
+        return hook
+
+    def transaction_hooks(self, event: str) -> list[Callable[[Any], Any]]:
+        """The hooks of ``on_rollback`` or ``on_commit``, which take the transaction alone."""
+        return cast("list[Callable[[Any], Any]]", self.hooks[event])
 
     # -- caching -------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ SELECT_IN_ROW: Final = (
     " result_preview FROM task_run WHERE run_id = ?1 AND seq = ?2 AND result_codec IS NOT NULL"
 )
 SELECT_ONE: Final = f"SELECT {RESULT_COLUMNS} FROM result WHERE run_id = ?1 AND seq = ?2"
+DELETE_ONE: Final = "DELETE FROM result WHERE run_id = ? AND seq = ?"
 SELECT_OF_RUN: Final = f"SELECT {RESULT_COLUMNS} FROM result WHERE run_id = ? ORDER BY seq"
 SELECT_IN_ROWS: Final = (
     "SELECT run_id, seq, result_codec, result_checksum, coalesce(length(result_data), 0), result_data, NULL,"
@@ -60,3 +61,11 @@ def of_run(connection: sqlite3.Connection, run_id: int) -> list[ResultRow]:
     found = {row[1]: ResultRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))}
     found |= {row[1]: ResultRow._make(row) for row in connection.execute(SELECT_IN_ROWS, (run_id,))}
     return [found[seq] for seq in sorted(found)]
+
+
+def remove(connection: sqlite3.Connection, run_id: int, seq: int) -> str | None:
+    """Forget the result of a task run; returns its file, which nothing names any more."""
+    connection.execute(PUT_IN_ROW, (run_id, seq, None, None, None, None))
+    found = connection.execute(SELECT_ONE, (run_id, seq)).fetchone()
+    connection.execute(DELETE_ONE, (run_id, seq))
+    return ResultRow._make(found).path if found else None

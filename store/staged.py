@@ -18,6 +18,7 @@ SELECT_UNDER_WAY: Final = (
     f"SELECT {STAGED_COLUMNS} FROM staged_task WHERE run_id = ? AND rollback_place IS NOT NULL"
     " ORDER BY transaction_name, rollback_place"
 )
+SELECT_OF_TRANSACTION: Final = f"SELECT {STAGED_COLUMNS} FROM staged_task WHERE transaction_name = ?"
 UPDATE_ROLLBACK: Final = "UPDATE staged_task SET rollback_hooks_done = ?3 WHERE run_id = ?1 AND task_seq = ?2"
 DELETE: Final = "DELETE FROM staged_task WHERE run_id = ? AND task_seq = ?"
 
@@ -31,6 +32,11 @@ def get(connection: sqlite3.Connection, run_id: int, task_seq: int) -> StagedRow
     """What is written of one task, or None."""
     row = connection.execute(SELECT_ONE, (run_id, task_seq)).fetchone()
     return StagedRow._make(row) if row else None
+
+
+def of_transaction(connection: sqlite3.Connection, name: str) -> list[StagedRow]:
+    """The tasks of one transaction that hold something for its end."""
+    return [StagedRow._make(row) for row in connection.execute(SELECT_OF_TRANSACTION, (name,))]
 
 
 def rollbacks_under_way(connection: sqlite3.Connection, run_id: int) -> list[StagedRow]:
