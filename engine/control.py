@@ -289,6 +289,7 @@ class Control:
             # The state's write lock is held here; with the other one, too, it is not stopped holding either.
             with closing(connect(self._folder, "telemetry")) as telemetry, transaction(telemetry):
                 self._signal(self._own_group(run, lease), signal.SIGSTOP)
+                self._signal_commands(run, signal.SIGSTOP)
             return "frozen"
 
         return self._ask("freeze", run_id, ask)
@@ -298,6 +299,7 @@ class Control:
 
         def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
             self._move(conn, run, "thaw", None)
+            self._signal_commands(run, signal.SIGCONT)
             self._signal(self._own_group(run, lease), signal.SIGCONT)
             return "running again"
 
@@ -499,6 +501,10 @@ class Control:
             processes.send([pid for pid in processes.of_run(lease.pid, None) if os.getpgid(pid) != lease.pid], number)
         else:
             os.kill(lease.pid, number)
+
+    def _signal_commands(self, run: RunRow, number: signal.Signals) -> None:
+        """What a run started into groups of its own, as ``sh`` does; not the guards of those groups."""
+        processes.send(processes.of_run(-1, processes.run_mark(str(self._folder), run.id)), number)
 
     def _check_writable(self, request: str) -> None:
         if self._read_only:

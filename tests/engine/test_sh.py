@@ -267,3 +267,33 @@ def test_outside_of_a_flow_it_is_a_run_of_its_own(store: Path, reader: Reader) -
     run = reader.run(1)
     assert run is not None
     assert (run.flow_name, run.state_name) == ("sh", "Completed")
+
+
+def test_freeze_stops_the_commands_of_a_run_too(
+    store: Path, script: Any, tmp_path: Path, eventually: Any, reader: Reader
+) -> None:
+    """They stand in groups of their own; thaw lets them go on; their guard stays awake."""
+    path = tmp_path / "pid"
+    process = script.start(f"""
+        @flow
+        def main():
+            sh("echo $$ > {path}; while sleep 0.02; do :; done")
+        main()
+    """)
+    pid = eventually(lambda: path.exists() and path.read_text().strip())
+
+    def state() -> str:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    control = Control(store, actor="tester@here via test")
+    eventually(lambda: reader.run(1).state_type == "RUNNING")  # type: ignore[union-attr]
+    control.freeze(1)
+    eventually(lambda: state() == "T")
+    control.thaw(1)
+    eventually(lambda: state() != "T")
+    control.freeze(1)
+    eventually(lambda: state() == "T")
+    control.close()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    eventually(lambda: not is_alive(int(pid)))
