@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 MASK: Final = "********"
@@ -46,14 +46,25 @@ def holds_secret(data: bytes) -> bool:
 
 def conceal(value: str) -> bool:
     """From now on this value is masked everywhere in this process; False when it is too short for that."""
-    global _pattern, _bytes_pattern
     value = value.strip("\r\n")
     if len(value) < SHORTEST:
         return False
-    forms = _forms_of(value)
+    adopt(_forms_of(value))
+    return True
+
+
+def known_forms() -> frozenset[str]:
+    """Everything that is masked; for another process of the run, which adopts it."""
     with _lock:
-        if forms <= _forms:
-            return True
+        return frozenset(_forms)
+
+
+def adopt(forms: Iterable[str]) -> None:
+    """Mask what another process of the run masks."""
+    global _pattern, _bytes_pattern
+    with _lock:
+        if _forms.issuperset(forms):
+            return
         _forms.update(forms)
         longest_first = sorted(_forms, key=len, reverse=True)
         _bytes_pattern = re.compile(b"|".join(re.escape(form.encode("utf-8", "replace")) for form in longest_first))
@@ -61,7 +72,6 @@ def conceal(value: str) -> bool:
         listeners = list(_listeners)
     for listener in listeners:
         listener()
-    return True
 
 
 def when_concealed(listener: Callable[[], None]) -> Callable[[], None]:

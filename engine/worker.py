@@ -21,10 +21,11 @@ from typing import Any, Final, TypeVar
 
 from ..store.connection import connect
 from ..store.writer import Writer
-from . import parcels
+from . import masking, parcels
 from .capture import Capture, user_traceback
 from .context import Frame, current_frame, current_tags
 from .errors import Cancelled, UsageError
+from .secrets import conceal_known
 from .slots import Keeper
 from .states import describe_exception
 
@@ -130,6 +131,7 @@ class _Worker:
         sys.path[:] = header["path"]
         sys.argv[:] = header["argv"]
         self._folder, self._root_id = Path(header["folder"]), header["root_id"]
+        conceal_known()
         with suppress(OSError):  # it is gone; the run's process stands there too
             os.chdir(header["cwd"])
         self._capture = Capture(self._folder, self._root_id, header["attempt"], echo=self._terminal is not None)
@@ -145,6 +147,9 @@ class _Worker:
             os._exit(1)
 
     def _run(self, header: dict[str, Any], parcel: bytes) -> None:
+        if header["concealed"] is not None:
+            masking.adopt(header["concealed"])
+        known = len(masking.known_forms())
         if header["run"] is not None:
             self._runs[header["run"]["id"]] = header["run"]
         before = _cpu_us()
@@ -169,7 +174,11 @@ class _Worker:
         self._end_output(frame)
         current_frame.reset(tokens[0])
         current_tags.reset(tokens[1])
-        usage = {"cpu_us": _cpu_us() - before, "peak_rss_bytes": getrusage(RUSAGE_SELF).ru_maxrss * _RSS_UNIT}
+        usage: dict[str, Any] = {
+            "cpu_us": _cpu_us() - before, "peak_rss_bytes": getrusage(RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
+        }  # fmt: skip
+        if len(forms := masking.known_forms()) != known:
+            usage["concealed"] = forms
         if error is not None:
             self._send_error(error, usage)
         else:

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from . import parcels, processes
+from . import masking, parcels, processes
 from .interrupts import ProcessSlot, cancel_grace_seconds
 
 if TYPE_CHECKING:
@@ -38,7 +38,16 @@ class Worker:
         self.is_gone = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._received = bytearray()
+        self._concealed = 0
         self._lock = threading.Lock()
+
+    def new_concealed(self) -> frozenset[str] | None:
+        """What it must mask, when that is more than it was told."""
+        forms = masking.known_forms()
+        if len(forms) == self._concealed:
+            return None
+        self._concealed = len(forms)
+        return forms
 
     @property
     def has_hung_up(self) -> bool:
@@ -182,7 +191,8 @@ class Output:
                 if not data:
                     self._keep(final=True)
                     return False
-                self._session.capture.show_raw(self._stream, data)
+                if not masking.is_active():
+                    self._session.capture.show_raw(self._stream, data)
                 self._partial += data
                 self._keep()
         return False
@@ -199,6 +209,8 @@ class Output:
             lines, self._partial = [*lines, self._partial], b""
         level = 20 if self._stream == "stdout" else 30
         for line in lines:
+            if masking.is_active():  # whole lines: a secret may come in two pieces
+                self._session.capture.show_raw(self._stream, masking.mask_bytes(line) + b"\n")
             text = line.decode("utf-8", "replace").removesuffix("\r")
             self._session.capture.record(*self.whose, level, self._stream, self._stream, text)
 

@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from . import deaths, parcels
+from . import deaths, masking, parcels
 from .capture import ELSEWHERE
 from .clock import now_us
 from .context import current_tags
@@ -262,7 +262,7 @@ def _header(worker: Worker, effect: ProcessCall) -> dict[str, Any]:
         described = _describe(run)
     return {
         "run": described, "run_id": run.id, "run_attempt": run.attempt, "is_async": effect.is_async,
-        "tags": current_tags.get(),
+        "tags": current_tags.get(), "concealed": worker.new_concealed(),
         "task": {"seq": call.seq, "key": call.key, "name": call.name, "attempt": call.attempt, "tags": call.tags,
                  "map_index": call.map_index},
     }  # fmt: skip
@@ -288,6 +288,8 @@ def _initializer(runner: ProcessPoolTaskRunner | None) -> bytes:
 
 
 def _answer(call: TaskCall, kind: int, header: dict[str, Any], parcel: bytes) -> Any:
+    if "concealed" in header:
+        masking.adopt(header["concealed"])
     if "cpu_us" in header:
         call.usage = Usage(header["cpu_us"], header["peak_rss_bytes"])
     if kind == parcels.RETURNED:

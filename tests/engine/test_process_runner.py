@@ -17,6 +17,7 @@ from flowdeck import (
     Completed,
     Failed,
     ProcessPoolTaskRunner,
+    Secret,
     concurrency,
     create_markdown_artifact,
     flow,
@@ -28,10 +29,12 @@ from flowdeck import (
     upsert_global_concurrency_limit_by_name,
     wait,
 )
+from flowdeck.engine import masking
 from flowdeck.engine.control import Control
 from flowdeck.engine.errors import RunTimedOut, UsageError, WorkerDied
 from flowdeck.engine.workers import ending
 from flowdeck.store.nodes import Node
+from pydantic import SecretStr
 
 CLI = (sys.executable, "-P", "-m", "flowdeck")
 HANGS = "import itertools; all(itertools.repeat(1))"
@@ -178,6 +181,34 @@ def test_what_happens_there_is_the_tasks(reader, store) -> None:
     }  # fmt: skip
     assert [(row.name, row.value, row.task_seq) for row in reader.metrics(1)] == [("rows", 7.0, 1)]
     assert [(row.key, row.task_seq) for row in reader.artifacts(1)] == [("report", 1)]
+
+
+def test_secrets_are_masked_there_too(reader, store, monkeypatch) -> None:
+    """What the run's process knows, and what the task itself looks up, in every form of output."""
+    monkeypatch.setenv("FLOWDECK_SECRET_TOKEN", "canary-of-the-environment")
+    late = "canary-made-in-the-flow"
+
+    @task(isolation="process")
+    def leak(given, text):
+        value = Secret("token").get()
+        print("printed", value, text)
+        get_run_logger().info("logged %s %s", value, text)
+        os.write(1, f"raw {value} {text}\n".encode())
+        subprocess.run(["echo", value, text], check=True)
+        own = SecretStr("canary-of-the-task")
+        masking.conceal(own.get_secret_value())
+        print("own", own.get_secret_value())
+        raise ValueError(f"failed with {value} {own.get_secret_value()}")
+
+    @flow
+    def whole():
+        masking.conceal(late)
+        leak(1, late)
+
+    whole(return_state=True)
+    assert any("printed ********" in row.message for row in reader.logs(1))
+    content = b"".join(path.read_bytes() for path in store.rglob("*") if path.is_file())
+    assert b"canary" not in content
 
 
 def test_functions_of_every_kind(reader) -> None:
