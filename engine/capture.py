@@ -92,7 +92,7 @@ class Capture:
             self._root_level = root.level
             root.setLevel(logging.INFO)
 
-    def start_in_worker(self, terminal: tuple[int, int] | None) -> None:
+    def start_in_worker(self, terminal: tuple[int, int] | None, level: int) -> None:
         """In a worker process of the run: records go to the same spool; who reads descriptors 1 and 2 is our parent."""
         global _owner
         _owner, self._owns = self, True
@@ -101,7 +101,7 @@ class Capture:
         sys.stderr = RunStream(self, "stderr", 30, self._saved[1] if terminal else None, sys.stderr)
         root = logging.getLogger()
         root.addHandler(self._handler)
-        root.setLevel(logging.INFO)
+        root.setLevel(level)
 
     @property
     def terminal(self) -> tuple[int, int] | None:

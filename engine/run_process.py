@@ -226,6 +226,8 @@ def _begin(session: Session, run: FlowRun) -> None:
     runner = run.flow.task_runner
     session.pool.limit(pool_size("THREAD", None) if runner is None else getattr(runner, "max_workers", None))
     session.start()
+    if run.process_runner is not None:
+        session.workers.prepare()
 
 
 def _lease(run_id: int, attempt: int, actor: str, *, resumable: bool, crash_retries: int = 0) -> LeaseRow:

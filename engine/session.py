@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -357,6 +357,15 @@ class Session:
         slots = self._slots.copy()
         for slot in slots:
             slot.interrupt(Cancelled(reason))
+
+    @contextlib.contextmanager
+    def listed(self, slot: Slot, owner: Any) -> Iterator[None]:
+        """Around what comes before an activation: who is told to end hears it there, too."""
+        self._slots[slot] = owner
+        try:
+            yield
+        finally:
+            self._slots.pop(slot, None)
 
     def activations(self) -> list[tuple[Slot, Any]]:
         """User code that runs now: where, and of which call or run."""

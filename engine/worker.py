@@ -130,12 +130,14 @@ class _Worker:
     def _set_up(self, header: dict[str, Any], parcel: bytes) -> None:
         sys.path[:] = header["path"]
         sys.argv[:] = header["argv"]
+        os.environ.clear()
+        os.environ.update(header["environment"])
         self._folder, self._root_id = Path(header["folder"]), header["root_id"]
         conceal_known()
         with suppress(OSError):  # it is gone; the run's process stands there too
             os.chdir(header["cwd"])
         self._capture = Capture(self._folder, self._root_id, header["attempt"], echo=self._terminal is not None)
-        self._capture.start_in_worker(self._terminal)
+        self._capture.start_in_worker(self._terminal, header["log_level"])
         if not parcel:
             return
         try:

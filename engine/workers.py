@@ -8,6 +8,7 @@ isolated tasks end with their task.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -56,13 +57,15 @@ class ProcessCall(Call):
         return self._perform(ProcessSlot())
 
     def _perform(self, slot: ProcessSlot) -> Any:
-        workers = self.call.run.session.workers
+        session = self.call.run.session
         parcel = parcels.pack_call(self.call.name, self.fn, self.args, self.kwargs, self.call.task.fn)
-        place = workers.place_of(self.runner)
-        place.take(self.call, slot)
+        place = session.workers.place_of(self.runner)
+        with session.listed(slot, self.owner):
+            place.take(self.call, slot)
         try:
-            worker = workers.worker_for(self.runner, slot)  # its start is no part of the task's time
-            return workers.run(self, worker, parcel, slot)
+            with session.listed(slot, self.owner):
+                worker = session.workers.worker_for(self.runner, slot)  # its start is no part of the task's time
+            return session.workers.run(self, worker, parcel, slot)
         finally:
             place.give_back()
 
@@ -146,6 +149,10 @@ class Workers:
         """A warm worker of the pool, or a new one."""
         return self._idle_worker(runner) or self._new_worker(runner, slot)
 
+    def prepare(self) -> None:
+        """Start the server, so that it is there when the first task needs it."""
+        self._living_server()
+
     def run(self, effect: ProcessCall, worker: Worker, parcel: bytes, slot: ProcessSlot) -> Any:
         """What the function returns, in a worker; raises what it raises, what ended it, or ``WorkerDied``."""
         call = effect.call
@@ -155,6 +162,8 @@ class Workers:
             for output in worker.outputs:
                 output.whose = (call.run.id, call.seq)
             parts = parcels.message(parcels.RUN, _header(worker, effect), parcel)
+            if slot.error is not None:
+                raise slot.error
             with self._session.interruptible(effect.frame, effect.owner, slot):
                 message = worker.exchange(parts, slot)
             keeps = message is not None and slot.error is None and not message[1].get("ends")
@@ -205,6 +214,7 @@ class Workers:
         session = self._session
         return {
             "path": list(sys.path), "argv": list(sys.argv), "cwd": os.getcwd(),
+            "environment": dict(os.environ), "log_level": logging.getLogger().level,
             "folder": os.path.abspath(session.folder), "root_id": session.root_id, "attempt": session.capture.attempt,
         }  # fmt: skip
 

@@ -704,3 +704,51 @@ def test_the_end_of_a_worker_in_words() -> None:
     assert ending({**fate, "out_of_memory": False}) == "was killed by signal 9 (SIGKILL)"
     assert ending({"trouble": "no memory"}) == "could not be made: no memory"
     assert ending({}) == "ended and nobody saw how"
+
+
+def test_those_that_wait_for_a_worker_hear_of_the_end(reader, monkeypatch, effects) -> None:
+    """A caller's timeout ends also what it submitted and what has no process yet."""
+    monkeypatch.setenv("FLOWDECK_TASKS_RUNNER_PROCESS_POOL_MAX_WORKERS", "1")
+
+    @task(isolation="process")
+    def slow(n):
+        effects(n)
+        time.sleep(60)
+
+    @task(timeout_seconds=1.5)
+    def outer():
+        slow.map([1, 2, 3]).result()
+
+    @flow
+    def whole():
+        return outer.submit(return_state=True).name
+
+    begun = time.monotonic()
+    assert whole() == "TimedOut"
+    assert time.monotonic() - begun < 20
+    assert len(effects.lines) == 1
+    assert [row.state_name for row in reader.tasks(1)] == ["TimedOut", "Cancelled", "Cancelled", "Cancelled"]
+
+
+def test_a_worker_has_the_runs_environment(reader, monkeypatch) -> None:
+    """As it is when the worker is made; the folder and the log level, too."""
+
+    @task(isolation="process")
+    def look():
+        logging.getLogger("x").debug("shown")
+        return os.environ.get("SET_LATE"), os.getcwd()
+
+    @flow
+    def whole():
+        look()
+        monkeypatch.setenv("SET_LATE", "yes")
+        return look()
+
+    root = logging.getLogger()
+    level = root.level
+    try:
+        root.setLevel(logging.DEBUG)
+        assert whole() == ("yes", os.getcwd())
+    finally:
+        root.setLevel(level)
+    assert [row.message for row in reader.logs(1) if row.logger == "x"] == ["shown"] * 2
