@@ -37,6 +37,7 @@ class WorkerServer:
             [sys.executable, "-P", "-m", f"{package}.worker_host", "--socket", str(theirs.fileno()), "--parent",
              str(os.getpid()), *extra],
             stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), *(terminal or ())),
+            process_group=0,  # who kills the run's group leaves it to clean up
         )  # fmt: skip
         theirs.close()
         self._control = ours

@@ -8,10 +8,12 @@ isolated tasks end with their task.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from . import deaths, masking, parcels
@@ -89,7 +91,8 @@ class ProcessCall(Call):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, value, error)
 
-        threading.Thread(target=run, name="flowdeck-process-call", daemon=True).start()
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(run,), name="flowdeck-process-call", daemon=True).start()
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
@@ -150,8 +153,9 @@ class Workers:
         return self._idle_worker(runner) or self._new_worker(runner, slot)
 
     def prepare(self) -> None:
-        """Start the server, so that it is there when the first task needs it."""
-        self._living_server()
+        """Start the server, so that it is there when the first task needs it; a task says why if it cannot be."""
+        with suppress(OSError):
+            self._living_server()
 
     def run(self, effect: ProcessCall, worker: Worker, parcel: bytes, slot: ProcessSlot) -> Any:
         """What the function returns, in a worker; raises what it raises, what ended it, or ``WorkerDied``."""

@@ -107,6 +107,9 @@ def test_async_flows_await_them(reader) -> None:
     @task(isolation="process")
     async def slow():
         await asyncio.sleep(0.3)
+        assert runtime.task_run.tags == ["blue"]
+        with tags() as around:
+            assert around == {"blue"}
         return os.getpid()
 
     async def tick():
@@ -117,7 +120,8 @@ def test_async_flows_await_them(reader) -> None:
     @flow
     async def whole():
         ticking = asyncio.create_task(tick())
-        pids = await asyncio.gather(slow(), slow())
+        with tags("blue"):
+            pids = await asyncio.gather(slow(), slow())
         ticking.cancel()
         return pids
 
@@ -585,10 +589,11 @@ def started(script, effects, eventually):
     return process, [[int(pid) for pid in line.split()] for line in effects.lines]
 
 
-def test_no_worker_outlives_a_killed_run(script, effects, eventually) -> None:
-    """kill -9 of the run's process: the server, the workers and what they started are gone."""
+@pytest.mark.parametrize("kill", [os.kill, os.killpg])
+def test_no_worker_outlives_a_killed_run(script, effects, eventually, kill) -> None:
+    """kill -9 of the run's process, or its group: the server, the workers and what they started are gone."""
     process, found = started(script, effects, eventually)
-    os.kill(process.pid, signal.SIGKILL)
+    kill(process.pid, signal.SIGKILL)
     process.wait()
     eventually(lambda: not any(alive(pid) for pids in found for pid in pids))
 

@@ -674,3 +674,48 @@ def execute_here(script, run_id):
     )
     command = [sys.executable, "-P", "-c", program, str(script.store), str(run_id), str(script.path)]
     return subprocess.run(command, check=False, timeout=60).returncode
+
+
+@pytest.mark.parametrize("how", ["step()", "step.submit().result()"])
+def test_ctrl_c_ends_a_held_run(reader, script, eventually, how) -> None:
+    """Cancelled, the task too."""
+    process = script.start(f"""
+        @task(on_exhausted="pause")
+        def step():
+            raise ValueError("no")
+
+        @flow
+        def whole():
+            {how}
+
+        if __name__ == "__main__":
+            whole()
+    """)
+    eventually(lambda: reader.run(1) is not None and reader.run(1).state_name == "Paused")
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    assert reader.run(1).state_name == "Cancelled"
+    assert [row.state_name for row in reader.tasks(1)] == ["Cancelled"]
+
+
+def test_a_held_run_that_is_told_to_end_stays_held(box) -> None:
+    """SIGTERM, as when the machine shuts down: Suspended with its words; resume tries again."""
+    box.write("etl.py", """
+        @task(retries=1, on_exhausted="pause")
+        def step():
+            effect("step")
+            if len(open(HERE + "/effects").readlines()) < 3:
+                raise ValueError("no")
+
+        @flow
+        def etl():
+            step()
+    """)
+    box.daemon()
+    run_id = box.submit("etl")
+    box.wait_state(run_id, "Paused")
+    os.kill(box.reader.lease_of(run_id).pid, signal.SIGTERM)
+    box.wait_state(run_id, "Suspended")
+    box.control.resume(run_id)
+    box.wait_state(run_id, "Completed")
+    assert box.effects() == ["step"] * 3
