@@ -17,7 +17,7 @@ _SCHEDULERS: Final = {
 
 
 class LocalDaskExecutor(ThreadPoolTaskRunner):
-    """Run tasks on threads, as many as the machine has cores or ``num_workers``; ``sync`` one after another."""
+    """Run tasks on threads or ``processes``, one for each core or ``num_workers``; ``sync`` one after another."""
 
     def __init__(self, scheduler: str = "threads", num_workers: int | None = None, **kwargs: Any) -> None:
         if scheduler not in _SCHEDULERS:
@@ -26,10 +26,8 @@ class LocalDaskExecutor(ThreadPoolTaskRunner):
             raise UsageError(f"LocalDaskExecutor takes scheduler and num_workers; {', '.join(kwargs)} are dask's own")
         self.scheduler = _SCHEDULERS[scheduler]
         if self.scheduler == "processes":
-            raise UsageError(
-                "LocalDaskExecutor(scheduler='processes') needs process workers, which this version has not: use "
-                "scheduler='threads'"
-            )
+            # What tells a pool of processes from one of threads (see ``ProcessPoolTaskRunner``).
+            self.initializer, self.initargs = None, ()
         super().__init__(1 if self.scheduler == "sync" else num_workers or _cores(num_workers))
         self.num_workers = self.max_workers
 

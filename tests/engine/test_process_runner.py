@@ -16,6 +16,7 @@ import pytest
 from flowdeck import (
     Completed,
     Failed,
+    Flow,
     ProcessPoolTaskRunner,
     Secret,
     concurrency,
@@ -33,6 +34,7 @@ from flowdeck.engine import masking
 from flowdeck.engine.control import Control
 from flowdeck.engine.errors import RunTimedOut, UsageError, WorkerDied
 from flowdeck.engine.workers import ending
+from flowdeck.executors import LocalDaskExecutor
 from flowdeck.store.nodes import Node
 from pydantic import SecretStr
 
@@ -757,3 +759,18 @@ def test_a_worker_has_the_runs_environment(reader, monkeypatch) -> None:
     finally:
         root.setLevel(level)
     assert [row.message for row in reader.logs(1) if row.logger == "x"] == ["shown"] * 2
+
+
+def test_prefect_1_has_processes_too(reader) -> None:
+    """``LocalDaskExecutor(scheduler="processes")`` is such a pool."""
+
+    @task
+    def where(x):
+        return os.getpid(), x * 2
+
+    with Flow("classic") as graph:
+        found = where.map([1, 2, 3])
+    state = graph.run(executor=LocalDaskExecutor(scheduler="processes", num_workers=2))
+    results = state.result[found].result
+    assert [x for _, x in results] == [2, 4, 6]
+    assert os.getpid() not in {pid for pid, _ in results}
