@@ -137,8 +137,9 @@ def _from_tenacity(value: Any) -> bool:
 
 def _is_tenacity(value: Any, kind: str) -> bool:
     """Whether it is a tenacity ``stop``, ``wait`` or ``retry`` object; asked without loading tenacity."""
-    module = sys.modules.get(f"tenacity.{kind}")
-    return module is not None and isinstance(value, getattr(module, f"{kind}_base"))
+    # Another thread may be loading it at this moment: a value of a class that is not there yet cannot exist.
+    base = getattr(sys.modules.get(f"tenacity.{kind}"), f"{kind}_base", None)
+    return base is not None and isinstance(value, base)
 
 
 def _checked_jitter(factor: Any, what: str) -> float | None:

@@ -204,7 +204,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="every figure to stdout instead of the table")
     arguments = parser.parse_args()
     contenders = (FLOOR, OURS, *PEERS)
-    rounds, count = (2, 100) if arguments.quick else (7, 500)
+    rounds, count = (2, 100) if arguments.quick else (5, 500)
     figures, settings = measure(contenders, rounds, count)
     if arguments.json:
         print(json.dumps({"count": count, "figures": figures, "settings": settings}, indent=1))

@@ -41,8 +41,8 @@ def stored() -> int:
     """The last run's tasks whose completion and result another connection finds in the file."""
     with closing(sqlite3.connect(f"file:{os.environ['FLOWDECK_STORE']}/state.db?mode=ro", uri=True)) as reader:
         return int(reader.execute(
-            "SELECT count(*) FROM task_run t JOIN result r USING (run_id, seq)"
-            " WHERE run_id = (SELECT max(id) FROM flow_run) AND state_type = 'COMPLETED'"
+            "SELECT count(*) FROM task_run WHERE run_id = (SELECT max(id) FROM flow_run)"
+            " AND state_type = 'COMPLETED' AND result_codec IS NOT NULL"
         ).fetchone()[0])  # fmt: skip
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import types
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from flowdeck import task
 from flowdeck.store.connection import connect, open_store
 from flowdeck.store.spool import SpoolWriter, drain
 
@@ -119,3 +121,15 @@ def test_output_is_stored_once_however_many_move_it(tmp_path: Path) -> None:
     assert [message for (message,) in telemetry.execute("SELECT message FROM log")] == ["first", "second"]
     telemetry.close()
     spool.close()
+
+
+def test_a_task_may_be_made_while_another_thread_loads_tenacity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first failure loads it in its thread: a module that is half there failed whoever made a task at that moment."""
+    for name in ("stop", "wait", "retry"):
+        monkeypatch.setitem(sys.modules, f"tenacity.{name}", types.ModuleType(f"tenacity.{name}"))
+
+    @task(retries=2, retry_delay_seconds=1.5)
+    def step() -> None:
+        """Nothing."""
+
+    assert step.with_options(name="other").retries == 2
