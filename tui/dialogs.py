@@ -29,7 +29,8 @@ _WORD = re.compile(r"\s*\S+\s*|\s+")
 MANY = 5
 """More objects than this want their number typed."""
 DIALOG_CSS = """
-ModalScreen { align: center middle; background: $background 60%; }
+Confirm, Trigger, Help, Choose, Parameters { align: center middle; }
+ModalScreen { background: $background 60%; }
 ModalScreen:ansi { background: ansi_default; }
 .dialog { width: 70; max-width: 96%; height: auto; max-height: 90%; padding: 1 2; background: $surface;
           border: round $primary 60%; }

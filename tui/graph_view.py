@@ -1,8 +1,8 @@
 """GraphView: a run's tasks and what they need of each other, drawn with box characters, coloured by state.
 
-The cursor stands on a node and moves along the edges: its edges are bright, drawn over all others, which are dim. A
-change of state recolours the nodes it concerns and nothing else. Give it everything with ``show``, changes of state
-with ``apply``; it takes rows of the store as they are and sanitises what it shows.
+The cursor stands on a node and moves along the edges: its edges are bright, drawn over all others, which are dim but
+keep their arms where they join. A change of state recolours the nodes it concerns and nothing else. Give it everything
+with ``show``, changes of state with ``apply``; it takes rows of the store as they are and sanitises what it shows.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _REST: Final = 4
 """How many times as long as drawing took is waited before another shape is drawn."""
 
 
-_JOINTS = frozenset("├┤┬┴+")
-"""Where another edge joins: the bright one keeps that arm, or the other would seem to end in nothing."""
+_JOINTS = frozenset("├┤┬┴┼+")
+"""Where other edges join or cross: the bright one keeps their arms, or they would seem to end in nothing."""
 
 
 class GraphView(ScrollView, can_focus=True):

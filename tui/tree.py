@@ -549,9 +549,9 @@ def _note(group: _Group, old: TaskRow | None, task: TaskRow) -> None:
 
 
 def is_live(line: TreeLine) -> bool:
-    """Whether this row's elapsed time goes on."""
-    return line.started_at_us is not None and line.ended_at_us is None and not is_terminal(
-        line.state_type, line.state_name
+    """Whether this row's elapsed time goes on: not while it waits for its next attempt, a slot or a person."""
+    return line.started_at_us is not None and line.ended_at_us is None and not (
+        line.state_type in ("SCHEDULED", "PAUSED") or is_terminal(line.state_type, line.state_name)
     )
 
 

@@ -83,6 +83,21 @@ DIAMOND = (
 )
 
 
+async def test_an_edge_that_joins_a_bright_one_still_ends_in_it():
+    """The drawing is the same wherever the cursor stands: only colours change, and arrows of its edges."""
+    app = Owner()
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.view.show(*DIAMOND)
+        await rest(pilot)
+        drawn = set()
+        for seq in range(1, 6):
+            assert app.view.move_to(TaskKey(1, seq))
+            await rest(pilot)
+            lines = [line.replace("▶", "─") for line in screen(app)[:8]]
+            drawn.add("".join(char for line in lines for char in line if char in "├┤┬┴┼"))
+        assert len(drawn) == 1, drawn
+
+
 async def test_it_draws_the_tasks_in_the_colours_of_their_states():
     """Glyph and colour say the state; the cursor starts on what runs."""
     app = Owner()
@@ -112,7 +127,7 @@ async def test_the_cursor_walks_and_its_edges_are_bright():
         assert app.highlighted[-1] == TaskKey(1, 2)
         assert colours(app, 1)["▶"] == "#7fb4ff"
         assert colours(app, 3)["╰──▶"] == "#4d586a"
-        assert screen(app)[2][10] == "╯", "bright lines are drawn as if they were alone"
+        assert screen(app)[2][10] == "┼", "a joint keeps the arms of the dim lines"
         await rest(pilot, "l")
         assert app.view.cursor == TaskKey(1, 5)
         await rest(pilot, "g")

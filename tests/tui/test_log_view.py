@@ -288,6 +288,22 @@ async def test_search_highlights_and_walks_through_the_hits():
         assert "hit" not in screen(app)[-1]
 
 
+async def test_a_search_while_following_goes_to_the_last_hit_above():
+    """The end is in sight and the hits are not: the nearest one is, and following ends."""
+    app = Owner(Lines(5_000, lambda i: log_row(i, f"row {i} needle here" if i in (70, 700) else f"row {i}")))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert app.view.window.following
+        await settle(pilot, "slash", *"needle", "enter")
+        assert app.view.current == 700
+        assert "row 700 needle here" in messages(app)
+        assert not app.view.window.following
+        await settle(pilot, "N")
+        assert app.view.current == 70
+        await settle(pilot, "G", "slash", *"nothing", "enter")
+        assert "no hit above" in screen(app)[-1]
+
+
 async def test_next_error_waits_for_its_search_and_then_jumps():
     """e and E go from error to error, also where the search had not been yet."""
     app = Owner(Lines(50_000, lambda i: log_row(i, level=40 if i in (7, 41_000) else 20)))

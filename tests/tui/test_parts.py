@@ -34,6 +34,8 @@ async def test_a_task_is_cancelled_from_the_tree(drive: Any, seeder: Any) -> Non
         await console.shows("extract", "load")
         await console.press("down", "x")
         await console.shows(f"Cancel load ({run}/2)?", "No, leave it as it is", "Yes, only this", "it has not ended")
+        box = console.app.screen.query_one(".dialog").region
+        assert (box.x, box.y) > (3, 3)  # in the middle
         await console.press("enter")
         assert not console.app.screen.is_modal
         assert requests(seeder) == []
@@ -119,3 +121,14 @@ async def test_a_run_that_waits_for_its_retry_has_no_running_time(drive: Any, se
         await console.shows("AwaitingRetry")
         assert "1:3" not in console.text()
         assert "–" in console.text()
+
+
+async def test_lines_too_long_for_a_dialog_go_on_in_the_next(drive: Any, seeder: Any) -> None:
+    """Nothing of what is to be cancelled is cut."""
+    name = "a-run-with-a-long-name " * 4 + "and-an-end"
+    seeder.run("a_flow_with_a_long_name", ("SCHEDULED", "Scheduled"), wake_in_seconds=600, name=name)
+    for size in ((120, 32), (80, 24)):
+        async with drive(seeder.folder, size=size) as console:
+            await console.shows("Scheduled")
+            await console.press("x")
+            await console.shows("Cancel run #1?", "and-an-end  (Scheduled)")
