@@ -244,3 +244,5 @@ def _show_task(run: RunRow, task: TaskRow, reader: Reader, out: Output, now_us: 
     if task.state_type in ("FAILED", "CRASHED", "CANCELLED") and run.ended_at_us is not None:
         out.say(f"again from here: `flowdeck retry {run.id}/{task.seq}`; go on without it: "
                 f"`flowdeck set-state {run.id}/{task.seq} completed --result JSON`", "dim")
+    elif task.state_type == "PAUSED":
+        out.say(f"give it an outcome by hand: `flowdeck set-state {run.id}/{task.seq} completed --result JSON`", "dim")

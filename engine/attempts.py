@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..store import runs, tasks
 from ..store.events import CRASH_DATA, crashes_of_task
 from .clock import now_us
+from .decisions import Decision
 from .effects import Await, Durable, Pass, Sleep, Steps
 from .errors import Cancelled, WorkerDied
 from .retries import Verdict
@@ -56,7 +57,9 @@ def next_attempt(call: TaskCall, event: str, state: State) -> Steps:
 
             yield from again_steps(call, event, state)
         elif verdict.kind == "hold":
-            yield from _hold(call, state)
+            decided = yield from _hold(call, state)
+            if decided is not None:
+                return "decided", decided
         else:
             _await_retry(call, state, verdict.delay_seconds, is_crash=event == "crash")
             yield Sleep(session, verdict.delay_seconds, call)
@@ -160,8 +163,26 @@ def _hold(call: TaskCall, state: State) -> Steps:
     session.task_log(call, 40, f"{call.name}: {cause}")
     session.hold(reason)
     yield Pass(session, call)
+    if (decision := session.decided.get((run_id, seq))) is not None:
+        return (yield from _decided(call, decision))
     call.uncounted, call.crashes = call.attempt, 0
     call.reason = f"attempt {attempt} failed: {state.message}; a person had it tried again"
+    return None
+
+
+def _decided(call: TaskCall, decision: Decision) -> Steps:
+    """A call that waits for a person gets its end; returns the state."""
+    run_id, seq, attempt = call.run.id, call.seq, call.run.attempt
+
+    def write(conn: sqlite3.Connection) -> None:
+        row = tasks.get(conn, run_id, seq)
+        assert row is not None  # it waits by its row
+        decision.write(conn, row, attempt)
+
+    state = decision.state()
+    yield Durable(call.run.session, write)
+    call.state_type, call.state_name = state.type, state.name
+    return state
 
 
 WHAT_HELPS = "held for a person: resume tries it again, cancel ends the run"

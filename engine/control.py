@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -24,6 +25,7 @@ from ..store.states import TERMINAL_TYPES
 from . import node_control, processes, retrying
 from . import variables as variables_of_users
 from .clock import now_us
+from .decisions import Decision
 from .errors import FlowdeckError, NotAllowed, NotFound, ParameterError, UsageError
 from .json_schema import Field as InputField
 from .json_schema import fields as input_fields
@@ -49,6 +51,14 @@ _ALLOWED: dict[str, Callable[[str, str], bool]] = {
     "freeze": lambda kind, name: kind == "RUNNING" and name != "Frozen",
     "thaw": lambda _kind, name: name == "Frozen",
 }
+
+
+_CLEAN_UP_SECONDS = 3.0
+"""How long a retry waits for the process of a run that has just ended."""
+
+
+class _StillCleansUp(NotAllowed):
+    """The run has ended, its process has not yet."""
 
 
 class Outcome(NamedTuple):
@@ -227,6 +237,9 @@ class Control:
 
         def ask(conn: sqlite3.Connection) -> tuple[int, str]:
             root, plan = self._plan(conn, target, kind)
+            lease = self._lease_of(conn, root.id)
+            if lease is not None:
+                raise _StillCleansUp(f"run #{root.id} has ended but its process {lease.pid} still cleans up; try again")
             if parameters is None:
                 return root.id, retrying.retry(conn, root, plan, self._actor)
             found = deployments.get(conn, root.deployment) if root.deployment is not None else None
@@ -236,7 +249,14 @@ class Control:
             made = retrying.fork(conn, self._folder, root, plan, parameters, self._actor)
             return made, f"queued: forked from #{root.id}, {plan.kept} finished calls are kept"
 
-        return Outcome(*self._transact(ask))
+        deadline = time.monotonic() + _CLEAN_UP_SECONDS
+        while True:
+            try:
+                return Outcome(*self._transact(ask))
+            except _StillCleansUp:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def _plan(
         self, conn: sqlite3.Connection, target: Target, kind: Literal["failed", "all"]
@@ -246,9 +266,6 @@ class Control:
         if not allowed("retry", root.state_type, root.state_name):
             hint = "; resume it: what is held is tried again" if root.state_type == "PAUSED" else ""
             raise NotAllowed(f"run #{root.id} is {root.state_name}: it cannot be asked to retry{hint}")
-        lease = self._lease_of(conn, root.id)
-        if lease is not None:
-            raise NotAllowed(f"run #{root.id} has ended but its process {lease.pid} still cleans up; try again")
         if any(place.node == Node(root.id) for place in places):
             places = []
         return root, retrying.plan(conn, root, places, kind)
@@ -256,21 +273,16 @@ class Control:
     def set_state(self, node: Node, state: Literal["completed", "skipped"], result: Any = None) -> Outcome:
         """Decide for a task that did not do it: taken as Completed with this JSON value, or as Skipped (None).
 
-        A retry then does not run it, whatever its inputs. Only where no process of the run could be running it.
+        A retry then does not run it, whatever its inputs. Only where no process of the run could be running it, or
+        where it waits for a person (``on_exhausted="pause"``).
         """
         self._check_writable("set a state")
 
         def ask(conn: sqlite3.Connection) -> tuple[int, str]:
             place = node_control.find(conn, node)
             root = self._root_of(conn, [place])
-            if self._lease_of(conn, root.id) is not None:
-                raise NotAllowed(
-                    f"run #{root.id} is {root.state_name} in a live process: cancel the task, or wait for the run's end"
-                )
-            if not place.rows:
-                raise NotAllowed(f"{place.label} is a run: a state can be set for tasks of it, as {place.run.id}/1")
-            texts = [retrying.set_state(conn, row, place.run, state, result, self._actor) for row in place.rows]
-            return place.run.id, texts[0] if len(texts) == 1 else f"{len(texts)} calls of {place.label} are {state}"
+            decision = Decision(state, result, self._actor)
+            return place.run.id, node_control.set_state(conn, root, self._lease_of(conn, root.id), place, decision)
 
         return Outcome(*self._transact(ask))
 

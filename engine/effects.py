@@ -114,8 +114,7 @@ class Pass:
         import asyncio
 
         with self.session.gate.blocked():
-            while not self.session.gate.is_open():
-                self.session.check_node(self.subject)
+            while not self.session.gate.is_open() and not self.session.has_word_for(self.subject):
                 await asyncio.sleep(0.02)
         self.session.gate.check()
 

@@ -159,6 +159,10 @@ class FlowRun:
         if row.state_type == "CANCELLED" and self.session.is_told_to_end(call):
             text = row.cause or "cancelled"
             return State("CANCELLED", None, text, error=Cancelled(f"task {call.name} ({call.reference}): {text}"))
+        decision = self.session.decided.get((self.id, call.seq)) if self.session.decided else None
+        if decision is not None and row.state_type != "COMPLETED":
+            self.session.writer.soon(lambda conn: decision.write(conn, row, self.attempt))
+            return decision.state()
         why, level = again(row, call.inputs_hash, call.task.code_hash, keeps_result=call.task.persist_result)
         if why is None:
             state = self._stored_state(call, row)

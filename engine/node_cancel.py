@@ -1,4 +1,4 @@
-"""Cancelling parts of a running tree: what was told to end, and how its code hears of it.
+"""Requests to parts of a running tree: what was told to end or decided, and how its code hears of it.
 
 Requests to nodes are events of the root run (``store.nodes``). The session's background thread brings new ones here;
 the process of a later attempt first reads all since the last retry, so that a request made while nothing of the run
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..store import nodes
 from ..store.nodes import Node
+from .decisions import Decision
 from .errors import Cancelled
 from .interrupts import cancel_grace_seconds
 
@@ -93,22 +94,37 @@ class NodeRequests:
     def recall(self, connection: sqlite3.Connection) -> None:
         """Before code of a later attempt runs: what was asked since the last retry still holds."""
         self._cursor = nodes.last_retry(connection, self._session.root_id)
-        for node, reason in self._new(connection):
-            self._told().add(node, reason)
+        for node, word in self._new(connection):
+            self._take(node, word)
 
     def look(self, connection: sqlite3.Connection) -> None:
         """On the background thread, after the store changed."""
         asked = list(self._new(connection))
-        if asked and self._session.root is not None:
-            for node, reason in asked:
-                self._told().add(node, reason)
+        if not asked or self._session.root is None:
+            return
+        for node, word in asked:
+            self._take(node, word)
+        if any(isinstance(word, str) for _, word in asked):
             self._end()
+        for subject, wake in list(self._session.waiting.items()):
+            if self._session.has_word_for(subject):
+                wake()
 
-    def _new(self, connection: sqlite3.Connection) -> Iterator[tuple[Node, str]]:
+    def _new(self, connection: sqlite3.Connection) -> Iterator[tuple[Node, str | Decision]]:
+        """Nodes with why they are to end, or with what was decided for them."""
         for event_id, actor, data in nodes.requests(connection, self._session.root_id, self._cursor):
             self._cursor = event_id
-            for value in json.loads(data).get("cancel", ()):
+            asked = json.loads(data)
+            for value in asked.get("cancel", ()):
                 yield nodes.from_json(value), f"cancelled by {actor}"
+            for value in asked.get("set", ()):
+                yield nodes.from_json(value), Decision(asked["state"], json.loads(asked["result"]), actor)
+
+    def _take(self, node: Node, word: str | Decision) -> None:
+        if isinstance(word, str):
+            self._told().add(node, word)
+        elif node.seq is not None:
+            self._session.decided[node.run_id, node.seq] = word
 
     def _told(self) -> CancelledNodes:
         told = self._session.cancelled_nodes
@@ -132,9 +148,6 @@ class NodeRequests:
                 slot.interrupt(Cancelled(reason))
                 interrupted.append(owner)
         session.pool.end_waiting(told.reason)
-        for subject, wake in list(session.waiting.items()):
-            if told.reason(subject) is not None:
-                wake()
         if interrupted:
             session.after(cancel_grace_seconds(), lambda: self._leave_behind(interrupted))
 
@@ -160,7 +173,7 @@ def wakeable(session: Session | None, subject: Any, wake: Callable[[], None]) ->
         return
     session.waiting[subject] = wake
     try:
-        if session.is_told_to_end(subject):
+        if session.has_word_for(subject):
             wake()
         yield
     finally:

@@ -13,7 +13,9 @@ from ..store import events, nodes, runs, tasks
 from ..store.nodes import Node
 from ..store.rows import LeaseRow, RunRow, TaskRow
 from ..store.states import TERMINAL_TYPES, is_terminal
+from . import codec
 from .clock import now_us
+from .decisions import EVENTS, Decision
 from .errors import NotAllowed, NotFound
 from .machine import next_task_state
 
@@ -112,6 +114,33 @@ def _refuse_ended(what: str, states: Sequence[tuple[str, str]], lease: LeaseRow 
         raise NotAllowed(f"{what} is {name}: it cannot be asked to cancel")
 
 
+def set_state(
+    connection: sqlite3.Connection, root: RunRow, lease: LeaseRow | None, place: Place, decision: Decision
+) -> str:
+    """Decide for a task, or for each call of a map."""
+    if not place.rows:
+        raise NotAllowed(f"{place.label} is a run: a state can be set for tasks of it, as {place.run.id}/1")
+    what = place.label if len(place.rows) == 1 else f"{len(place.rows)} calls of {place.label}"
+    named = next_task_state("FAILED", EVENTS[decision.word]).state_name
+    if lease is None:
+        for row in place.rows:
+            decision.write(connection, row, place.run.attempt)
+        return f"{what} is {named}: a retry does not run it and it gives {codec.preview(decision.value)}"
+    if any(row.state_type != "PAUSED" for row in place.rows):
+        raise NotAllowed(
+            f"{place.label} is {place.rows[0].state_name} and run #{root.id} lives: a state can be set once the run "
+            "has ended, or for a task that waits for a person"
+        )
+    value = codec.encode(decision.value)
+    events.append(
+        connection, at_us=now_us(), kind="request", actor=decision.actor, run_id=root.id,
+        message=f"set {what} {decision.word}",
+        data={"set": [{"run": row.run_id, "seq": row.seq} for row in place.rows], "state": decision.word,
+              "result": (value.data or b"null").decode()},
+    )  # fmt: skip
+    return f"{what} becomes {named} and gives {value.preview}; `flowdeck resume {root.id}` lets the run go on"
+
+
 def _end_now(connection: sqlite3.Connection, row: TaskRow, actor: str) -> None:
     run = runs.get(connection, row.run_id)
     assert run is not None
@@ -122,4 +151,4 @@ def _end_now(connection: sqlite3.Connection, row: TaskRow, actor: str) -> None:
     )
 
 
-__all__ = ["Place", "cancel", "find", "label_of", "root_of"]
+__all__ = ["Place", "cancel", "find", "label_of", "root_of", "set_state"]

@@ -17,11 +17,10 @@ from ..store import edges, events, nodes, results, runs, tasks
 from ..store.result_files import ResultFiles, folder_of
 from ..store.rows import EdgeRow, ResultRow, RunRow, TaskRow
 from ..store.states import TERMINAL_TYPES
-from . import codec
 from .clock import now_us
 from .errors import NotAllowed
 from .machine import next_run_state, next_task_state
-from .node_control import Place, label_of
+from .node_control import Place
 from .retry_plan import CallId, Kind, Plan, make_plan
 
 PARAMETERS_SEQ: Final = -1
@@ -229,30 +228,3 @@ def _insert(connection: sqlite3.Connection, table: str, values: dict[str, Any]) 
         f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})", tuple(values.values())
     )
     return cursor.lastrowid or 0
-
-
-# -- deciding for a call ----------------------------------------------------------------------------------------------
-
-
-def set_state(
-    connection: sqlite3.Connection, row: TaskRow, run: RunRow, state: str, value: Any, actor: str
-) -> str:
-    """Take a call as Completed with this JSON value, or as Skipped: a retry does not run it, whatever its inputs."""
-    event = {"completed": "mark_completed", "skipped": "mark_skipped"}[state]
-    to = next_task_state(row.state_type, event)
-    cause = f"marked {to[1].lower()} by {actor}"
-    tasks.transition(
-        connection, row.run_id, row.seq, run_attempt=max(row.run_attempt, run.attempt),
-        from_=(row.state_type, row.state_name), to=to, at_us=now_us(), actor=actor, cause=cause,
-    )
-    # No inputs: it fits any.
-    connection.execute("UPDATE task_run SET inputs_hash = NULL WHERE run_id = ? AND seq = ?", (row.run_id, row.seq))
-    kept = codec.encode(value)
-    size = len(kept.data or b"")
-    results.put(
-        connection, ResultRow(row.run_id, row.seq, kept.codec, kept.checksum, size, kept.data, None, kept.preview)
-    )
-    return f"{label_of(row)} is {to[1]}: a retry does not run it and it gives {kept.preview}"
-
-
-

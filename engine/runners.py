@@ -420,7 +420,7 @@ class _Drive:
         session = self._pool._session
         self._is_waiting = True
         session.waiting[self._call] = self._again
-        if session.is_told_to_end(self._call):
+        if session.has_word_for(self._call):
             self._again()
 
     def _again(self) -> None:

@@ -31,6 +31,7 @@ from ..store.writer import Writer
 from . import processes
 from .asking import Expectations, Questions, words_of
 from .capture import Capture
+from .decisions import Decision
 from .errors import Cancelled, RunTimedOut, UsageError
 from .gate import Gate
 from .interrupts import END_SIGNAL, Slot, TerminationHandler
@@ -121,6 +122,8 @@ class Session:
         self.cancel_reason: str | None = None
         self.cancelled_nodes: CancelledNodes | None = None
         """What of the tree was told to end by itself; None until something was."""
+        self.decided: dict[tuple[int, int], Decision] = {}
+        """What a person decided for calls that wait for one, by run and seq."""
         self.waiting: dict[Any, Callable[[], None]] = {}
         """Calls and runs that wait in the engine for a time or the gate, and what wakes them."""
         self.requests = NodeRequests(self)
@@ -375,6 +378,11 @@ class Session:
         """Whether this call or run, or one around it, was cancelled by itself."""
         told = self.cancelled_nodes
         return told is not None and subject is not None and told.reason(subject) is not None
+
+    def has_word_for(self, subject: Any) -> bool:
+        """Whether what waits need not wait on: it is to end, or its end was decided."""
+        seq = getattr(subject, "seq", None)
+        return self.is_told_to_end(subject) or (seq is not None and (subject.run.id, seq) in self.decided)
 
     def check_node(self, subject: Any) -> None:
         """Raise Cancelled in a call or run that was told to end."""

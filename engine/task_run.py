@@ -107,6 +107,9 @@ def task_steps(call: TaskCall) -> Steps:
             if end is None:
                 continue
             event, state = end
+            if event == "decided":
+                run.lineage.track(state.data, (run.id, call.seq))
+                return state
             if event == "cancel" and is_left_waiting(call):
                 return state
         cpu_us = None if call.task.is_async else max(0, time.thread_time_ns() - cpu) // 1000

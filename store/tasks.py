@@ -58,6 +58,7 @@ SELECT_RUN_ATTEMPT: Final = "SELECT attempt FROM flow_run WHERE id = ?"
 SELECT_OF_RUN: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
 SELECT_OF_SCOPE: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND scope_seq = ? ORDER BY seq"
 SELECT_ONE: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND seq = ?"
+FORGET_INPUTS: Final = "UPDATE task_run SET inputs_hash = NULL WHERE run_id = ? AND seq = ?"
 SELECT_UNREACHED: Final = (
     f"SELECT {TASK_COLUMNS} FROM task_run WHERE (run_id = ?1 OR run_id IN (SELECT id FROM flow_run WHERE root_id = ?1))"
     " AND state_type = 'PENDING' AND state_name = 'Pending' ORDER BY run_id, seq"
@@ -273,6 +274,11 @@ def journal(connection: sqlite3.Connection, run_id: int) -> list[TaskRow]:
 def of_scope(connection: sqlite3.Connection, run_id: int, scope_seq: int) -> list[TaskRow]:
     """What one task of a run called itself."""
     return [TaskRow._make(row) for row in connection.execute(SELECT_OF_SCOPE, (run_id, scope_seq))]
+
+
+def forget_inputs(connection: sqlite3.Connection, run_id: int, seq: int) -> None:
+    """A call whose outcome a person gave by hand fits any inputs."""
+    connection.execute(FORGET_INPUTS, (run_id, seq))
 
 
 def unreached(connection: sqlite3.Connection, run_id: int) -> list[TaskRow]:

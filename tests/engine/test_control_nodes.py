@@ -627,3 +627,65 @@ def test_a_task_waiting_for_a_slot_is_cancelled(reader, control, meanwhile, even
     whole()
     assert not effects.lines
     assert (state_of(reader, "waits"), row_of(reader, "waits").cause) == ("Cancelled", ME)
+
+
+@pytest.mark.parametrize("how", ["called", "submitted", "async"])
+def test_a_held_task_gets_its_outcome_from_a_person(reader, meanwhile, eventually, effects, how) -> None:
+    """``on_exhausted="pause"``: marked as completed with a result, it gives that; the run goes on when resumed."""
+
+    @task(on_exhausted="pause")
+    def fragile():
+        effects("fragile")
+        raise ValueError
+
+    @task(on_exhausted="pause")
+    async def fragile_async():
+        effects("fragile")
+        raise ValueError
+
+    @task
+    def after(x):
+        return x
+
+    @flow
+    def whole():
+        if how == "called":
+            return after(fragile())
+        return after((fragile if how == "submitted" else fragile_async).submit().result())
+
+    def work(control):
+        eventually(lambda: reader.run(1) and reader.run(1).state_name == "Paused")
+        assert "flowdeck resume 1" in control.set_state(Node(1, 1), "completed", {"rows": 3}).text
+        eventually(lambda: reader.tasks(1)[0].state_name == "Completed")
+        control.resume(1)
+
+    meanwhile(work)
+    assert whole() == {"rows": 3}
+    row = reader.tasks(1)[0]
+    assert (row.state_name, row.cause) == ("Completed", "marked completed by tester@here via test")
+    assert effects.count("fragile") == 1
+
+
+def test_a_decision_is_honoured_by_the_next_process(box) -> None:
+    """Asked of a frozen process that is then killed: the one that resumes takes it."""
+    box.write("held.py", """
+        @task(on_exhausted="pause")
+        def fragile():
+            effect("fragile")
+            raise ValueError
+        @flow
+        def held():
+            return fragile()
+    """)
+    box.daemon()
+    run_id = box.submit("held")
+    box.wait_state(run_id, "Paused")
+    pid = box.reader.lease_of(run_id).pid
+    os.kill(pid, signal.SIGSTOP)
+    box.control.set_state(Node(run_id, 1), "skipped")
+    os.kill(pid, signal.SIGKILL)
+    box.wait_state(run_id, "Suspended")
+    box.control.resume(run_id)
+    box.wait_state(run_id, "Completed")
+    assert box.effects() == ["fragile"]
+    assert box.reader.tasks(run_id)[0].state_name == "Skipped"
