@@ -222,7 +222,7 @@ class Control:
 
     def plan_retry(self, target: Target, kind: Literal["failed", "all"] = "failed") -> Plan:
         """What a retry would run again, with counts and names: nothing is asked. Refused where the retry would be."""
-        return self._transact(lambda conn: self._plan(conn, target, kind)[1])
+        return self._transact(lambda conn: self._plan(conn, target, kind)[1], begin="BEGIN")
 
     def retry(
         self, target: Target, kind: Literal["failed", "all"] = "failed", *, parameters: dict[str, Any] | None = None
@@ -236,7 +236,9 @@ class Control:
         self._check_writable("retry")
 
         def ask(conn: sqlite3.Connection) -> tuple[int, str]:
-            root, plan = self._plan(conn, target, kind)
+            root, plan = planned
+            if runs.get(conn, root.id) != root:
+                root, plan = self._plan(conn, target, kind)
             lease = self._lease_of(conn, root.id)
             if lease is not None:
                 raise _StillCleansUp(f"run #{root.id} has ended but its process {lease.pid} still cleans up; try again")
@@ -249,6 +251,8 @@ class Control:
             made = retrying.fork(conn, self._folder, root, plan, parameters, self._actor)
             return made, f"queued: forked from #{root.id}, {plan.kept} finished calls are kept"
 
+        # Nothing but another such request changes a run that has ended: it is planned without the write lock.
+        planned = self._transact(lambda conn: self._plan(conn, target, kind), begin="BEGIN")
         deadline = time.monotonic() + _CLEAN_UP_SECONDS
         while True:
             try:
@@ -522,12 +526,12 @@ class Control:
         if self._read_only:
             raise NotAllowed(f"read-only: {request} is refused; start the console without --read-only")
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _transact(self, work: Callable[[sqlite3.Connection], T], begin: str = "BEGIN IMMEDIATE") -> T:
         try:
             if self._connection is None:
                 open_store(self._folder, create=False)
                 self._connection = connect(self._folder, "state")
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(begin)
             try:
                 answer = work(self._connection)
             except BaseException:

@@ -25,9 +25,19 @@ from .retry_plan import CallId, Kind, Plan, make_plan
 
 PARAMETERS_SEQ: Final = -1
 """Where a run keeps parameters that have no JSON form."""
+_MAKE_SET: Final = (
+    "CREATE TEMP TABLE IF NOT EXISTS to_reset (run_id INTEGER NOT NULL, seq INTEGER NOT NULL, run_attempt INTEGER NOT"
+    " NULL, PRIMARY KEY (run_id, seq)) WITHOUT ROWID"
+)
+_RESET_EVENTS: Final = (
+    f"INSERT INTO event ({events.COLUMNS_OF_NEW}) SELECT ?1, 'state', task.run_id, task.seq, task.attempt,"
+    " task.state_type, task.state_name, ?2, ?3, ?4, ?5, NULL FROM to_reset JOIN task_run AS task"
+    " USING (run_id, seq) WHERE task.state_type = 'COMPLETED' ORDER BY task.run_id, task.seq"
+)
 _RESET: Final = (
-    "UPDATE task_run SET state_type = ?, state_name = ?, cause = NULL, run_attempt = ?, wake_at_us = NULL,"
-    " ended_at_us = NULL WHERE run_id = ? AND seq = ? AND state_type = 'COMPLETED'"
+    "UPDATE task_run SET state_type = ?1, state_name = ?2, cause = NULL, wake_at_us = NULL, ended_at_us = NULL,"
+    " run_attempt = (SELECT run_attempt FROM to_reset AS own WHERE (own.run_id, own.seq) = (task_run.run_id,"
+    " task_run.seq)) WHERE (run_id, seq) IN (SELECT run_id, seq FROM to_reset) AND state_type = 'COMPLETED'"
 )
 
 
@@ -83,25 +93,24 @@ def _what(planned: Plan) -> str:
 
 
 def _reset(connection: sqlite3.Connection, planned: Plan, attempts: dict[int, int], actor: str) -> None:
-    """Each call whose result is given up, with its event."""
+    """Each call whose result is given up, with its event; a hundred thousand of them hold the write lock briefly."""
+    if not planned.reset:
+        return
     at_us = now_us()
     to = next_task_state("COMPLETED", "run_again")
     for row in planned.reset:
         if row.run_id not in attempts:
             run = runs.get(connection, row.run_id)
             attempts[row.run_id] = run.attempt if run is not None else 1
+    connection.execute(_MAKE_SET)
+    connection.execute("DELETE FROM to_reset")
     connection.executemany(
-        _RESET,
-        [(*to, max(row.run_attempt, attempts[row.run_id]), row.run_id, row.seq) for row in planned.reset],
+        "INSERT INTO to_reset VALUES (?, ?, ?)",
+        [(row.run_id, row.seq, max(row.run_attempt, attempts[row.run_id])) for row in planned.reset],
     )
-    why = f"to run again: retry of {planned.target}"
-    connection.executemany(
-        events.INSERT,
-        [
-            (at_us, "state", row.run_id, row.seq, row.attempt, row.state_type, row.state_name, *to, actor, why, None)
-            for row in planned.reset
-        ],
-    )
+    connection.execute(_RESET_EVENTS, (at_us, *to, actor, f"to run again: retry of {planned.target}"))
+    connection.execute(_RESET, to)
+    connection.execute("DELETE FROM to_reset")
 
 
 # -- a new run forked from a step -------------------------------------------------------------------------------------

@@ -10,9 +10,11 @@ from typing import Any, Final
 from .rows import EventRow
 
 EVENT_COLUMNS: Final = ", ".join(EventRow._fields)
+COLUMNS_OF_NEW: Final = (
+    "at_us, kind, run_id, task_seq, attempt, from_type, from_name, to_type, to_name, actor, message, data"
+)
 INSERT: Final = (
-    "INSERT INTO event (at_us, kind, run_id, task_seq, attempt, from_type, from_name, to_type, to_name, actor, message,"
-    " data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    f"INSERT INTO event ({COLUMNS_OF_NEW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 INSERT_TWO: Final = f"{INSERT}, (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Also used by ``tasks`` and ``runs``, which append their event in the same transaction as their row."""
