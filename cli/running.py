@@ -18,7 +18,7 @@ from ..store.reader import Reader
 from ..store.rows import RunRow
 from . import marks
 from .formats import duration
-from .opening import folder_of
+from .opening import folder_of, open_reader
 from .output import Output, one_line
 from .parameters import add_parameter_option, parse_parameters
 from .shapes import run_shape
@@ -31,6 +31,7 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: A
     """Define the arguments of ``run``."""
     parser.add_argument("target", metavar="FILE[:FLOW]", help="a flow file, and which of its flows if it has several")
     add_parameter_option(parser)
+    parser.add_argument("--plan", action="store_true", help="show what would run and why; run nothing")
     parser.set_defaults(handler=run)
 
 
@@ -45,6 +46,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
         flow.validate_parameters(given)
     except ParameterError as error:
         raise ParameterError(f"{error}. Give parameters as -p NAME=VALUE") from None
+    if args.plan:
+        from .plan import show_plan
+
+        reader = open_reader(args, out)
+        show_plan(flow, flow.parameters.bind((), given), reader, out)
+        return 0
     folder = folder_of(args)
     open_store(folder)
     from ..engine.run_process import make_run

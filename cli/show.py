@@ -6,9 +6,10 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ..engine.explain import what_next
 from ..store.rows import RunRow, TaskRow
 from ..store.states import is_terminal
 from . import marks
@@ -104,7 +105,8 @@ def _show_run(
         branches = UNICODE if out.unicode else ASCII
         window = (run.started_at_us or run.created_at_us, run.ended_at_us or now_us)
         lines = tree_lines(run.id, tasks_of, branches=branches, fold=not args.all)
-        out.table(TREE_COLUMNS, [_tree_cells(line, run.id, window, now_us, out) for line in lines])
+        anew = reader.reasons_again(run.id) if run.attempt > 1 else {}
+        out.table(TREE_COLUMNS, [_tree_cells(line, run.id, window, now_us, out, anew) for line in lines])
     else:
         out.line(out.paint("no task has started", "dim"))
     show_artifacts(reader.artifacts(run.id), reader, out)
@@ -143,11 +145,14 @@ def _tasks_inside(run: RunRow, tasks: Sequence[TaskRow], reader: Reader) -> dict
     return found
 
 
-def _tree_cells(line: Line, run_id: int, window: tuple[int, int], now_us: int, out: Output) -> list[Cell]:
+def _tree_cells(
+    line: Line, run_id: int, window: tuple[int, int], now_us: int, out: Output, anew: Mapping[int, str]
+) -> list[Cell]:
     label = Cell(line.prefix + one_line(line.label))
     task = line.task
     if task is None:
         return [Cell(""), label._replace(style="bold" if line.fold else "dim"), *_fold_cells(line.fold, window, out)]
+    again = anew.get(task.seq) if task.run_id == run_id else None
     ref = str(task.seq) if task.run_id == run_id else f"{task.run_id}/{task.seq}"
     return [
         Cell(ref, "dim"),
@@ -155,7 +160,7 @@ def _tree_cells(line: Line, run_id: int, window: tuple[int, int], now_us: int, o
         state_cell(task.state_type, task.state_name, out),
         Cell(_task_took(task, now_us), "dim"),
         _timeline([task], window, now_us, out),
-        out.cell(_task_why(task, now_us), marks.style(task.state_type, task.state_name)),
+        out.cell(_task_why(task, now_us, again), marks.style(task.state_type, task.state_name)),
     ]
 
 
@@ -182,13 +187,25 @@ def _task_took(task: TaskRow, now_us: int) -> str:
     return ""
 
 
-def _task_why(task: TaskRow, now_us: int) -> str:
-    parts = [task.cause] if task.cause and task.state_type != "COMPLETED" else []
+def _task_why(task: TaskRow, now_us: int, anew: str | None = None) -> str:
+    """Why it is as it is; ``anew``: why an attempt of the run made it again."""
+    tells = task.state_type != "COMPLETED" or task.state_name in ("Cached", "RolledBack")
+    parts = [task.cause] if task.cause and tells else []
+    if anew is not None:
+        parts.append(f"again: {anew}")
     if task.state_type == "SCHEDULED" and task.wake_at_us is not None:
         parts.append(f"again {ago(task.wake_at_us, now_us)}")
     if task.attempt > 1:
         parts.append(f"attempt {task.attempt}")
     return "; ".join(parts)
+
+
+def _next(run: RunRow, task: TaskRow, reader: Reader) -> str:
+    """What a retry of the run would do with the task, as far as it is known before."""
+    if not is_terminal(run.state_type, run.state_name):
+        return ""
+    verdicts = what_next(reader.tasks(run.id), reader.result_codecs(run.id), reader.edges(run.id))
+    return next((verdict.why for verdict in verdicts if verdict.row.seq == task.seq), "")
 
 
 def _timeline(tasks: Sequence[TaskRow], window: tuple[int, int], now_us: int, out: Output) -> Cell:
@@ -220,7 +237,8 @@ def _show_task(run: RunRow, task: TaskRow, reader: Reader, out: Output, now_us: 
     title = f"{run.id}/{task.seq} {one_line(task.key)}[{task_index(task)}]"
     _headline(title, task.state_type, task.state_name, _task_took(task, now_us), out)
     facts: list[tuple[str, Any]] = [
-        ("why", _task_why(task, now_us)),
+        ("why", _task_why(task, now_us, reader.reasons_again(run.id).get(task.seq) if run.attempt > 1 else None)),
+        ("a retry", _next(run, task, reader)),
         ("name", task.name),
         ("of", f"#{run.id} {run.flow_name} · {run.name}"),
         ("started", "" if task.started_at_us is None else f"{stamp(task.started_at_us)} "

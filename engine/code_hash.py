@@ -49,8 +49,8 @@ def _parts(code: CodeType, doc: str | None) -> Iterator[str | bytes]:
     yield code.co_exceptiontable
     yield " ".join((*code.co_names, "/", *code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]))
     for place, constant in enumerate(code.co_consts):
-        if place == 0 and doc is not None and constant == doc:
-            continue
+        if place == 0 and (constant is None or constant == doc):
+            continue  # the docstring's place
         if isinstance(constant, CodeType):
             yield from _parts(constant, None)
         elif isinstance(constant, frozenset):

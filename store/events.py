@@ -34,6 +34,10 @@ SELECT_CRASHES: Final = (
 )
 CRASH_DATA: Final = '{"crash":true}'
 """The ``data`` of a task's AwaitingRetry when its worker process died."""
+SELECT_MADE_ANEW: Final = (
+    "SELECT task_seq, message FROM event NOT INDEXED WHERE id > ?1 AND id <= ?2 AND run_id = ?3"
+    " AND task_seq IS NOT NULL AND from_type IS NOT NULL AND to_type = 'PENDING' AND message IS NOT NULL ORDER BY id"
+)
 SELECT_LAST_ID: Final = "SELECT max(id) FROM event"
 
 
@@ -73,13 +77,24 @@ def of_run(connection: sqlite3.Connection, run_id: int, after_id: int = 0, limit
 
     Only a run's own events are indexed. Those of its tasks lie after its first one, and before its last once it ended.
     """
-    first, last = connection.execute(SELECT_BOUNDS_OF_RUN, (run_id,)).fetchone()
-    if first is None:
-        return []
-    ended = connection.execute(SELECT_ENDED, (run_id,)).fetchone()
-    until = last if ended is not None and ended[0] else last_id(connection)
+    first, until = _bounds(connection, run_id)
     rows = connection.execute(SELECT_OF_RUN, (max(after_id, first - 1), until, run_id, limit))
     return [EventRow._make(row) for row in rows]
+
+
+def made_anew(connection: sqlite3.Connection, run_id: int) -> list[tuple[int, str]]:
+    """Calls of a run that a later attempt of it made again, (seq, why) each, oldest first."""
+    first, until = _bounds(connection, run_id)
+    return connection.execute(SELECT_MADE_ANEW, (first - 1, until, run_id)).fetchall()
+
+
+def _bounds(connection: sqlite3.Connection, run_id: int) -> tuple[int, int]:
+    """The ids between which all events of a run and its tasks lie; (1, 0) when there are none."""
+    first, last = connection.execute(SELECT_BOUNDS_OF_RUN, (run_id,)).fetchone()
+    if first is None:
+        return 1, 0
+    ended = connection.execute(SELECT_ENDED, (run_id,)).fetchone()
+    return first, last if ended is not None and ended[0] else last_id(connection)
 
 
 def retries_made(connection: sqlite3.Connection, run_id: int) -> int:

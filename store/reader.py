@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar, cast
 
 from . import (
     artifacts,
+    cache,
     deployments,
     edges,
     events,
@@ -37,6 +38,7 @@ from .limits import Queue
 from .logs import MAX_SCAN
 from .rows import (
     ArtifactRow,
+    CacheRow,
     DeploymentRow,
     EdgeRow,
     EventRow,
@@ -194,6 +196,18 @@ class Reader:
     def result(self, run_id: int, seq: int) -> ResultRow | None:
         """The journalled result of a task run, or None; show its ``preview``, never decode its ``data``."""
         return results.get(self._state, run_id, seq)
+
+    def result_codecs(self, run_id: int) -> dict[int, str]:
+        """How each journalled result of a run is stored, by seq; ``none`` for what could not be."""
+        return results.codecs(self._state, run_id)
+
+    def cache_entries(self, run_id: int, seq: int | None = None) -> list[CacheRow]:
+        """The cache entries that a run, or one task of it, made."""
+        return cache.of_run(self._state, run_id, seq)
+
+    def reasons_again(self, run_id: int) -> dict[int, str]:
+        """Why calls were made anew in a later attempt of their run, as said then; by seq, the last time."""
+        return dict(events.made_anew(self._state, run_id))
 
     def artifacts(self, run_id: int) -> list[ArtifactRow]:
         """What a run made for people to read."""

@@ -20,6 +20,10 @@ SELECT_IN_ROW: Final = (
     " result_preview FROM task_run WHERE run_id = ?1 AND seq = ?2 AND result_codec IS NOT NULL"
 )
 SELECT_ONE: Final = f"SELECT {RESULT_COLUMNS} FROM result WHERE run_id = ?1 AND seq = ?2"
+SELECT_CODECS: Final = (
+    "SELECT seq, codec FROM result WHERE run_id = ?1 UNION ALL"
+    " SELECT seq, result_codec FROM task_run WHERE run_id = ?1 AND result_codec IS NOT NULL"
+)
 DELETE_ONE: Final = "DELETE FROM result WHERE run_id = ? AND seq = ?"
 SELECT_OF_RUN: Final = f"SELECT {RESULT_COLUMNS} FROM result WHERE run_id = ? ORDER BY seq"
 SELECT_IN_ROWS: Final = (
@@ -61,6 +65,11 @@ def of_run(connection: sqlite3.Connection, run_id: int) -> list[ResultRow]:
     found = {row[1]: ResultRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))}
     found |= {row[1]: ResultRow._make(row) for row in connection.execute(SELECT_IN_ROWS, (run_id,))}
     return [found[seq] for seq in sorted(found)]
+
+
+def codecs(connection: sqlite3.Connection, run_id: int) -> dict[int, str]:
+    """How each journalled result of a run is stored, by seq."""
+    return dict(connection.execute(SELECT_CODECS, (run_id,)).fetchall())
 
 
 def remove(connection: sqlite3.Connection, run_id: int, seq: int) -> str | None:
