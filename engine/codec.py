@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 
 from .errors import ResultUnreadable
 from .masking import holds_secret, is_active, mask
+from .serializers import Foreign, Serializer
 from .states import describe_exception, storable
 
 PREVIEW_CHARACTERS = 200
+_COMPRESSED = b"FDZ1"
+"""Before compressed bytes; neither JSON nor a pickle begins so."""
+_LONG_TEXT = 1 << 20
 _PRINTABLE_BITS = 2_000
 _PLAIN = frozenset({int, str, float, bool, type(None)})
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
@@ -28,19 +32,42 @@ class Encoded(NamedTuple):
     reason: str | None
 
 
-def encode(value: Any) -> Encoded:
-    """Encode any value; never raises: what cannot be pickled gets codec ``none`` and a reason."""
+def encode(value: Any, serializer: Serializer | None = None) -> Encoded:
+    """Encode any value; never raises: what cannot be stored gets codec ``none`` and a reason."""
     if value is None:
         return _NONE
-    encoded = _encode(value)
+    encoded = _encode(value) if serializer is None else _encode_as(value, serializer)
     if is_active() and encoded.data is not None and holds_secret(encoded.data):
         # A result is written for the next attempt; a secret is not for the store.
         return Encoded("none", None, "", encoded.preview, "it holds the value of a secret")
+    if serializer is not None and serializer.compresses and encoded.data is not None:
+        from zlib import compress
+
+        data = _COMPRESSED + compress(encoded.data)
+        return encoded._replace(data=data, checksum=checksum(data))
     return encoded
 
 
+def _encode_as(value: Any, serializer: Serializer) -> Encoded:
+    """As the task's ``result_serializer`` says; ``json`` here is JSON also where that changes a type."""
+    try:
+        if serializer.kind == "json":
+            data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+            return Encoded("json", data, checksum(data), preview(value), None)
+        if serializer.kind == "own":
+            value = Foreign(serializer.own, serializer.own.dumps(value))
+    except Exception as error:  # noqa: BLE001 - the user's serializer, and what JSON thinks of the value
+        reason = f"{type(value).__qualname__} cannot be serialized: {describe_exception(error)}"
+        return Encoded("none", None, "", preview(value), reason[:300])
+    pickle = pickled(value)
+    if isinstance(pickle, str):
+        return Encoded("none", None, "", preview(value), pickle)
+    return Encoded("cloudpickle", pickle, checksum(pickle), preview(value), None)
+
+
 def _encode(value: Any) -> Encoded:
-    if _round_trips(value, 0):
+    # A long text would be in memory three times as JSON, as a pickle only twice.
+    if not (type(value) is str and len(value) > _LONG_TEXT) and _round_trips(value, 0):
         try:
             data = _encode_json(value).encode()
         except (ValueError, RecursionError):
@@ -69,6 +96,10 @@ def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
     if checksum(data) != expected_checksum:
         raise ResultUnreadable("the stored bytes do not match their checksum")
     try:
+        if data.startswith(_COMPRESSED):
+            from zlib import decompress
+
+            data = decompress(memoryview(data)[len(_COMPRESSED) :])
         if codec == "json":
             return json.loads(data)
         import pickle

@@ -41,6 +41,11 @@ class Lineage:
             if len(self._entries) >= self._sweep_at:
                 self._sweep()
 
+    def forget(self, value: Any) -> None:
+        """Let go of a value that nobody is to keep in memory."""
+        with self._lock:
+            self._entries.pop(id(value), None)
+
     def origin(self, value: Any) -> tuple[int, int] | None:
         """(run, seq) of the task whose result this very object is."""
         entry = self._entries.get(id(value))

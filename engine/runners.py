@@ -441,7 +441,8 @@ class _Drive:
     def _durable(self, value: Any, error: BaseException | None) -> None:
         """On the writer's thread: what is left is short unless the task has hooks, or has still to begin."""
         self._answer, self._error = value, error
-        if self._call.task.has_hooks or not is_terminal(self._call.state_type, self._call.state_name):
+        task = self._call.task
+        if task.has_hooks or not task.keeps_value or not is_terminal(self._call.state_type, self._call.state_name):
             self._pool.put(self.advance)  # its code runs again: a loop, a pause
         else:
             self.advance()

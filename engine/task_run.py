@@ -54,7 +54,7 @@ def task_steps(call: TaskCall) -> Steps:
     if recalled is not None:
         if current_transaction.get() is not None or call.task.hooks["on_commit"]:
             yield from _settle_transaction(call, recalled, values, recalled=True)
-        return recalled
+        return recalled if call.task.keeps_value else _stored_state(call, recalled)
     if call.is_replay:
         recall_turn(call)
     is_looked_up = False
@@ -126,6 +126,8 @@ def _ended(call: TaskCall, state: State, values: dict[str, Any]) -> Steps:
     call.run.lineage.track(state.data, (call.run.id, call.seq))
     if current_transaction.get() is not None or call.task.hooks["on_commit"]:
         yield from _settle_transaction(call, state, values, recalled=False)
+    if not call.task.keeps_value and state.is_completed():
+        state = _stored_state(call, state)
     if hooks := call.task.hooks_for(state):
         yield RunHooks(hooks, call.task, call, state)
     return state
@@ -232,7 +234,7 @@ def _end_operation(
     if state.type == to[0]:
         call.state_name = state.name
     keeps = event == "complete" and call.task.persist_result and not call.is_partial
-    encoded = codec.encode(state.data) if keeps else None
+    encoded = codec.encode(state.data, call.task.serializer) if keeps else None
     if encoded is not None and encoded.codec == "none":
         call.run.session.task_log(
             call, 30, f"the result of {call.name} is not journalled and runs again after a crash: {encoded.reason}"
@@ -277,6 +279,18 @@ def _end_operation(
             staged.put(conn, stage)
 
     return end
+
+
+def _stored_state(call: TaskCall, state: State) -> State:
+    """The state without its value, if that can be read from the journal again."""
+    from .stored_state import StoredState
+
+    session = call.run.session
+    stored = session.read(lambda conn: results.get(conn, call.run.id, call.seq))
+    if stored is None or stored.codec == "none" or not call.task.persist_result:
+        return state
+    call.run.lineage.forget(state.data)
+    return StoredState(state.name, state.message, session.folder, call.run.id, call.seq)
 
 
 def _settle_transaction(call: TaskCall, state: State, values: dict[str, Any], *, recalled: bool) -> Steps:

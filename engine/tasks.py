@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .cache_policies import CacheOptions
     from .classic_tasks import Rules
+    from .serializers import Serializer
     from .task_call import TaskCall
 
 P = ParamSpec("P")
@@ -71,6 +72,9 @@ class Task(Authored, Drawable, Generic[P, R]):
         cache_expiration: timedelta | None = None,
         refresh_cache: bool | None = None,
         result_storage_key: str | None = None,
+        result_storage: Any = None,
+        result_serializer: Any = None,
+        cache_result_in_memory: bool = True,
         timeout_seconds: float | None = None,
         log_prints: bool | None = None,
         on_completion: Iterable[Hook] = (),
@@ -99,6 +103,8 @@ class Task(Authored, Drawable, Generic[P, R]):
         self.isolation = isolation if isolation == "process" else None
         self.persist_result = persist_result is not False
         self.caching = self._cache_options(cache_policy, persist_result)
+        self.serializer = self._serializer(result_serializer, result_storage)
+        self.keeps_value = cache_result_in_memory is not False
         self.signature = inspect.signature(self.fn)
         self._names = [
             p.name for p in self.signature.parameters.values() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -196,6 +202,15 @@ class Task(Authored, Drawable, Generic[P, R]):
 
         given = None if policy is _UNSET else policy
         return task_cache_options(self, given, is_given=policy is not _UNSET, persist_result=persist_result)
+
+    def _serializer(self, given: Any, storage: Any) -> Serializer | None:
+        if storage is not None:
+            raise UsageError(f"task {self.name!r}: leave result_storage out; results are kept in Flowdeck's own store")
+        if given is None:
+            return None
+        from .serializers import parse_serializer
+
+        return parse_serializer(f"task {self.name!r}", given)
 
     # -- calling -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,42 @@
+"""The state of a completed task whose value is not kept in memory: read from the journal each time it is asked for."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from ..store import results
+from ..store.connection import connect
+from . import codec
+from .errors import ResultUnreadable
+from .states import State
+
+
+class StoredState(State):
+    """A completed state that holds no value; whoever asks gets one, and lets it go again."""
+
+    __slots__ = ("_folder", "_run_id", "_seq")
+
+    def __init__(self, name: str, message: str | None, folder: Path, run_id: int, seq: int) -> None:
+        super().__init__("COMPLETED", name, message)
+        self._folder = folder
+        self._run_id = run_id
+        self._seq = seq
+
+    @property
+    def data(self) -> Any:
+        """The value, from its row or file; raises ``ResultUnreadable`` when that is gone."""
+        with closing(connect(self._folder, "state", readonly=True)) as connection:
+            stored = results.get(connection, self._run_id, self._seq)
+        if stored is None:
+            raise ResultUnreadable(f"the result of {self._run_id}/{self._seq} is not in the store any more")
+        try:
+            data = stored.data or b"" if stored.path is None else (self._folder / stored.path).read_bytes()
+        except OSError as error:
+            raise ResultUnreadable(f"the result of {self._run_id}/{self._seq} cannot be read: {error}") from error
+        return codec.decode(stored.codec, data, stored.checksum)
+
+    def has_data(self) -> bool:
+        """It has a value, though not here."""
+        return True
