@@ -31,6 +31,7 @@ from . import deaths, processes
 from .clock import now_us
 from .errors import FlowdeckError, StaleState
 from .loader import BrokenFlowFile, FlowFile, load_flow_file
+from .masking import mask
 
 if TYPE_CHECKING:
     from .flows import FunctionFlow
@@ -83,6 +84,8 @@ class Child(NamedTuple):
 
     run_id: int
     attempt: int
+    for_crash_hooks: bool = False
+    """Not to run it: to call ``on_crashed`` of a run whose process is dead."""
 
 
 def describe(flow: FunctionFlow[..., Any]) -> dict[str, Any]:
@@ -107,6 +110,7 @@ def describe(flow: FunctionFlow[..., Any]) -> dict[str, Any]:
         "name": flow.name, "description": flow.description, "schedules": schedules,
         "parameters_schema": json.dumps(schema, default=str), "parameters": json.dumps(defaults),
         "tags": json.dumps(sorted(flow.tags)), "crash_retries": flow.crash_retries,
+        "has_crash_hooks": bool(flow.hooks["on_crashed"]),
         "concurrency_limit": flow.concurrency_limit, "collision_strategy": flow.collision_strategy,
     }  # fmt: skip
 
@@ -149,6 +153,8 @@ class CodeHost:
         for message in messages:
             if message["do"] == "retire":
                 self._retired = True
+            elif message["do"] == "crashed":
+                self._start(Child(message["run"], message["attempt"], True), message["flow"])
             elif message["do"] == "run":
                 self._start(Child(message["run"], message["attempt"]), message["flow"])
 
@@ -166,10 +172,15 @@ class CodeHost:
         try:
             pid = self._spawned(child, flow) if self._spawn else self._forked(child, flow)
         except OSError as error:
+            if child.for_crash_hooks:
+                _tell(self._folder, child, error)
+                return
             self._say(say="not_started", run=child.run_id, attempt=child.attempt,
                       cause=f"no process could be made for it: {error.strerror}")
             return
         self._children[pid] = child
+        if child.for_crash_hooks:
+            return
         self._say(say="started", run=child.run_id, attempt=child.attempt, pid=pid)
 
     def _forked(self, child: Child, flow: str) -> int:
@@ -207,7 +218,7 @@ class CodeHost:
             sys.executable,
             [sys.executable, "-P", "-m", __spec__.name if __spec__ else "flowdeck.engine.code_host",
              "--store", self._folder, "--run", str(child.run_id), "--attempt", str(child.attempt), "--flow", flow,
-             self._loaded.path],
+             *(["--crashed"] if child.for_crash_hooks else []), self._loaded.path],
             os.environ, setsid=True,
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
         )
@@ -222,6 +233,8 @@ class CodeHost:
             if found == 0:
                 continue
             del self._children[pid]
+            if child.for_crash_hooks:
+                continue
             killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
             death = deaths.from_wait_status(
                 child.run_id, pid, status, max_rss_bytes=usage.ru_maxrss * 1024, ended_at_us=now_us(),
@@ -237,7 +250,7 @@ def _tell(folder: str, child: Child, error: BaseException) -> None:
     path = spool.spool_path(folder, child.run_id, child.attempt, "err")
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.write(descriptor, text.encode("utf-8", "replace"))
+    os.write(descriptor, mask(text).encode("utf-8", "replace"))
     os.close(descriptor)
 
 
@@ -252,6 +265,10 @@ def run_here(folder: str, child: Child, loaded: FlowFile, flow: str) -> int:
     known = loaded.flows.get(flow) or loaded.imported_flows.get(flow)
     if known is None:
         raise BrokenFlowFile(f"{loaded.path}: holds no flow {flow!r}", path=loaded.path)
+    if child.for_crash_hooks:
+        from .crash_hooks import run_crash_hooks
+
+        return run_crash_hooks(Path(folder), child.run_id, known)
     code = execute_run(Path(folder), child.run_id, child.attempt, known)
     if "multiprocessing.util" in sys.modules:
         # os._exit leaves this out, and the user's worker processes would stay.
@@ -299,12 +316,14 @@ def main() -> int:
     parser.add_argument("--run", type=int)
     parser.add_argument("--attempt", type=int, default=1)
     parser.add_argument("--flow")
+    parser.add_argument("--crashed", action="store_true")
     parser.add_argument("file")
     options = parser.parse_args()
     # A cache written within the second of an edit would hide the edit from the next host.
     sys.dont_write_bytecode = True
     if options.run is not None:
-        return _run_alone(options.store, Child(options.run, options.attempt), options.file, options.flow)
+        child = Child(options.run, options.attempt, options.crashed)
+        return _run_alone(options.store, child, options.file, options.flow)
     os.set_inheritable(options.socket, False)  # what user code starts must not hold our line open
     line = Line(socket.socket(fileno=options.socket))
     loaded, report = _load(options.file)

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..store import events, leases
+from ..store import events, leases, runs
 from ..store.checkpoint import checkpoint, wal_size
 from ..store.connection import Database, connect, database_path, open_store, transaction
 from ..store.errors import StoreReadOnly
@@ -119,6 +119,7 @@ class Daemon:
         self._files.on_change = self._files_changed
         self._hosts.on_ended = self._run_process_reaped
         self._supervisor.on_process_ended = self._run_process_ended
+        self._supervisor.on_crashed = self._run_crashed
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -312,6 +313,12 @@ class Daemon:
         self._dispatcher.ended(run_id)
         self._scheduler.release_queued()
         self._next_pump = 0.0
+
+    def _run_crashed(self, run_id: int) -> None:
+        run = runs.get(self._state, run_id)
+        path, flow = self._dispatcher.place(run) if run is not None else (None, "")
+        if run is not None and path is not None:
+            self._hosts.tell_crashed(path, run.id, run.attempt, flow)
 
     def _crash_retries(self, run: RunRow) -> int | None:
         for served in self._hosts.served.values():

@@ -84,7 +84,7 @@ class Dispatcher:
     def dispatch(self, run: RunRow) -> None:
         """Hand a claimed run to the host of its file."""
         self._active.add(run.id)
-        path, flow = self._place(run)
+        path, flow = self.place(run)
         if path is None:
             self.refused(run.id, run.attempt, f"nothing says which file holds the flow {run.flow_name!r}; "
                          "start it again from its file", False)
@@ -112,7 +112,7 @@ class Dispatcher:
             return  # somebody cancelled it at the same moment
         self._say(f"run #{run_id}: Failed: {cause}")
 
-    def _place(self, run: RunRow) -> tuple[str | None, str]:
+    def place(self, run: RunRow) -> tuple[str | None, str]:
         """The file and the flow's name in it: a deployment's file of today, else where the run was started from."""
         if run.deployment is not None and (known := deployments.get(self._state, run.deployment)) is not None:
             return known.path, known.flow_name

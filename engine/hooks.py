@@ -1,8 +1,8 @@
 """Calling users' hooks on states: in order, sync or async, and whatever one of them raises stops nothing.
 
 A hook is ``hook(flow, flow_run, state)`` or ``hook(task, task_run, state)``, as Prefect's; ``run`` is a frozen view
-with Prefect's names. Hooks run in the run's own process, so after ``kill -9`` none runs: what must happen then belongs
-into a flow triggered by the event. ``get_run_logger`` works in them.
+with Prefect's names. Hooks run in the run's own process; after ``kill -9`` a daemon that has the flow's file loaded
+calls ``on_crashed`` in another (``crash_hooks``), and none of the others. ``get_run_logger`` works in them.
 """
 
 from __future__ import annotations

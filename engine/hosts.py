@@ -166,6 +166,13 @@ class Hosts:
         else:
             served.waiting.append((run_id, attempt, flow))
 
+    def tell_crashed(self, path: str, run_id: int, attempt: int, flow: str) -> None:
+        """Have ``on_crashed`` of a dead run called, where its file is loaded and has such hooks."""
+        served = self.served.get(path)
+        host = served.current if served is not None else None
+        if host is not None and host.flows.get(flow, {}).get("has_crash_hooks"):
+            host.line.send({"do": "crashed", "run": run_id, "attempt": attempt, "flow": flow})
+
     def _send(self, served: Served, host: Host, run_id: int, attempt: int, flow: str) -> None:
         if not host.runs(flow):
             known = f"it holds {', '.join(host.flows)}" if host.flows else "it holds none"

@@ -136,7 +136,7 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
     try:
         session.lease = row[1]
         conceal_known()
-        parameters, problem = _stored_parameters(folder, row[0], flow)
+        parameters, problem = stored_parameters(folder, row[0], flow)
         run = FlowRun(session, flow, run_id, attempt, parameters, state=("PENDING", "Pending"))
         if attempt > 1:
             session.read(session.requests.recall)
@@ -291,7 +291,7 @@ def claim_here(folder: Path, run_id: int) -> int:
     return row.attempt
 
 
-def _stored_parameters(folder: Path, row: RunRow, flow: Flow[Any, Any]) -> tuple[dict[str, Any], str | None]:
+def stored_parameters(folder: Path, row: RunRow, flow: Flow[Any, Any]) -> tuple[dict[str, Any], str | None]:
     """The run's parameters as they were given, and what is wrong with them."""
     connection = connect(folder, "state", readonly=True)
     try:

@@ -56,8 +56,8 @@ class Ask:
     """One call's request for slots of some limits, from asking to giving back."""
 
     __slots__ = (
-        "_callbacks", "ask_id", "asked_at", "call", "deadline", "kind", "names", "noted", "occupy", "outcome", "strict",
-        "timeout_seconds", "who", "why", "words",
+        "_callbacks", "ask_id", "asked_at", "call", "deadline", "is_given_back", "kind", "names", "noted", "occupy",
+        "outcome", "strict", "timeout_seconds", "who", "why", "words",
     )
 
     def __init__(
@@ -85,6 +85,8 @@ class Ask:
         self.ask_id = 0
         self.outcome: Outcome = "waiting"
         self.why = ""
+        self.is_given_back = False
+        """Whether the write that ends its task gives it back."""
         self.noted = False
         """Whether a row says that it waits."""
         self.words = ""
@@ -578,5 +580,6 @@ def with_slots(call: TaskCall, steps: Steps) -> Steps:
             call.run.session.keeper.give_back(call.slots)
         raise
     if call.slots is not None:
-        call.run.session.keeper.poke()
+        keeper = call.run.session.keeper
+        keeper.poke() if call.slots.is_given_back else keeper.give_back(call.slots)
     return state

@@ -31,6 +31,7 @@ __all__ = ["Settled", "Supervisor", "reap_dead_runs"]
 
 RECORD_SECONDS: Final = 0.25
 """How long the code host may take to write down how a process ended."""
+CRASHED: Final = frozenset({"Crashed", "OutOfMemory", "Rebooted"})
 TERM_SECONDS: Final = 2.0
 """Between TERM and KILL."""
 MARGIN_SECONDS: Final = 0.25
@@ -67,6 +68,8 @@ class Supervisor:
         self._watched: dict[int, Watched] = {}
         self.on_process_ended: Callable[[int], None] = lambda _run_id: None
         """Called with the run whose process is gone, settled or not."""
+        self.on_crashed: Callable[[int], None] = lambda _run_id: None
+        """Called with a run that crashed and is not resumed."""
 
     # -- watching ------------------------------------------------------------------------------------------------
 
@@ -217,6 +220,8 @@ class Supervisor:
         if settled.resumes_at_us is not None:
             again = f"; goes on in {max(0, settled.resumes_at_us - now_us()) / 1e6:.1f} s"
         self._say(f"run #{settled.run_id}: {settled.state_name}: {settled.cause}{again}")
+        if settled.resumes_at_us is None and settled.state_name in CRASHED:
+            self.on_crashed(settled.run_id)
 
     def _clear_spools(self) -> None:
         """Output of runs that ended while no daemon was there."""

@@ -248,6 +248,8 @@ def _end_operation(
         cause=state.message, ended_at_us=at_us, duration_us=duration_us, cpu_us=cpu_us, peak_rss_bytes=peak_rss_bytes
     )
     upstream, slots = call.upstream, call.slots
+    if slots is not None:
+        slots.is_given_back = True
     call.beginning = None
     block = current_transaction.get()
     stage = _staging(call, block) if event == "complete" and block is not None else None

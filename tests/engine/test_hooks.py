@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +199,27 @@ def test_cancellation_hooks(store: Path, script: Any, reader: Reader, eventually
     other.terminate()
     other.wait(20)
     assert effects.lines == ["in", "cancelled Cancelled", "in", "crashed Crashed"]
+
+
+def test_after_kill_9_the_daemon_has_the_crash_hooks_called(box: Any) -> None:
+    """Once, when no resume is left; with the cause; what they log is the run's."""
+    box.write("crashing.py", """
+        from flowdeck import get_run_logger
+        def told(flow, run, state):
+            get_run_logger().warning("hook of attempt %d", run.run_count)
+            effect(f"{flow.name} {run.id} {run.parameters} {state.name}: {state.message}")
+        @flow(crash_retries=1, on_crashed=[told], on_failure=[told])
+        def crashing(n: int = 5):
+            effect("in")
+            wait_for("never")
+    """)
+    box.daemon()
+    run_id = box.submit("crashing", n=7)
+    for attempt in (1, 2):
+        box.wait(lambda attempt=attempt: box.effects().count("in") == attempt)
+        box.wait(lambda attempt=attempt: box.reader.run(run_id).attempt == attempt and box.state(run_id) != "Pending")
+        os.killpg(box.reader.lease_of(run_id).pid, signal.SIGKILL)
+    box.wait_effects(f"crashing {run_id} {{'n': 7}} Crashed: killed by signal 9 (SIGKILL)")
+    assert len(box.effects()) == 3
+    box.wait(lambda: "hook of attempt 2" in [line.message for line in box.reader.logs(run_id)])
+    assert box.state(run_id) == "Crashed"
