@@ -48,7 +48,7 @@ ACTIONS: Final[tuple[Action, ...]] = (
     Action("run.suspend", "S", "suspend", "Pause the run and end its process; a resume goes on by replay.", RUN_PLACES,
            ("suspend",), footer=False, asks=True),
     Action("run.cancel", "x", "cancel",
-           "Cancel the run, or in its tree the task, map or subflow at the cursor; code sees Cancelled.", RUN_PLACES,
+           "Cancel the run, or in its tree or graph the part of it at the cursor; its code sees Cancelled.", RUN_PLACES,
            ("cancel",), confirm=True, asks=True),
     Action("run.retry", "r", "retry",
            "Run it again: what did not complete, from the cursor's row on, everything, other parameters.", RUN_PLACES,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .console import Console
     from .screens.page import NodeAt
 
-_MOST_PARTS: Final = 6
+_MOST_PARTS: Final = 5
 _CANCEL_NOTES: Final = (
     "Its code sees Cancelled; what does not end within 10 s is left behind.",
     "The rest of the run goes on, unless it needs what this would have given.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 from flowdeck import flow, task
@@ -382,3 +384,37 @@ def test_retry_from_here_with_a_daemon(box) -> None:
     box.control.retry(Node(run_id, 2))
     box.wait(lambda: box.reader.run(run_id).attempt == 2 and box.state(run_id) == "Completed")
     assert box.effects() == ["one", "two", "three", "two", "three"]
+
+
+def test_a_kill_during_a_retry_from_here_loses_nothing(box) -> None:
+    """What was given up runs again after the kill, what was kept does not; the set stays as it was asked."""
+    box.write("steps.py", """
+        @task
+        def one():
+            effect("one")
+            return ["one"]
+        @task
+        def two(x):
+            effect("two")
+            if os.path.exists(HERE + "/hold"):
+                wait_for("go")
+            return ["two"]
+        @task
+        def three(x):
+            effect("three")
+        @flow
+        def steps():
+            three(two(one()))
+    """)
+    box.daemon()
+    run_id = box.submit("steps")
+    box.wait_state(run_id, "Completed")
+    box.touch("hold")
+    box.control.retry(Node(run_id, 2))
+    box.wait(lambda: box.effects().count("two") == 2)
+    os.kill(box.reader.lease_of(run_id).pid, signal.SIGKILL)
+    box.wait(lambda: box.effects().count("two") == 3)
+    box.touch("go")
+    box.wait_state(run_id, "Completed")
+    assert [box.effects().count(name) for name in ("one", "two", "three")] == [1, 3, 2]
+    assert {row.state_name for row in box.reader.tasks(run_id)} == {"Completed"}

@@ -48,6 +48,22 @@ async def test_a_task_is_cancelled_from_the_tree(drive: Any, seeder: Any) -> Non
         await console.shows(f"Cancel run #{run}?")
 
 
+async def test_a_task_is_cancelled_from_the_graph(drive: Any, seeder: Any) -> None:
+    """The node under the cursor, as in the tree; in the other tabs the whole run."""
+    run = seeder.run("etl", ("RUNNING", "Running"))
+    seeder.task(run, 1, "extract", ("COMPLETED", "Completed"))
+    seeder.task(run, 2, "load", ("RUNNING", "Running"), upstream=(1,))
+    alive(seeder, run)
+    async with drive(seeder.folder, start=f"run {run}") as console:
+        await console.shows("extract", "load")
+        await console.press("2")
+        await console.shows("▶")
+        await console.press("x")
+        await console.shows(f"Cancel load ({run}/2)?")
+        await console.press("escape", "3", "x")
+        await console.shows(f"Cancel run #{run}?")
+
+
 async def test_a_map_is_cancelled_with_its_count(drive: Any, seeder: Any) -> None:
     """The folded group under the cursor: how many of its calls have not ended."""
     run = seeder.run("etl", ("RUNNING", "Running"))

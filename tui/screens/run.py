@@ -388,8 +388,12 @@ class RunPage(Page):
         return [self.run] if self.run is not None else []
 
     def node(self) -> NodeAt | None:
-        """The task, subflow or map at the tree's cursor."""
-        view = self._views.get("tree")
+        """The task, subflow or map at the cursor of the tree or the graph."""
+        view = self._views.get(self.tab)
+        if self.tab == "graph" and view is not None:
+            at = getattr(view, "cursor", None)
+            drawn = self.tasks.get((at.run_id, at.seq)) if isinstance(at, TaskKey) else None
+            return None if drawn is None else _node_of(drawn, drawn.name, 0)
         if self.tab != "tree" or not isinstance(view, TreeView) or (key := view.cursor_key) is None:
             return None
         line = view.record_of(key)
@@ -402,10 +406,7 @@ class RunPage(Page):
         task = self.tasks.get((key.run_id, key.seq)) or line.task
         if task is None:
             return None
-        label = f"{line.label} ({task.run_id}/{task.seq})"
-        if task.child_run_id is not None:
-            label = f"subflow {line.label} (#{task.child_run_id})"
-        return NodeAt(Node(task.run_id, task.seq), label, waiting_for + (not is_terminal(*_state_of(task))))
+        return _node_of(task, line.label, waiting_for)
 
     def perform(self, action_id: str) -> bool:
         """Tabs and neighbours."""
@@ -459,8 +460,13 @@ class RunPage(Page):
             view.focus()
 
 
-def _state_of(task: TaskRow) -> tuple[str, str]:
-    return task.state_type, task.state_name
+def _node_of(task: TaskRow, name: str, beneath: int) -> NodeAt:
+    """A task as the verbs take it, with how many unfinished calls are beneath it."""
+    label = f"{name} ({task.run_id}/{task.seq})"
+    if task.child_run_id is not None:
+        label = f"subflow {name} (#{task.child_run_id})"
+    live = not is_terminal(task.state_type, task.state_name)
+    return NodeAt(Node(task.run_id, task.seq), label, beneath + live)
 
 
 def _event_columns(page: RunPage) -> list[Column[EventRow]]:
