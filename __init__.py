@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .engine.errors import CommandTimedOut as CommandTimedOut
     from .engine.errors import ConcurrencySlotAcquisitionError as ConcurrencySlotAcquisitionError
     from .engine.errors import FlowdeckError as FlowdeckError
+    from .engine.errors import FlowPauseTimeout as FlowPauseTimeout
     from .engine.errors import InputError as InputError
     from .engine.errors import MappingLengthMismatch as MappingLengthMismatch
     from .engine.errors import MappingMissingIterable as MappingMissingIterable
@@ -137,6 +138,7 @@ _HOME = {
     "Failed": "states",
     "FilterTask": "classic_control",
     "Flow": "flows",
+    "FlowPauseTimeout": "errors",
     "FlowRunContext": "run_context",
     "FlowdeckError": "errors",
     "Future": "futures",

@@ -161,7 +161,8 @@ def took(run: RunRow, now_us: int) -> str:
 def reason(run: RunRow, now_us: int, daemon: Daemon) -> str:
     """Why it ended or what it waits for, in the console's words; for a later attempt also which."""
     parts = [why(run, now_us, daemon) if run.state_type != "COMPLETED" else "", f"attempt {run.attempt}"]
-    return "; ".join(part for part in (parts if run.attempt > 1 else parts[:1]) if part)
+    # A paused run's next attempt has not begun.
+    return "; ".join(part for part in (parts if run.attempt > 1 and run.state_type != "PAUSED" else parts[:1]) if part)
 
 
 def list_flows(args: argparse.Namespace, out: Output) -> int:

@@ -114,6 +114,8 @@ class Control:
         """As ``pause``, but its process ends then and holds nothing; a resume continues by replay."""
 
         def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+            if run.entrypoint is None and run.deployment is None:
+                raise NotAllowed(f"run #{run.id}: no file holds its flow, so nothing could go on with it; pause it")
             if lease is None:
                 if run.state_type in ("PENDING", "RUNNING"):
                     raise NotAllowed(f"run #{run.id} is {run.state_name} and has no process this moment; try again")

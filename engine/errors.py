@@ -98,6 +98,10 @@ class PauseTimedOut(FlowdeckError, TimeoutError):
     """A paused or suspended run was not answered or resumed in time."""
 
 
+FlowPauseTimeout = PauseTimedOut
+"""Prefect's name."""
+
+
 class RunFailed(FlowdeckError):
     """The result of a run or task that did not complete was asked for."""
 

@@ -244,7 +244,8 @@ class FlowRun:
         """Say that the user's code begins; with the first attempt of this process only."""
         with self.state_lock:
             if self.state_type == "PENDING":
-                name = "Retrying" if self.attempt > 1 else None
+                again = self.attempt > 1 and self.session.read(lambda conn: runs.is_tried_again(conn, self.id))
+                name = "Retrying" if again else None
                 self.session.writer.soon(self.transition("start", started=True, name=name))
 
     @property

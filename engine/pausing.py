@@ -54,10 +54,20 @@ def suspend_flow_run(
             control.suspend(run_number(flow_run_id))
         return given(frame, None)
     frame = require_frame("suspend_flow_run()")
+    if _is_in_no_file(frame):
+        raise UsageError("suspend_flow_run(): no file holds the flow of this run, so nothing could go on with it; "
+                         "use pause_flow_run(), which keeps the process")
     if frame.task is not None:
         raise UsageError(f"suspend_flow_run() in the task {frame.task.name}: a task begins anew after a suspension; "
                          "call it in the flow, or use pause_flow_run() here")
     return _ask(frame, wait_for_input, timeout, key, leaves=True)
+
+
+def _is_in_no_file(frame: Frame) -> bool:
+    from .run_process import entrypoint_of
+
+    session = frame.run.session
+    return session.root is not None and not session.is_resumable and entrypoint_of(session.root.flow) is None
 
 
 def resume_flow_run(flow_run_id: int | str, run_input: Any = None) -> Any:

@@ -167,6 +167,12 @@ def _suspend(connection: sqlite3.Connection, run: RunRow, fate: Fate, at_us: int
     runs.transition(connection, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name), to=target,
                     at_us=at_us, actor=ACTOR, cause=cause, intent="none", new_attempt=run.attempt + 1,
                     wake_at_us=until_us(connection, run.id))
+    if run.intent == "none":
+        # Somebody had resumed it, and its process died before it saw that.
+        queued = next_run_state(target.state_type, "requeue")
+        runs.transition(connection, run.id, attempt=run.attempt + 1, from_=target, to=queued, at_us=at_us, actor=ACTOR,
+                        wake_at_us=at_us, message="resumed before")
+        return Settled(run.id, queued.state_name, f"{fate.cause} while it was to go on", at_us)
     return Settled(run.id, target.state_name, cause, None)
 
 

@@ -106,22 +106,32 @@ async def run_here_async(
 def iterate_here(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Iterator[Any]:
     """As ``run_here``, for a flow whose function yields: its items as they come."""
     session, run = _open_new(flow, parameters, None, "script")
+    left: State | None = None
     try:
         yield from generators.iterate(session, flow.fn, flow_steps(run))
+    except Suspended:
+        left = record(session)
     finally:
         session.close()
+    if left is not None:
+        _answer(session, left, False)
 
 
 async def iterate_here_async(flow: Flow[Any, Any], parameters: dict[str, Any]) -> AsyncIterator[Any]:
     """As ``iterate_here``, in the running event loop."""
     session, run = _open_new(flow, parameters, None, "script")
     items = generators.iterate_async(session, flow.fn, flow_steps(run))
+    left: State | None = None
     try:
         async for item in items:
             yield item
+    except Suspended:
+        left = await _record_in_thread(session)
     finally:
         await items.aclose()
         session.close()
+    if left is not None:
+        _answer(session, left, False)
 
 
 def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *, echo: bool = False) -> int:

@@ -64,6 +64,10 @@ SELECT_NEXT_WAKE: Final = (
     "SELECT min(wake_at_us) FROM flow_run WHERE ended_at_us IS NULL AND state_type = 'SCHEDULED' AND intent = 'none'"
     " AND root_id IS NULL AND wake_at_us IS NOT NULL"
 )
+SELECT_LEFT_FOR_SCHEDULED: Final = (
+    "SELECT from_type FROM event WHERE run_id = ? AND task_seq IS NULL AND to_type = 'SCHEDULED'"
+    " AND from_type NOT IN ('SCHEDULED', 'PENDING') ORDER BY id DESC LIMIT 1"
+)
 SELECT_LIVE: Final = (
     f"SELECT {RUN_COLUMNS} FROM flow_run INDEXED BY flow_run_live WHERE ended_at_us IS NULL ORDER BY id"
 )
@@ -214,6 +218,12 @@ def intent_of(connection: sqlite3.Connection, run_id: int) -> tuple[str, str, st
     """``(state_type, state_name, intent, attempt)`` of a run, or None: what its process polls."""
     row: tuple[str, str, str, int] | None = connection.execute(SELECT_INTENT, (run_id,)).fetchone()
     return row
+
+
+def is_tried_again(connection: sqlite3.Connection, run_id: int) -> bool:
+    """Whether the attempt that begins comes after one that ended; not after a pause or a sleep without a process."""
+    row = connection.execute(SELECT_LEFT_FOR_SCHEDULED, (run_id,)).fetchone()
+    return row is None or row[0] in TERMINAL_TYPES
 
 
 def claim_due(connection: sqlite3.Connection, now_us: int, limit: int, actor: str) -> list[RunRow]:

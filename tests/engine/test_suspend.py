@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from textwrap import dedent
 
 import pytest
 from flowdeck import flow, suspend_flow_run, task
 from flowdeck.engine.control import Control
-from flowdeck.engine.errors import NotAllowed, UsageError
+from flowdeck.engine.errors import InputError, NotAllowed, UsageError
 
 FLOWS = """
     from flowdeck import pause_flow_run, suspend_flow_run, PauseTimedOut
@@ -360,3 +362,113 @@ def test_what_cannot_be_suspended(box) -> None:
         pytest.raises(NotAllowed, match="read-only"),
     ):
         control.resume(held)
+
+
+def test_a_resumed_run_is_not_said_to_be_retried(box) -> None:
+    """Its history speaks of going on, not of another try."""
+    write(box, """
+        @flow
+        def release():
+            suspend_flow_run()
+            step("shipped")
+    """)
+    box.daemon()
+    run_id = box.submit("release")
+    box.wait_state(run_id, "Suspended")
+    box.control.resume(run_id)
+    box.wait_state(run_id, "Completed")
+    assert box.states(run_id)[-4:] == ["Resuming", "Pending", "Running", "Completed"]
+
+
+def test_a_run_that_has_not_begun_is_suspended_and_a_paused_one_too(box) -> None:
+    """Also from outside, whatever holds it; a resume is enough for each."""
+    write(box, """
+        @flow
+        def waits():
+            step("began")
+            pause_flow_run()
+            step("ended")
+    """)
+    run_ids = []
+    daemon = box.daemon()
+    run_ids.append(box.submit("waits"))
+    box.wait_state(run_ids[0], "Paused")
+    box.control.suspend(run_ids[0])
+    box.wait_state(run_ids[0], "Suspended")
+    daemon.stop()
+    run_ids.append(box.submit("waits"))
+    assert "holds no process" in box.control.suspend(run_ids[1]).text
+    assert box.state(run_ids[1]) == "Suspended"
+    box.daemon()
+    box.control.resume(run_ids[0])
+    box.wait_state(run_ids[0], "Completed")
+    box.control.resume(run_ids[1])
+    box.wait_state(run_ids[1], "Paused")
+    box.control.resume(run_ids[1])
+    box.wait_state(run_ids[1], "Completed")
+    assert box.effects() == ["began", "ended", "began", "ended"]
+
+
+def test_a_flow_that_yields_may_suspend(box) -> None:
+    """Its items are those of an undisturbed run."""
+    write(box, """
+        @flow
+        def yields():
+            yield step("one")
+            suspend_flow_run()
+            yield step("two")
+    """)
+    box.daemon()
+    run_id = box.submit("yields")
+    box.wait_state(run_id, "Suspended")
+    box.control.resume(run_id)
+    row = box.wait_state(run_id, "Completed")
+    assert "one" in row.result_preview
+    assert box.effects() == ["one", "two"]
+
+
+def test_killed_at_any_moment_every_step_happens_once(box) -> None:
+    """kill -9 at random moments of pauses, suspensions, sleeps and messages: nothing is lost, nothing done twice."""
+    write(box, """
+        from flowdeck import receive_input, sleep
+
+        @flow(crash_retries=1000)
+        def mixed():
+            total = 0
+            for number in range(4):
+                step(f"a{number}")
+                total += pause_flow_run(wait_for_input=int)
+                step(f"b{number}")
+                sleep(0.3)
+                total += suspend_flow_run(wait_for_input=int)
+                step(f"c{number}")
+                total += next(receive_input(int, timeout=60))
+                step(f"d{number}")
+            return total
+    """)
+    chance = random.Random(22)
+    box.daemon(FLOWDECK_SUSPEND_AFTER_SECONDS="0.1")
+    run_id = box.submit("mixed")
+    for number in range(4):
+        box.control.send(run_id, "int-auto", {"value": number})
+    kills, next_kill, answers, deadline = 0, time.monotonic() + 0.4, 0, time.monotonic() + 40
+    while (row := box.reader.run(run_id)).ended_at_us is None and answers < 100 and time.monotonic() < deadline:
+        if row.state_name == "AwaitingInput":
+            with suppress(NotAllowed, InputError):  # answered a moment ago; its process has not seen it yet
+                box.control.resume(run_id, 10)
+                answers += 1
+        if time.monotonic() > next_kill and kills < 12:
+            next_kill = time.monotonic() + chance.uniform(0.05, 0.6)
+            for lease in box.reader.leases():
+                if lease.run_id is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(lease.pid, signal.SIGKILL)
+                    kills += 1
+        time.sleep(0.01)
+    assert row.state_name == "Completed", box.report()
+    assert row.result_preview == str(8 * 10 + 0 + 1 + 2 + 3)
+    assert answers == 8
+    steps = [f"{letter}{number}" for number in range(4) for letter in "abcd"]
+    assert list(dict.fromkeys(box.effects())) == steps
+    done = [task.state_name for task in box.reader.tasks(run_id)]
+    assert done == ["Completed"] * 16

@@ -350,7 +350,7 @@ def _columns(page: RunsPage, id_width: int) -> Sequence[Column[RunLine]]:
 
     return (
         Column("id", "RUN", lambda line: cells.run_id(line.run), id_width, right=True),
-        Column("state", "STATE", lambda line: cells.state(line.run.state_type, line.run.state_name), 13,
+        Column("state", "STATE", lambda line: cells.state(line.run.state_type, line.run.state_name), 15,
                wish=15, max_width=15, flex=1),
         Column("flow", "FLOW", lambda line: cells.flow_name(line.run), 12, flex=2, wish=14, max_width=24),
         Column("name", "NAME", lambda line: ((cells.safe(line.run.name), theme.palette().dim),), 14, flex=2,
