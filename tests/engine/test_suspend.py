@@ -457,7 +457,7 @@ def test_killed_at_any_moment_every_step_happens_once(box) -> None:
             with suppress(NotAllowed, InputError):  # answered a moment ago; its process has not seen it yet
                 box.control.resume(run_id, 10)
                 answers += 1
-        if time.monotonic() > next_kill and kills < 12:
+        if time.monotonic() > next_kill and kills < 4:
             next_kill = time.monotonic() + chance.uniform(0.05, 0.6)
             for lease in box.reader.leases():
                 if lease.run_id is not None:
