@@ -27,7 +27,7 @@ FLOWDECK = [sys.executable, "-P", "-m", "flowdeck"]
 
 def rounds() -> int:
     """How many faults to make: ``FLOWDECK_CRASH_ROUNDS``, by default few enough for every change."""
-    return int(os.environ.get("FLOWDECK_CRASH_ROUNDS", "8"))
+    return int(os.environ.get("FLOWDECK_CRASH_ROUNDS", "6"))
 
 
 def make_seed() -> int:

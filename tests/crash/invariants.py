@@ -30,6 +30,10 @@ class Effects:
         except FileNotFoundError:
             return []
 
+    def hooks(self) -> set[str]:
+        """Which hooks of transactions ran."""
+        return {line for line in self.lines() if line.startswith("hook ")}
+
     def begun(self) -> Counter[str]:
         """How often each task's body began."""
         return Counter(line.split()[1] for line in self.lines() if line.startswith("begin "))
@@ -49,11 +53,14 @@ def rows(store: Path, query: str, parameters: Iterable[object] = (), database: s
 
 
 def committed(store: Path, root_id: int, effects: Effects) -> Committed:
-    """The names of the tasks of a run and its subflows whose completion is recorded. The run's process must be dead."""
+    """The tasks of a run and its subflows that are recorded as completed, by name. The run's process must be dead.
+
+    What a transaction took back is not committed: it may run again.
+    """
     found = rows(
         store,
         "SELECT t.name FROM task_run t JOIN flow_run r ON r.id = t.run_id WHERE ?1 IN (r.id, r.root_id)"
-        " AND t.kind = 'task' AND t.state_type = 'COMPLETED'",
+        " AND t.kind = 'task' AND t.state_type = 'COMPLETED' AND t.state_name <> 'RolledBack'",
         (root_id,),
     )
     return Committed(frozenset(str(name) for (name,) in found), effects.begun())
@@ -90,10 +97,11 @@ def i3_what_followed_a_call_knows_its_record(before: Committed, effects: Effects
 
 
 def calls_recorded(store: Path, root_id: int) -> Counter[tuple[object, ...]]:
-    """Every call of a run and its subflows: flow, name, kind, state."""
+    """Every call of a run and its subflows: flow, name, kind, state, whether it was taken back."""
     return Counter(rows(
         store,
-        "SELECT r.flow_name, t.name, t.kind, t.state_type FROM task_run t JOIN flow_run r ON r.id = t.run_id"
+        "SELECT r.flow_name, t.name, t.kind, t.state_type, t.state_name = 'RolledBack'"
+        " FROM task_run t JOIN flow_run r ON r.id = t.run_id"
         " WHERE ?1 IN (r.id, r.root_id)",
         (root_id,),
     ))  # fmt: skip

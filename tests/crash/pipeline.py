@@ -1,5 +1,6 @@
 """The flow that the crash tests kill: calls, maps, chains of futures, nested tasks and subflows, retries of tasks and
-of flows, async tasks, a large result, shell commands, a child program, a durable sleep and a limit.
+of flows, async tasks, a large result, shell commands, a child program, a durable
+sleep, a limit, transactions and a cached task.
 
 Copied beside an ``effects`` file. Every body notes that it began; the flow notes what had returned to it; whoever
 logs or prints notes so afterwards. Its result depends on nothing else.
@@ -13,6 +14,7 @@ import threading
 import time
 
 from flowdeck import (
+    INPUTS,
     Interval,
     concurrency,
     flow,
@@ -20,6 +22,7 @@ from flowdeck import (
     sh,
     sleep,
     task,
+    transaction,
     upsert_global_concurrency_limit_by_name,
 )
 
@@ -135,6 +138,40 @@ def narrow(number):
         return number
 
 
+@task(task_run_name="stage-{number}")
+def stage(number):
+    begin(f"stage-{number}")
+    return number
+
+
+@stage.on_commit
+def committed(_transaction):
+    effect("hook commit")
+
+
+@stage.on_rollback
+def undone(_transaction):
+    effect("hook rollback")
+
+
+@task(task_run_name="cached-{number}", cache_policy=INPUTS)
+def cached(number):
+    begin(f"cached-{number}")
+    return number
+
+
+def stages():
+    """One transaction that stands, one that falls."""
+    with transaction():
+        sum_ = stage(1) + stage(2)
+    try:
+        with transaction():
+            stage(10)
+            raise ValueError("not this one")
+    except ValueError:
+        return sum_ + cached(4) + cached(4)
+
+
 def command(number):
     """A shell command as a task, and what it is given."""
     name = f"command-{number}"
@@ -201,7 +238,7 @@ def pipeline(size: int = 6):
     effect("returned total-all")
     again = part(2000)
     futures = [nested, uncertain, program, called, last, *waiting, *one_by_one]
-    answers = [*(future.result() for future in futures), str(said.result())]
+    answers = [stages(), *(future.result() for future in futures), str(said.result())]
     return [fetched, everything, below, twice, again, size_of_large, *answers]
 
 

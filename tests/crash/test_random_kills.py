@@ -103,6 +103,7 @@ def check_all(field: Field, killer: Killer, wanted: Undisturbed) -> None:
     assert invariants.result_of(field.store, run_id) == wanted.result
     assert invariants.calls_recorded(field.store, run_id) == wanted.calls
     assert frozenset(field.effects.begun()) == wanted.bodies
+    assert field.effects.hooks() == {"hook commit", "hook rollback"}
     field.wait(lambda: not list((field.store / "spool").glob(f"{run_id}.*")))
     invariants.i8_what_was_said_is_stored(field.store, run_id, field.effects)
     invariants.i9_files_are_sound(field.store)
