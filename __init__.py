@@ -74,8 +74,12 @@ if TYPE_CHECKING:
     from .engine.futures import as_completed as as_completed
     from .engine.futures import resolve_futures_to_states as resolve_futures_to_states
     from .engine.futures import wait as wait
+    from .engine.lock_managers import FileSystemLockManager as FileSystemLockManager
+    from .engine.lock_managers import MemoryLockManager as MemoryLockManager
     from .engine.logs import disable_run_logger as disable_run_logger
+    from .engine.logs import flow_run_logger as flow_run_logger
     from .engine.logs import get_run_logger as get_run_logger
+    from .engine.logs import task_run_logger as task_run_logger
     from .engine.metrics import metric as metric
     from .engine.pausing import pause_flow_run as pause_flow_run
     from .engine.pausing import resume_flow_run as resume_flow_run
@@ -88,6 +92,8 @@ if TYPE_CHECKING:
     from .engine.run_inputs import RunInput as RunInput
     from .engine.run_inputs import receive_input as receive_input
     from .engine.run_inputs import send_input as send_input
+    from .engine.run_types import FlowRun as FlowRun
+    from .engine.run_types import TaskRun as TaskRun
     from .engine.runners import ConcurrentTaskRunner as ConcurrentTaskRunner
     from .engine.runners import ProcessPoolTaskRunner as ProcessPoolTaskRunner
     from .engine.runners import ThreadPoolTaskRunner as ThreadPoolTaskRunner
@@ -136,9 +142,11 @@ _HOME = {
     "Dates": "schedule_kinds",
     "FLOW_PARAMETERS": "cache_policies",
     "Failed": "states",
+    "FileSystemLockManager": "lock_managers",
     "FilterTask": "classic_control",
     "Flow": "flows",
     "FlowPauseTimeout": "errors",
+    "FlowRun": "run_types",
     "FlowRunContext": "run_context",
     "FlowdeckError": "errors",
     "Future": "futures",
@@ -148,6 +156,7 @@ _HOME = {
     "IsolationLevel": "cache_policies",
     "MappingLengthMismatch": "errors",
     "MappingMissingIterable": "errors",
+    "MemoryLockManager": "lock_managers",
     "MissingContextError": "errors",
     "NONE": "cache_policies",
     "NO_CACHE": "cache_policies",
@@ -166,6 +175,7 @@ _HOME = {
     "State": "states",
     "TASK_SOURCE": "cache_policies",
     "Task": "tasks",
+    "TaskRun": "run_types",
     "TaskRunContext": "run_context",
     "ThreadPoolTaskRunner": "runners",
     "Transaction": "transactions",
@@ -189,6 +199,7 @@ _HOME = {
     "exponential_backoff": "retries",
     "flatten": "classic",
     "flow": "flows",
+    "flow_run_logger": "logs",
     "get_run_context": "run_context",
     "get_run_logger": "logs",
     "get_transaction": "transactions",
@@ -218,6 +229,7 @@ _HOME = {
     "tags": "context",
     "task": "tasks",
     "task_input_hash": "cache_policies",
+    "task_run_logger": "logs",
     "transaction": "transactions",
     "unmapped": "annotations",
     "update_progress_artifact": "artifacts",

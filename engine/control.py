@@ -421,7 +421,9 @@ class Control:
         def put(conn: sqlite3.Connection) -> None:
             known = variables.get(conn, name)
             if known is not None and not overwrite:
-                raise NotAllowed(f"variable {name!r} exists; change it with overwrite=True")
+                from .errors import VariableExists
+
+                raise VariableExists(f"variable {name!r} exists; change it with overwrite=True")
             keeps_tags = known is not None and tags is None
             kept = known.tags if keeps_tags and known else json.dumps(list(tags or ()), ensure_ascii=False)
             variables.put(conn, name, text, kept, at_us=now_us(), actor=self._actor, run_id=run_id)

@@ -2,6 +2,7 @@
 
 FlowdeckError
 ├── NotAllowed                 not possible in this state, or not permitted            (exit code 4)
+│   └── VariableExists         a variable that was not to be overwritten
 ├── NotFound                   no such run, flow, task or schedule                     (exit code 3)
 ├── UsageError                 the caller's words are off                              (exit code 2)
 │   ├── OptionError            an option of a decorator that cannot be what it was given
@@ -46,6 +47,10 @@ class NotFound(FlowdeckError):
     """No such run, flow, task or schedule."""
 
     exit_code = 3
+
+
+class VariableExists(NotAllowed, ValueError):
+    """A variable is there already and was not to be overwritten."""
 
 
 class UsageError(FlowdeckError):

@@ -43,6 +43,18 @@ def disable_run_logger() -> Iterator[None]:
         _disabled.reset(token)
 
 
+def flow_run_logger(flow_run: object, flow: object | None = None) -> logging.Logger:
+    """Prefect's logger for hooks; the lines belong to the run whose hook it is."""
+    del flow_run, flow
+    return get_run_logger()
+
+
+def task_run_logger(task_run: object, task: object | None = None) -> logging.Logger:
+    """As ``flow_run_logger``, for the hooks of tasks."""
+    del task_run, task
+    return get_run_logger()
+
+
 class RunHandler(logging.Handler):
     """Turns log records into records of the run that made them."""
 

@@ -76,6 +76,9 @@ def _feed_object(digest: Any, value: Any, kind: type, above: tuple[int, ...]) ->
 
 def _feed_record(digest: Any, value: Any, kind: type, above: tuple[int, ...]) -> None:
     """Records by their fields, plain objects by their attributes, any other by its pickle."""
+    if getattr(getattr(kind, "__pydantic_decorators__", None), "model_serializers", None):
+        _feed(digest, value.model_dump(), above)  # its class says itself what counts
+        return
     fields = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "__pydantic_fields__", None)
     if fields:
         held: dict[str, Any] | None = {name: getattr(value, name, None) for name in fields}

@@ -288,6 +288,11 @@ class Task(Authored, Drawable, Generic[P, R]):
         """Outside a flow a task is a run of its own, named after it."""
         if "flow" in kwargs and hasattr(kwargs["flow"], "graph"):
             return kwargs["flow"].graph.add_call(self, args, kwargs)
+        if context.current_transaction.get() is not None:
+            raise UsageError(
+                f"{self.name}() in a transaction needs a flow around both: outside a flow a task is a run of its own, "
+                "which has ended when the block would roll it back"
+            )
         from .flows import Flow
 
         alone: Any = _caller_of(self, iterates=self.is_generator and not return_state)

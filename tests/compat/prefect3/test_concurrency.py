@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from .limits import set_limit, set_tag_limit
-from .names import ThreadPoolTaskRunner, concurrency, flow, rate_limit, task
+from .names import ProcessPoolTaskRunner, ThreadPoolTaskRunner, concurrency, flow, rate_limit, task
 
 
 class Meter:
@@ -214,6 +214,33 @@ def in_process(x):
     return x * 2, os.getpid()
 
 
+def test_a_process_pool_runs_tasks_in_processes() -> None:
+    """Of their own."""
+    import os
+
+    works = task(in_process)
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
+    def parent():
+        return works.map([1, 2, 3]).result()
+
+    results = parent()
+    assert [value for value, _ in results] == [2, 4, 6]
+    assert os.getpid() not in {pid for _, pid in results}
+
+
 def failing_in_process():
     """At the module's top: a process pool must find it."""
     raise ValueError("in a process")
+
+
+def test_an_exception_comes_back_from_a_process() -> None:
+    """As it was raised."""
+    works = task(failing_in_process)
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=1))
+    def parent():
+        works.submit().result()
+
+    with pytest.raises(ValueError, match="in a process"):
+        parent()

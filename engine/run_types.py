@@ -1,0 +1,8 @@
+"""Prefect's names for what a hook is given, to write in its annotations: ``def hook(flow, run: FlowRun, state)``."""
+
+from __future__ import annotations
+
+from .hooks import FlowRunView as FlowRun
+from .hooks import TaskRunView as TaskRun
+
+__all__ = ["FlowRun", "TaskRun"]

@@ -1,0 +1,82 @@
+"""docs/migrating-from-prefect.md tells the truth: what it calls "same" is here, what it calls "not here" is not."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import flowdeck
+import pytest
+from flowdeck import Flow, Task
+from flowdeck.engine.authored import option_names
+from flowdeck.engine.flows import FunctionFlow
+from flowdeck.engine.tasks import CLASSIC_OPTIONS
+
+TEXT = (Path(__file__).parents[2] / "docs" / "migrating-from-prefect.md").read_text()
+ROW = re.compile(r"^\| `([^`]+)` \|(?: [^|]* \|)*? (same|not here) \|", re.MULTILINE)
+
+
+def rows(title: str) -> list[tuple[str, str]]:
+    """(name, same or not here) of the table below this heading."""
+    below = TEXT.split(f"### {title}\n", 1)[1]
+    return ROW.findall(re.split(r"^##", below, maxsplit=1, flags=re.MULTILINE)[0])
+
+
+NAME_PART = TEXT.split("## Prefect 3: names")[1].split("### Options of @flow")[0]
+NAME_TABLES = re.findall(r"^### (.+)$", NAME_PART, re.MULTILINE)
+NAMES = [row for title in NAME_TABLES for row in rows(title)]
+CLASSIC = ROW.findall(TEXT.split("## Prefect 1: names")[1].split("\n## ")[0])
+
+
+def test_the_tables_are_there() -> None:
+    """Enough rows were read for the tests below to mean something."""
+    assert len(NAMES) > 80
+    assert len(CLASSIC) > 15
+
+
+@pytest.mark.parametrize("name", [name for name, here in NAMES if here == "same"])
+def test_same_names_are_importable(name: str) -> None:
+    """From the one namespace, and listed there."""
+    assert hasattr(flowdeck, name)
+    assert name in flowdeck.__all__
+
+
+@pytest.mark.parametrize("name", [name for name, here in NAMES if here == "not here"])
+def test_other_names_are_not(name: str) -> None:
+    """So that a feature that was added is not denied."""
+    assert not hasattr(flowdeck, name)
+
+
+@pytest.mark.parametrize("name", [name for name, here in CLASSIC if here == "same" and name.isidentifier()])
+def test_prefect_1_names_are_importable(name: str) -> None:
+    """From the same namespace."""
+    assert hasattr(flowdeck, name)
+
+
+@pytest.mark.parametrize("module", ["executors", "runtime", "schedules", "signals", "state", "triggers"])
+def test_modules_that_the_page_names(module: str) -> None:
+    """They can be imported."""
+    assert f"flowdeck.{module}" in TEXT
+    import_module(f"flowdeck.{module}")
+
+
+@pytest.mark.parametrize(
+    ("title", "known"),
+    [("Options of @flow", option_names(FunctionFlow)), ("Options of @task", option_names(Task) | CLASSIC_OPTIONS)],
+)
+def test_options(title: str, known: frozenset[str]) -> None:
+    """Same ones are taken, others are refused."""
+    found = rows(title)
+    assert len(found) > 15
+    assert {name for name, here in found if here == "same"} <= known
+    assert not {name for name, here in found if here == "not here"} & known
+
+
+@pytest.mark.parametrize(("title", "kind"), [("Methods of a flow", Flow), ("Methods of a task", Task)])
+def test_methods(title: str, kind: type) -> None:
+    """Same ones are there."""
+    found = rows(title)
+    assert len(found) > 6
+    assert all(hasattr(kind, name) for name, here in found if here == "same")
+    assert not any(hasattr(kind, name) for name, here in found if here == "not here")
