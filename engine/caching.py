@@ -190,10 +190,15 @@ def ending(call: TaskCall, stored: ResultRow | None) -> Callable[[sqlite3.Connec
             call.transaction = TaskTransaction(call, block)
         call.transaction.entry, entry = entry, None  # nobody uses it before the transaction commits
 
+    session = call.run.session
+
     def end(conn: sqlite3.Connection) -> None:
         if entry is not None:
             older = cache.put(conn, entry)
             use.garbage = [older] if older is not None else []
+            if not session.has_swept_cache:  # what has expired goes with the first entry that a process writes
+                session.has_swept_cache = True
+                use.garbage += cache.remove_expired(conn, entry.created_at_us)
         if use.lock is not None:
             cache.unlock(conn, use.lock)
 

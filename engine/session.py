@@ -129,6 +129,8 @@ class Session:
         self.requests = NodeRequests(self)
         self.unrecorded: deque[TaskCall] = deque()
         """Calls that began since the last tick; most have ended by then and need no record of their beginning."""
+        self.has_swept_cache = False
+        """Whether expired cache entries were removed by this process."""
         self.fenced = False
         """A newer attempt has the run; nothing this process writes is kept."""
         self.expectations = Expectations(self.look_soon)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..store import cache, results, runs, staged, tasks
 from ..store.rows import CacheRow, ResultRow, StagedRow, TaskRow
-from . import codec
+from . import codec, masking
 from .cache_policies import IsolationLevel
 from .caching import entry_of, lock_row, usable
 from .clock import now_us
@@ -199,6 +199,8 @@ class _Held(NamedTuple):
 
 def _pickled(session: Session, held: _Held, name: str) -> bytes | None:
     data = codec.pickled(tuple(held))
+    if isinstance(data, bytes) and masking.is_active() and masking.holds_secret(data):
+        data = "they hold the value of a secret"
     if isinstance(data, bytes):
         return data
     text = (f"the transaction hooks of {name} cannot be kept for another process ({data}): if this one is killed in "

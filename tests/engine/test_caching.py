@@ -735,3 +735,30 @@ def test_an_entry_is_written_with_the_end_of_its_task(script, store, reader, eff
     done = connection.execute("SELECT count(*) FROM task_run WHERE state_name = 'Completed'").fetchone()[0]
     assert done == connection.execute("SELECT count(*) FROM cache_entry").fetchone()[0] > 0
     connection.close()
+
+
+def test_expired_entries_are_removed(store) -> None:
+    """With the first entry that a process writes; their files as well."""
+
+    @task(cache_policy=INPUTS, cache_expiration=timedelta(microseconds=1))
+    def short(x):
+        return x * 100_000
+
+    @task(cache_policy=INPUTS)
+    def lasting(x):
+        return x
+
+    @flow
+    def first():
+        short("a")
+        short("b")
+
+    @flow
+    def second():
+        lasting("c")
+
+    first()
+    assert len(entries(store)) == len(list((store / "cache").iterdir())) > 0
+    second()
+    assert len(entries(store)) == 1
+    assert list((store / "cache").iterdir()) == []

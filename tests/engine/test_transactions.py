@@ -14,6 +14,7 @@ from flowdeck import (
     INPUTS,
     CommitMode,
     IsolationLevel,
+    Secret,
     Transaction,
     TransactionState,
     flow,
@@ -698,3 +699,27 @@ def test_killed_by_a_signal_between_hooks(script, store, reader, effects, eventu
     assert done.returncode == 0, done.stderr
     assert effects.lines == ["step", "block", "undo 3", "undo 2", "undo 2", "undo 1", "undo 0", "step", "block"]
     assert names(reader) == {"step": "Completed"}
+
+
+def test_values_that_hold_a_secret_are_not_kept(store, effects, monkeypatch) -> None:
+    """The hook has them in this process; the store has nothing of them, and the log says what that means."""
+    monkeypatch.setenv("FLOWDECK_SECRET_CANARY_TOKEN", "canary-5f1b9e")
+
+    @task
+    def step():
+        get_transaction().set("token", Secret("CANARY_TOKEN").get())
+
+    @step.on_rollback
+    def undo(txn):
+        effects(len(txn.get("token")))
+
+    @flow
+    def whole():
+        with transaction():
+            step()
+            raise ValueError
+
+    whole(return_state=True)
+    assert effects.lines == ["13"]
+    found = [path for path in store.rglob("*") if path.is_file() and b"canary-5f1b9e" in path.read_bytes()]
+    assert found == []
