@@ -21,7 +21,10 @@ LONGEST_GRACE_SECONDS: Final = 2.0
 FATE_SECONDS: Final = 2.0
 """How long the server may take to tell how a worker ended."""
 _BLOCK: Final = 1 << 18
+_MOST_BLOCKS: Final = 64
+"""Read at once: what never stops printing holds nobody up."""
 _LONGEST_LINE: Final = 64 * 1024
+_LONGEST_RECORD: Final = 32 * 1024
 
 
 class Worker:
@@ -183,7 +186,7 @@ class Output:
     def read(self) -> bool:
         """Keep what has come; False once the other end is closed for good."""
         with self._lock:
-            while self.is_open:
+            for _ in range(_MOST_BLOCKS if self.is_open else 0):
                 try:
                     data = os.read(self.read_fd, _BLOCK)
                 except BlockingIOError:
@@ -195,7 +198,7 @@ class Output:
                     self._session.capture.show_raw(self._stream, data)
                 self._partial += data
                 self._keep()
-        return False
+            return self.is_open
 
     def end_task(self) -> None:
         """The task has ended: what it printed is its own to the last byte."""
@@ -207,12 +210,18 @@ class Output:
         *lines, self._partial = self._partial.split(b"\n")
         if self._partial and (final or len(self._partial) > _LONGEST_LINE):
             lines, self._partial = [*lines, self._partial], b""
-        level = 20 if self._stream == "stdout" else 30
-        for line in lines:
-            if masking.is_active():  # whole lines: a secret may come in two pieces
+        if masking.is_active():  # whole lines: a secret may come in two pieces
+            for line in lines:
                 self._session.capture.show_raw(self._stream, masking.mask_bytes(line) + b"\n")
-            text = line.decode("utf-8", "replace").removesuffix("\r")
-            self._session.capture.record(*self.whose, level, self._stream, self._stream, text)
+        texts = [line.decode("utf-8", "replace").removesuffix("\r") for line in lines]
+        level, length, start = 20 if self._stream == "stdout" else 30, 0, 0
+        for place, text in enumerate(texts, 1):
+            length += len(text) + 1
+            if length >= _LONGEST_RECORD or place == len(texts):
+                # Many lines in one record: each is a row of its own in the store.
+                whole = "\n".join(texts[start:place]) + "\n"
+                self._session.capture.record(*self.whose, level, self._stream, self._stream, whole)
+                length, start = 0, place
 
     def close(self) -> None:
         """Nobody reads any more."""

@@ -19,6 +19,7 @@ from flowdeck import (
     Flow,
     ProcessPoolTaskRunner,
     Secret,
+    ThreadPoolTaskRunner,
     concurrency,
     create_markdown_artifact,
     flow,
@@ -774,3 +775,31 @@ def test_prefect_1_has_processes_too(reader) -> None:
     results = state.result[found].result
     assert [x for _, x in results] == [2, 4, 6]
     assert os.getpid() not in {pid for pid, _ in results}
+
+
+def test_subflows_have_a_pool_of_their_own_or_their_callers(reader) -> None:
+    """A runner named by a flow is its own; a flow that names none has that of who called it."""
+
+    @task
+    def where(x):
+        return os.getpid()
+
+    own = ProcessPoolTaskRunner(max_workers=1)
+
+    @flow(task_runner=own)
+    def pooled():
+        return set(where.map(range(3)).result())
+
+    @flow
+    def plain():
+        return set(where.map(range(3)).result())
+
+    @flow(task_runner=ThreadPoolTaskRunner)
+    def threads():
+        return set(where.map(range(3)).result())
+
+    assert flow(lambda: (pooled(), plain()), name="whole")()[1] == {os.getpid()}
+    one, inherited, other = flow(lambda: (pooled(), plain(), threads()), name="all", task_runner=own)()
+    assert one == inherited
+    assert os.getpid() not in one
+    assert other == {os.getpid()}
