@@ -15,7 +15,7 @@ from .effects import Await, Steps, drive, drive_async
 from .errors import MappingLengthMismatch, MappingMissingIterable
 from .futures import Future, FutureList
 from .interrupts import engine_code
-from .slots import with_slots
+from .slot_steps import with_slots
 from .states import State
 from .task_call import NO_TAGS, TaskCall, record_caller
 from .task_run import task_steps

@@ -22,7 +22,9 @@ from .context import Frame, current_frame
 from .effects import drive, drive_async
 from .errors import UsageError
 from .interrupts import engine_code
-from .slots import Ask, Keeper, take_steps
+from .slot_request import Ask
+from .slot_steps import take_steps
+from .slots import Keeper
 
 if TYPE_CHECKING:
     from ..store.rows import LimitRow

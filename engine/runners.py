@@ -22,7 +22,7 @@ from .defaults import pool_size
 from .effects import Call, Durable, Pass, Sleep, Steps, drive_async
 from .errors import Cancelled, Suspended, UsageError
 from .node_cancel import note
-from .slots import TakeSlots
+from .slot_steps import TakeSlots
 from .states import State
 from .task_call import NO_TAGS, cancelled_state
 from .task_run import abandon_operation

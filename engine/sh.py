@@ -9,7 +9,6 @@ was cancelled or timed out.
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -24,6 +23,7 @@ from . import deaths, processes
 from .context import current_frame
 from .errors import CommandFailed, CommandTimedOut, UsageError
 from .interrupts import cancel_grace_seconds, engine_code, woken_by
+from .sh_output import Stream, read_outputs
 from .tasks import Task
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 OUTPUT: Final = "FLOWDECK_OUTPUT"
 """Names the file that a command writes its outputs to; its value is unique, which also marks the command's tree."""
-KEPT_BYTES: Final = 1024 * 1024
-"""So much of the end of each stream is in the result; the log has all of it."""
-MAX_LINE: Final = 64 * 1024
 _SHELL: Final = "/bin/sh"
 _TERM_SECONDS: Final = 5.0
 """Between TERM and KILL, unless a run is given less to end."""
@@ -100,44 +97,6 @@ def _words(command: Any) -> list[str]:
     return words
 
 
-class _Stream:
-    """One of the two streams: whole lines go on, the end is kept."""
-
-    def __init__(self, name: str, level: int) -> None:
-        self.name = name
-        self.level = level
-        self._partial = bytearray()
-        self._kept: deque[bytes] = deque()
-        self._kept_bytes = 0
-
-    def feed(self, data: bytes) -> list[str]:
-        """The lines that are whole now."""
-        self._kept.append(data)
-        self._kept_bytes += len(data)
-        while self._kept_bytes - len(self._kept[0]) >= KEPT_BYTES:
-            self._kept_bytes -= len(self._kept.popleft())
-        self._partial += data
-        lines = []
-        while (end := self._partial.find(b"\n")) >= 0 or len(self._partial) >= MAX_LINE:
-            cut = end if 0 <= end < MAX_LINE else MAX_LINE
-            lines.append(_text(self._partial[:cut]))
-            del self._partial[: cut + (cut == end)]
-        return lines
-
-    def rest(self) -> list[str]:
-        """What came without an end of line."""
-        rest, self._partial = bytes(self._partial), bytearray()
-        return [_text(rest)] if rest else []
-
-    def text(self) -> str:
-        """The end of the stream."""
-        return _text(b"".join(self._kept)[-KEPT_BYTES:])
-
-
-def _text(data: bytes | bytearray) -> str:
-    return data.decode("utf-8", "replace").removesuffix("\r")
-
-
 class _Command:
     """One command on its way. Used from one thread; only ``wake`` may come from others."""
 
@@ -148,7 +107,7 @@ class _Command:
         self._shown = shown if isinstance(shown, str) else " ".join(words)
         self._timeout = timeout
         self._frame: Frame | None = current_frame.get()
-        self._streams = _Stream("stdout", 20), _Stream("stderr", 30)
+        self._streams = Stream("stdout", 20), Stream("stderr", 30)
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
         self._guard: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -238,7 +197,7 @@ class _Command:
         """Pass on what has arrived; says whether anything had."""
         any_data = False
         for key, _ in selector.select(seconds):
-            if not isinstance(key.data, _Stream):
+            if not isinstance(key.data, Stream):
                 continue
             try:
                 data = os.read(key.fd, 1 << 16)
@@ -298,7 +257,7 @@ class _Command:
         for descriptor in (self._wake_read, self._wake_write):
             os.close(descriptor)
         try:
-            self._outputs = _read_outputs(self._output, self._say)
+            self._outputs = read_outputs(self._output, self._say)
         finally:
             os.unlink(self._output)
 
@@ -321,7 +280,7 @@ class _Command:
         last = "\n".join(self._last)
         return f"{how}: {last[-1000:]}" if last else how
 
-    def _record(self, stream: _Stream, lines: list[str]) -> None:
+    def _record(self, stream: Stream, lines: list[str]) -> None:
         for line in lines:
             if line.strip():
                 self._last.append(line)
@@ -367,40 +326,6 @@ def _pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
         return None
-
-
-def _read_outputs(path: str, say: Any) -> dict[str, Any]:
-    """``key=value``, ``key<<END`` … ``END``, and JSON objects, line by line; later ones win."""
-    with open(path, "rb") as file:
-        data = file.read(KEPT_BYTES + 1)
-    if len(data) > KEPT_BYTES:
-        say(30, "log", f"${OUTPUT} holds more than {KEPT_BYTES // 2**20} MiB: what is beyond is left out")
-    outputs: dict[str, Any] = {}
-    lines = iter(_text(data[:KEPT_BYTES]).splitlines())
-    for line in lines:
-        if not line.strip():
-            continue
-        key, mark, end = line.partition("<<")
-        if line.startswith("{"):
-            try:
-                outputs.update(json.loads(line))
-                continue
-            except ValueError:
-                pass  # said below, as any line that is none of these
-        elif mark and key and "=" not in key:
-            block = []
-            for inner in lines:
-                if inner == end:
-                    break
-                block.append(inner)
-            outputs[key] = "\n".join(block)
-            continue
-        elif "=" in line and not line.startswith("="):
-            key, _, value = line.partition("=")
-            outputs[key.strip()] = value
-            continue
-        say(30, "log", f"${OUTPUT}: a line is neither key=value nor a JSON object, and is left out: {line[:80]!r}")
-    return outputs
 
 
 sh: Task[..., ShResult] = Task(run_command, name="sh", description="A shell command.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .caching import CacheUse
     from .classic_again import Again
     from .flow_run import FlowRun
-    from .slots import Ask
+    from .slot_request import Ask
     from .tasks import Task
     from .transactions import TaskTransaction
     from .workers import Usage

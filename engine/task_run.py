@@ -24,7 +24,7 @@ from .fingerprint import fingerprint
 from .hooks import RunHooks
 from .interrupts import is_coroutine_cancelled
 from .machine import next_task_state
-from .slots import task_slot_steps
+from .slot_steps import task_slot_steps
 from .states import State, as_state, describe_exception
 from .task_call import NO_TAGS, Beginning, TaskCall, cancelled_state
 from .timeouts import how_late
