@@ -38,7 +38,7 @@ from .retry_plan import Plan
 T = TypeVar("T")
 Target = int | Node | Sequence[Node]
 """A run by its number, or parts of one run tree."""
-Request = Literal["pause", "suspend", "resume", "cancel", "retry", "freeze", "thaw"]
+Request = Literal["pause", "suspend", "resume", "cancel", "retry", "skip", "freeze", "thaw"]
 
 _ALLOWED: dict[str, Callable[[str, str], bool]] = {
     "pause": lambda kind, name: kind in ("SCHEDULED", "PENDING", "RUNNING") and name not in ("Pausing", "Frozen"),
@@ -48,6 +48,7 @@ _ALLOWED: dict[str, Callable[[str, str], bool]] = {
     "resume": lambda kind, name: kind == "PAUSED" or name == "Pausing",
     "cancel": lambda kind, _name: kind not in TERMINAL_TYPES and kind != "CANCELLING",
     "retry": lambda kind, _name: kind in TERMINAL_TYPES,
+    "skip": lambda kind, _name: kind == "SCHEDULED",
     "freeze": lambda kind, name: kind == "RUNNING" and name != "Frozen",
     "thaw": lambda _kind, name: name == "Frozen",
 }
@@ -291,6 +292,19 @@ class Control:
             return place.run.id, node_control.set_state(conn, root, self._lease_of(conn, root.id), place, decision)
 
         return Outcome(*self._transact(ask))
+
+    def skip(self, target: int | Node) -> Outcome:
+        """Have it not run: a run that waits for its time, or a task as in ``set_state``."""
+        if isinstance(target, Node) and not target.is_run:
+            return self.set_state(target, "skipped")
+
+        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+            if lease is not None:
+                raise NotAllowed(f"run #{run.id} has its process already: cancel it instead")
+            self._move(conn, run, "skip", f"skipped by {self._actor}", intent="none")
+            return "skipped"
+
+        return self._ask("skip", target if isinstance(target, int) else target.run_id, ask)
 
     @staticmethod
     def _root_of(conn: sqlite3.Connection, places: Sequence[node_control.Place]) -> RunRow:

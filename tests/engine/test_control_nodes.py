@@ -689,3 +689,84 @@ def test_a_decision_is_honoured_by_the_next_process(box) -> None:
     box.wait_state(run_id, "Completed")
     assert box.effects() == ["fragile"]
     assert box.reader.tasks(run_id)[0].state_name == "Skipped"
+
+
+def test_async_subflows_and_tasks_awaited_in_place_are_cancelled(reader, meanwhile, eventually) -> None:
+    """A subflow among others in a gather, and a task awaited directly: each alone, the rest goes on."""
+    seen = []
+
+    @task
+    async def slow(n):
+        await asyncio.sleep(LONG if n else 0.01)
+        return n
+
+    @flow
+    async def child(n):
+        return await slow(n)
+
+    async def guarded(work):
+        try:
+            return await work
+        except Cancelled as error:
+            seen.append(str(error))
+            return "cancelled"
+
+    @flow
+    async def whole():
+        first = await asyncio.gather(guarded(child(0)), guarded(child(1)), guarded(slow(2)))
+        return [*first, await slow(0)]
+
+    def work(control):
+        eventually(lambda: sorted(row.state_name for row in reader.tasks(1)) == ["Completed", "Running", "Running"])
+        running = [row for row in reader.tasks(1) if row.state_name == "Running"]
+        for row in running:
+            control.cancel(Node(1, row.seq))
+
+    meanwhile(work)
+    assert asyncio.run(whole()) == [0, "cancelled", "cancelled", 0]
+    assert len(seen) == 2
+    assert all(text.endswith(ME) for text in seen)
+    assert sorted(run.state_name for run in reader.runs(roots_only=False)) == ["Cancelled", "Completed", "Completed"]
+
+
+def test_a_task_that_swallows_its_cancellation_has_ended_as_it_says(reader, meanwhile, eventually) -> None:
+    """It returned a value in time: that is its result, and the request stays in the record."""
+
+    @task
+    def tidy():
+        try:
+            for _ in range(600):
+                time.sleep(0.05)
+        except Cancelled:
+            return "tidied up"
+
+    @flow
+    def whole():
+        return tidy.submit().result()
+
+    meanwhile(lambda control: (eventually(lambda: state_of(reader, "tidy") == "Running"), control.cancel(Node(1, 1))))
+    assert whole() == "tidied up"
+    assert state_of(reader, "tidy") == "Completed"
+
+
+def test_a_clean_up_that_fails_is_told_with_the_cancellation(reader, meanwhile, eventually) -> None:
+    """Cancelled all the same, not tried again, and its cause has both."""
+
+    @task(retries=5)
+    def messy():
+        try:
+            for _ in range(600):
+                time.sleep(0.05)
+        finally:
+            raise ValueError("left open")
+
+    @flow
+    def whole():
+        with pytest.raises(Cancelled):
+            messy.submit().result()
+
+    meanwhile(lambda control: (eventually(lambda: state_of(reader, "messy") == "Running"), control.cancel(Node(1, 1))))
+    whole()
+    row = row_of(reader, "messy")
+    assert (row.state_name, row.attempt) == ("Cancelled", 1)
+    assert row.cause == f"{ME}; ending, its code raised ValueError: left open"

@@ -344,6 +344,16 @@ def test_a_task_is_marked_as_done_by_hand(reader, effects, control, again) -> No
     assert [row.state_name for row in reader.tasks(1)][:3] == ["Completed", "Completed", "Skipped"]
 
 
+def test_a_run_that_waits_can_be_skipped(reader, etl, control) -> None:
+    """Recorded with who; what has ended cannot be."""
+    etl()
+    with pytest.raises(NotAllowed, match="run #1 is Completed: it cannot be asked to skip"):
+        control.skip(1)
+    control.retry(1)
+    assert control.skip(1).text == "skipped"
+    assert (reader.run(1).state_name, reader.run(1).cause) == ("Skipped", "skipped by tester@here via test")
+
+
 def test_what_makes_no_sense_is_refused(reader, etl, control) -> None:
     """Unknown nodes, runs that are not over, runs that are subflows."""
     etl()
