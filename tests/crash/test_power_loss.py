@@ -103,6 +103,6 @@ def resume(field: Field, wanted: bytes, calls: object) -> None:
         assert field.start(*FLOWDECK, "retry", "--here", "1").wait(60) == 0, field.output()
     assert invariants.result_of(field.store, 1) == wanted
     assert invariants.calls_recorded(field.store, 1) == calls
-    invariants.i3_committed_tasks_never_run_again(before, field.effects)
+    invariants.i3_committed_tasks_never_run_again(before, field.effects, invariants.taken_back(field.store))
     invariants.i9_files_are_sound(field.store)
     invariants.i10_events_tell_the_tables(field.store)

@@ -95,7 +95,7 @@ def check_all(field: Field, killer: Killer, wanted: Undisturbed) -> None:
     run_id = killer.run_id
     row = field.run(run_id)
     for before in killer.kills:
-        invariants.i3_committed_tasks_never_run_again(before, field.effects)
+        invariants.i3_committed_tasks_never_run_again(before, field.effects, invariants.taken_back(field.store))
     invariants.i1_acknowledged_runs_exist(field.store, [run_id])
     invariants.i2_ended_runs_stay_ended(field.store)
     invariants.i4_one_process_at_a_time(field.effects, row.attempt)
