@@ -186,6 +186,25 @@ def test_a_pause_in_async_code_is_awaited(store, reader, eventually) -> None:
     assert outcome == [7]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_pause_that_nobody_awaits_holds_the_run_all_the_same(store, reader, eventually, effects) -> None:
+    """A forgotten ``await`` lets no task pass."""
+
+    @flow
+    async def forgets() -> None:
+        pause_flow_run()
+        await asyncio.sleep(0.2)
+        noted(effects, "after")
+
+    thread, outcome = in_thread(lambda: asyncio.run(forgets()))
+    eventually(lambda: reader.runs() and reader.run(1).state_name == "Paused")
+    assert effects.lines == []
+    resume_flow_run(1)
+    thread.join(10)
+    assert outcome == [None]
+    assert effects.lines == ["after"]
+
+
 def test_tasks_and_subflows_may_pause_the_whole_run(store, reader, eventually) -> None:
     """A pause in a task or a subflow holds its root; one resume lets all of it go on."""
 
