@@ -229,7 +229,15 @@ def _wait_for_answer(session: Session, run: FlowRun, request: InputRow, question
     with session.questions.asked(run, request), session.expectations.of(expected):
         if question.leaves:
             session.departure.ask("its code")
-        yield Await(session, expected, left)
+        waited = False
+        try:
+            yield Await(session, expected, left)
+            waited = True
+        finally:
+            if not waited and not session.gate.is_cancelled:
+                # The code that asked was ended by itself: a task that was cancelled, a flow that timed out.
+                session.writer.soon(lambda conn: _withdraw(conn, session.root_id, request))
+                session.look_soon()
         if not expected.done():
             yield Durable(session, lambda conn: expire(conn, session.root_id, request))
             session.look_soon()
@@ -250,6 +258,13 @@ def expire(conn: sqlite3.Connection, root_id: int, request: InputRow) -> bool:
         return False
     inputs.let_go(conn, root_id)
     return True
+
+
+def _withdraw(conn: sqlite3.Connection, root_id: int, request: InputRow) -> None:
+    """Nobody waits for the answer any more: the run goes on when nothing else is asked."""
+    inputs.set_aside(conn, request.id, now_us())
+    if not inputs.open_requests(conn, root_id):
+        inputs.let_go(conn, root_id)
 
 
 def _refuse(conn: sqlite3.Connection, response: InputRow, text: str) -> None:

@@ -44,6 +44,7 @@ UPDATE_LAID_ASIDE: Final = (
     "UPDATE run_input SET taken_at_us = ?2 WHERE kind = 'request' AND taken_at_us IS NULL AND run_id IN"
     " (SELECT ?1 UNION ALL SELECT id FROM flow_run WHERE root_id = ?1)"
 )
+UPDATE_SET_ASIDE: Final = "UPDATE run_input SET taken_at_us = ?2 WHERE id = ?1"
 UPDATE_TAKEN: Final = "UPDATE run_input SET taken_at_us = ?, taken_by = ? WHERE id = ? AND taken_at_us IS NULL"
 DELETE: Final = "DELETE FROM run_input WHERE id = ?"
 UPDATE_HELD: Final = "UPDATE flow_run SET intent = 'pause' WHERE id = ? AND intent = 'none'"
@@ -95,6 +96,11 @@ def ask_again(
 def lay_aside(connection: sqlite3.Connection, root_id: int, at_us: int) -> None:
     """A new attempt begins: what earlier ones asked counts only once it is asked again."""
     connection.execute(UPDATE_LAID_ASIDE, (root_id, at_us))
+
+
+def set_aside(connection: sqlite3.Connection, request_id: int, at_us: int) -> None:
+    """As ``lay_aside``, for one request."""
+    connection.execute(UPDATE_SET_ASIDE, (request_id, at_us))
 
 
 def remove(connection: sqlite3.Connection, row_id: int) -> None:

@@ -10,8 +10,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from flowdeck import InputError, PauseTimedOut, flow, pause_flow_run, resume_flow_run, task
+from flowdeck import Cancelled, InputError, PauseTimedOut, flow, pause_flow_run, resume_flow_run, task
 from flowdeck.engine.control import Control
+from flowdeck.store.nodes import Node
 from pydantic import BaseModel, field_validator
 
 
@@ -387,3 +388,30 @@ def test_a_daemon_resumes_a_paused_run_whose_process_was_killed(box) -> None:
     box.control.resume(run_id, 4)
     box.wait_state(run_id, "Completed")
     assert box.effects() == ["built", "answer 4", "shipped"]
+
+
+def test_a_task_that_is_cancelled_while_it_asks_takes_its_question_back(store, reader, eventually) -> None:
+    """The run goes on without the answer; a later pause is resumed without input."""
+
+    @task
+    def asks() -> Any:
+        return pause_flow_run(wait_for_input=int)
+
+    @flow
+    def outer() -> str:
+        try:
+            asks()
+        except Cancelled:
+            pause_flow_run()
+            return "went on"
+        return "answered"
+
+    thread, outcome = in_thread(lambda: outer())
+    eventually(lambda: reader.runs() and reader.run(1).state_name == "AwaitingInput")
+    with closing(Control(store, actor="tester")) as control:
+        control.cancel(Node(1, 1))
+        eventually(lambda: reader.run(1).state_name == "Paused")
+        assert reader.questions(1)[0].json_schema is None
+        control.resume(1)
+    thread.join(10)
+    assert outcome == ["went on"]
