@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..store import cache, edges, leases, results, tasks
 from ..store.rows import CacheLockRow, CacheRow, ResultRow
-from . import codec
 from .cache_policies import CacheContext, CacheOptions, IsolationLevel, is_set
 from .clock import now_us
 from .context import current_transaction
@@ -227,7 +226,7 @@ def clear_garbage(call: TaskCall) -> None:
 def _restore(call: TaskCall, entry: CacheRow) -> State | None:
     """The state with the entry's value; None (and a line in the log) when it cannot be read."""
     try:
-        value = codec.decode(entry.codec, read_entry(call.run.session, entry), entry.checksum)
+        value = call.run.session.result_value(_as_result(entry))
     except (OSError, ResultUnreadable) as error:
         call.run.session.task_log(
             call, 30, f"{call.name} runs: what is {source_text(entry)} cannot be read: {describe_exception(error)}"
@@ -236,10 +235,8 @@ def _restore(call: TaskCall, entry: CacheRow) -> State | None:
     return State("COMPLETED", "Cached", source_text(entry), data=value)
 
 
-def read_entry(session: Session, entry: CacheRow) -> bytes:
-    """The stored bytes of an entry, from the row or its file."""
-    return session.result_bytes(ResultRow(0, 0, entry.codec, entry.checksum, entry.size_bytes, entry.data, entry.path,
-                                          entry.preview))
+def _as_result(entry: CacheRow) -> ResultRow:
+    return ResultRow(0, 0, entry.codec, entry.checksum, entry.size_bytes, entry.data, entry.path, entry.preview)
 
 
 def _cached_operation(call: TaskCall, entry: CacheRow, state: State) -> Callable[[sqlite3.Connection], None]:

@@ -6,7 +6,9 @@ Only the run's own process ever calls ``decode``; everybody else shows the previ
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+import os
+from itertools import islice
+from typing import IO, Any, NamedTuple
 
 from .errors import ResultUnreadable
 from .masking import holds_secret, is_active, mask
@@ -17,6 +19,10 @@ PREVIEW_CHARACTERS = 200
 _COMPRESSED = b"FDZ1"
 """Before compressed bytes; neither JSON nor a pickle begins so."""
 _LONG_TEXT = 1 << 20
+_SAMPLE = 16
+"""Items looked at to tell whether a collection is large."""
+LARGE_BYTES = 8 << 20
+"""From this size on a result is not pickled in memory first."""
 _PRINTABLE_BITS = 2_000
 _PLAIN = frozenset({int, str, float, bool, type(None)})
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
@@ -91,6 +97,77 @@ def pickled(value: Any) -> bytes | str:
     return data
 
 
+def is_large(value: Any) -> bool:
+    """Whether a value, or one in it, is large bytes, text or an array: it then goes to its file as it is pickled."""
+    kind = type(value)
+    if kind in _PLAIN and kind is not str:
+        return False
+    if kind is list or kind is tuple or kind is dict:
+        sample = list(islice(value.values() if kind is dict else value, _SAMPLE))
+        return bool(sample) and sum(map(_buffer_bytes, sample)) * len(value) >= LARGE_BYTES * len(sample)
+    return _buffer_bytes(value) >= LARGE_BYTES
+
+
+def _buffer_bytes(value: Any) -> int:
+    size = len(value) if isinstance(value, (bytes, str, bytearray)) else getattr(value, "nbytes", 0)
+    return size if isinstance(size, int) else 0
+
+
+def encode_into(value: Any, file: IO[bytes]) -> Encoded:
+    """As ``encode``, of a large value, written to a file without another copy in memory; ``data`` is None."""
+    summing = _Summing(file)
+    try:
+        import cloudpickle
+
+        cloudpickle.Pickler(summing, protocol=5).dump(value)
+    except Exception as error:
+        if isinstance(error, OSError) and summing.failed is error:
+            raise
+        reason = f"{type(value).__qualname__} cannot be pickled: {describe_exception(error)}"
+        return Encoded("none", None, "", preview(value), reason[:300])
+    return Encoded("cloudpickle", None, summing.digest.hexdigest(), preview(value), None)
+
+
+class _Summing:
+    """A file that is written through, its checksum taken on the way."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        from hashlib import blake2b
+
+        self.digest = blake2b(digest_size=16)
+        self.failed: OSError | None = None
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.failed = error
+            raise
+
+
+def decode_file(codec: str, path: str, expected_checksum: str) -> Any:
+    """As ``decode``, from a file; a large pickle is read without another copy in memory."""
+    with open(path, "rb") as file:
+        if codec == "json" or os.fstat(file.fileno()).st_size < LARGE_BYTES or file.peek(4).startswith(_COMPRESSED):
+            return decode(codec, file.read(), expected_checksum)
+        from hashlib import blake2b
+
+        digest = blake2b(digest_size=16)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+        if digest.hexdigest() != expected_checksum:
+            raise ResultUnreadable("the stored bytes do not match their checksum")
+        file.seek(0)
+        try:
+            import pickle
+
+            return pickle.load(file)  # noqa: S301 - the run's own process reads what the run itself wrote
+        except Exception as error:
+            raise ResultUnreadable(f"{type(error).__name__}: {error}") from error
+
+
 def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
     """The value of a journalled result; raises ``ResultUnreadable`` when it is damaged or its classes are gone."""
     if checksum(data) != expected_checksum:
@@ -123,14 +200,15 @@ def checksum(data: bytes) -> str:
 def preview(value: Any) -> str:
     """A short text for people; bounded work even for huge values, and safe when ``__repr__`` raises."""
     kind = type(value)
+    if kind is bytes or kind is bytearray:
+        value = value[: PREVIEW_CHARACTERS + 1]
     if kind is int and value.bit_length() > _PRINTABLE_BITS:
         text = f"<an integer of {value.bit_length()} bits>"  # Python refuses to print it in decimal
     elif kind in _PLAIN:
         text = repr(value if kind is not str else mask(value)[: PREVIEW_CHARACTERS + 1])
     else:
-        import reprlib
 
-        limited = reprlib.Repr() if not is_active() else _masking_repr()
+        limited = _bounded_repr()
         limited.maxstring = limited.maxother = limited.maxlong = 80
         limited.maxlist = limited.maxtuple = limited.maxdict = limited.maxset = 6
         try:
@@ -141,11 +219,20 @@ def preview(value: Any) -> str:
     return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
 
 
-def _masking_repr() -> Any:
-    """What is cut in the middle must not keep a piece of a secret."""
+def _bounded_repr() -> Any:
+    """Long bytes are cut before they are printed; what is cut in the middle must not keep a piece of a secret."""
     import reprlib
 
-    class Masking(reprlib.Repr):
+    class Bounded(reprlib.Repr):
+        def repr_bytes(self, x: bytes, level: int) -> str:
+            return self.repr_instance(x[: PREVIEW_CHARACTERS + 1], level)
+
+        repr_bytearray = repr_bytes
+
+    if not is_active():
+        return Bounded()
+
+    class Masking(Bounded):
         def repr_str(self, x: str, level: int) -> str:
             return super().repr_str(mask(x), level)
 

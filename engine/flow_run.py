@@ -202,7 +202,7 @@ class FlowRun:
         if stored is None or stored.codec == "none":
             return "its result could not be journalled"
         try:
-            value = codec.decode(stored.codec, self.session.result_bytes(stored), stored.checksum)
+            value = self.session.result_value(stored)
         except Exception as error:  # noqa: BLE001 - a user class that no longer unpickles
             return f"its recorded result cannot be read: {describe_exception(error)}"
         self.lineage.track(value, (self.id, call.seq))

@@ -28,7 +28,7 @@ from ..store.errors import StaleState, StoreError
 from ..store.result_files import ResultFiles
 from ..store.rows import LeaseRow, ResultRow
 from ..store.writer import Writer
-from . import processes
+from . import codec, processes
 from .asking import Expectations, Questions, words_of
 from .capture import Capture
 from .decisions import Decision
@@ -264,6 +264,28 @@ class Session:
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.folder, path))
+
+    def store_large(self, call: TaskCall, value: Any) -> ResultRow:
+        """As ``store_result``, of a value that goes to its file as it is pickled."""
+        run_id, seq = call.run.id, call.seq
+        path, size_bytes, encoded = self.result_files.fill(run_id, seq, lambda file: codec.encode_into(value, file))
+        if encoded.codec == "none":
+            self.remove_files([path])
+            self.tell_not_stored(call, encoded)
+            return self.store_result(run_id, seq, encoded)
+        return ResultRow(run_id, seq, encoded.codec, encoded.checksum, size_bytes, None, path, encoded.preview)
+
+    def tell_not_stored(self, call: TaskCall, encoded: Encoded) -> None:
+        """Say in the log what it means that a result cannot be kept."""
+        self.task_log(
+            call, 30, f"the result of {call.name} is not journalled and runs again after a crash: {encoded.reason}"
+        )
+
+    def result_value(self, row: ResultRow) -> Any:
+        """The value of a stored result; raises ``ResultUnreadable`` or OSError when it cannot be had."""
+        if row.path is not None:
+            return codec.decode_file(row.codec, os.path.join(self.folder, row.path), row.checksum)
+        return codec.decode(row.codec, row.data or b"", row.checksum)
 
     def result_bytes(self, row: ResultRow) -> bytes:
         """The stored bytes of a result, from the row or its file."""

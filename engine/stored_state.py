@@ -31,11 +31,12 @@ class StoredState(State):
             stored = results.get(connection, self._run_id, self._seq)
         if stored is None:
             raise ResultUnreadable(f"the result of {self._run_id}/{self._seq} is not in the store any more")
+        if stored.path is None:
+            return codec.decode(stored.codec, stored.data or b"", stored.checksum)
         try:
-            data = stored.data or b"" if stored.path is None else (self._folder / stored.path).read_bytes()
+            return codec.decode_file(stored.codec, str(self._folder / stored.path), stored.checksum)
         except OSError as error:
             raise ResultUnreadable(f"the result of {self._run_id}/{self._seq} cannot be read: {error}") from error
-        return codec.decode(stored.codec, data, stored.checksum)
 
     def has_data(self) -> bool:
         """It has a value, though not here."""

@@ -13,7 +13,7 @@ from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Any
 
 from ..store import edges, results, staged, tasks
-from . import codec
+from . import codec, masking
 from .attempts import go_on, is_left_waiting, next_attempt
 from .classic_again import recall_turn
 from .clock import now_us
@@ -32,7 +32,7 @@ from .timeouts import how_late
 if TYPE_CHECKING:
     import sqlite3
 
-    from ..store.rows import StagedRow
+    from ..store.rows import ResultRow, StagedRow
     from .transactions import Transaction
 
 
@@ -234,12 +234,7 @@ def _end_operation(
     if state.type == to[0]:
         call.state_name = state.name
     keeps = event == "complete" and call.task.persist_result and not call.is_partial
-    encoded = codec.encode(state.data, call.task.serializer) if keeps else None
-    if encoded is not None and encoded.codec == "none":
-        call.run.session.task_log(
-            call, 30, f"the result of {call.name} is not journalled and runs again after a crash: {encoded.reason}"
-        )
-    stored = call.run.session.store_result(call.run.id, call.seq, encoded) if encoded is not None else None
+    stored = _store(call, state.data) if keeps else None
     at_us = now_us()
     peak_rss_bytes = getrusage(RUSAGE_SELF).ru_maxrss * _RSS_UNIT if duration_us is not None else None
     if call.usage is not None:
@@ -324,6 +319,17 @@ def _let_go(call: TaskCall) -> None:
         from . import caching
 
         caching.let_go(call)
+
+
+def _store(call: TaskCall, value: Any) -> ResultRow:
+    """The row of the result, whose file, if it has one, is durable."""
+    session = call.run.session
+    if call.task.serializer is None and codec.is_large(value) and not masking.is_active():
+        return session.store_large(call, value)
+    encoded = codec.encode(value, call.task.serializer)
+    if encoded.codec == "none":
+        session.tell_not_stored(call, encoded)
+    return session.store_result(call.run.id, call.seq, encoded)
 
 
 def abandon_operation(call: TaskCall, cause: str) -> Callable[[Any], None]:

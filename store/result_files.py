@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, TypeVar
 
+T = TypeVar("T")
 FOLDER: Final = "results"
 
 
@@ -36,6 +38,26 @@ class ResultFiles:
             os.fsync(file.fileno())
         _sync(os.path.dirname(path))
         return relative
+
+    def fill(self, run_id: int, seq: int, write: Callable[[IO[bytes]], T]) -> tuple[str, int, T]:
+        """A new file that ``write`` fills; its path within the store, its size, and what ``write`` returned.
+
+        Nothing is left of it when ``write`` raises.
+        """
+        relative = self._new_path(folder_of(run_id), str(seq))
+        path = os.path.join(self._store, relative)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                answer = write(file)
+                file.flush()
+                os.fsync(file.fileno())
+                size_bytes = file.tell()
+        except BaseException:
+            os.unlink(path)
+            raise
+        _sync(os.path.dirname(path))
+        return relative, size_bytes, answer
 
     def link(self, path: str, folder: str, name: str) -> str:
         """Another name for a file, with a life of its own; returns it. Costs no copy where links work."""

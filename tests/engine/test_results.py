@@ -199,3 +199,23 @@ def test_large_results(store, reader, retry, effects) -> None:
     assert retry(1, whole) == 0
     assert effects.count("blob") == 2
     assert any("cannot be read: FileNotFoundError" in row.message for row in reader.logs(1))
+
+
+def test_a_large_result_is_not_copied_in_memory(script) -> None:
+    """Written as it is pickled, read as it is unpickled, its preview made of its first bytes."""
+    done = script.run("""
+        import resource
+        def peak_mb():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        @task
+        def blob():
+            return b"\\1" * 200_000_000
+        @flow
+        def whole():
+            before = peak_mb()
+            assert len(blob()) == 200_000_000
+            return peak_mb() - before
+        print("grew", whole())
+        """)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 300
