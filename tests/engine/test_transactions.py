@@ -723,3 +723,31 @@ def test_values_that_hold_a_secret_are_not_kept(store, effects, monkeypatch) -> 
     assert effects.lines == ["13"]
     found = [path for path in store.rglob("*") if path.is_file() and b"canary-5f1b9e" in path.read_bytes()]
     assert found == []
+
+
+def test_killed_between_commit_hooks(script, store, reader, effects) -> None:
+    """Those that were recorded are not called again; the one under way is, and the rest follow."""
+    script.run("""
+        def hook(name):
+            def commit(txn):
+                effect(f"commit {name}")
+                if os.environ.get("DIE") == name:
+                    os.kill(os.getpid(), 9)
+            return commit
+        @task(on_commit=[hook("1"), hook("2"), hook("3")], cache_policy=INPUTS)
+        def step(x):
+            effect("step")
+            return x
+        @flow
+        def whole():
+            with transaction():
+                step(1)
+        if __name__ == "__main__":
+            whole()
+        """, DIE="2")
+    assert count(store, "SELECT count(*) FROM cache_entry") == 0
+    done = retry_here(store)
+    assert done.returncode == 0, done.stderr
+    assert effects.lines == ["step", "commit 1", "commit 2", "commit 2", "commit 3"]
+    assert count(store, "SELECT count(*) FROM cache_entry") == 1
+    assert names(reader) == {"step": "Completed"}
