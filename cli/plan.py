@@ -109,8 +109,9 @@ def _prospect(
         return "runs", f"nothing is cached of it ({row.state_name} in #{last.id})"
     if entry.expires_at_us is not None and entry.expires_at_us <= time.time_ns() // 1000:
         return "runs", f"what was cached of it expired {stamp(entry.expires_at_us)}"
-    until = f", expires {stamp(entry.expires_at_us)}" if entry.expires_at_us is not None else ""
-    return "cached", f"from {entry.run_id}/{entry.task_seq}{until}, if its key comes out the same"
+    # To the minute: many calls with entries of one run are one line.
+    until = f", expires {stamp(entry.expires_at_us)[:16]}" if entry.expires_at_us is not None else ""
+    return "cached", f"from #{entry.run_id}{until}, if its key comes out the same"
 
 
 def _entry_behind(row: TaskRow, reader: Reader) -> CacheRow | None:
