@@ -120,9 +120,8 @@ def encode_into(value: Any, file: IO[bytes]) -> Encoded:
         import cloudpickle
 
         cloudpickle.Pickler(summing, protocol=5).dump(value)
-    except Exception as error:
-        if isinstance(error, OSError) and summing.failed is error:
-            raise
+    except Exception as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
+        summing.check()
         reason = f"{type(value).__qualname__} cannot be pickled: {describe_exception(error)}"
         return Encoded("none", None, "", preview(value), reason[:300])
     return Encoded("cloudpickle", None, summing.digest.hexdigest(), preview(value), None)
@@ -137,6 +136,11 @@ class _Summing:
         self.digest = blake2b(digest_size=16)
         self.failed: OSError | None = None
         self._file = file
+
+    def check(self) -> None:
+        """Raise what writing raised: then the disk is at fault, not the value."""
+        if self.failed is not None:
+            raise self.failed
 
     def write(self, data: Any) -> int:
         self.digest.update(data)
