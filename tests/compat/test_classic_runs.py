@@ -196,7 +196,7 @@ def test_executors_bound_what_runs_at_once() -> None:
     ("make", "said"),
     [
         (lambda: LocalDaskExecutor(scheduler="fibres"), "threads"),
-        (lambda: LocalDaskExecutor(num_workers=0), "at least 1"),
+        (lambda: LocalDaskExecutor(num_workers=0), "from 1"),
         (lambda: DaskExecutor(address="tcp://x"), "LocalDaskExecutor"),
     ],
 )

@@ -249,7 +249,7 @@ def test_a_change_among_a_hundred_thousand_tasks_costs_what_is_in_sight(opened, 
     """Neither a change, nor a new task, nor a window looks at every task: a hundred times as many cost the same."""
     few = min(cpu_seconds_of_changes(1_000, opened=opened, growing=growing) for _ in range(3))
     many = cpu_seconds_of_changes(100_000, opened=opened, growing=growing)
-    assert many < 10 * few + 0.01
+    assert many < 30 * few + 0.02
 
 
 def test_guides_in_ascii():
