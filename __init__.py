@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import cache_validators as cache_validators
     from . import executors as executors
     from . import schedules as schedules
     from . import signals as signals
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .engine.cache_policies import IsolationLevel as IsolationLevel
     from .engine.cache_policies import task_input_hash as task_input_hash
     from .engine.classic import DateTimeParameter as DateTimeParameter
+    from .engine.classic import Edge as Edge
     from .engine.classic import Parameter as Parameter
     from .engine.classic import flatten as flatten
     from .engine.classic import mapped as mapped
@@ -141,6 +143,7 @@ _HOME = {
     "DateTimeParameter": "classic",
     "Dates": "schedule_kinds",
     "FLOW_PARAMETERS": "cache_policies",
+    "Edge": "classic",
     "Failed": "states",
     "FileSystemLockManager": "lock_managers",
     "FilterTask": "classic_control",
@@ -238,7 +241,7 @@ _HOME = {
 }
 _MODULES = frozenset({"runtime"})
 """Names that are modules themselves."""
-_BESIDE = frozenset({"executors", "schedules", "signals", "state", "triggers"})
+_BESIDE = frozenset({"cache_validators", "executors", "schedules", "signals", "state", "triggers"})
 """Modules that stand beside this one: ``flowdeck.triggers.all_failed``."""
 __all__ = sorted(_HOME, key=str.casefold)
 __version__ = "0.1.0"

@@ -78,11 +78,14 @@ class Authored:
 
     def run_name_by(self, template: Callable[..., str], parameters: dict[str, Any]) -> str:
         """What a naming function says; it may have a parameter of the name ``parameters``, or ask ``runtime``."""
-        wants = "parameters" in inspect.signature(template).parameters
+        taken = inspect.signature(template).parameters
+        wants = "parameters" in taken
+        takes_all = any(one.kind is one.VAR_KEYWORD for one in taken.values())  # Prefect 1's
         known = {f"{self.WORD}_name": self.name, "parameters": dict(parameters)}
         token = context.naming.set((f"{self.WORD}_run", known))
         try:
-            return storable(template(parameters=dict(parameters)) if wants else template())
+            given = {"parameters": dict(parameters)} if wants else parameters if takes_all else {}
+            return storable(template(**given))
         finally:
             context.naming.reset(token)
 

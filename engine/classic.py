@@ -75,6 +75,7 @@ class GraphFlow(Flow[..., Any]):
         self.graph = Graph(name)
         self._opened: list[Token[Any]] = []
         self._reference: list[Node] | None = None
+        self._declared: _GraphParameters | None = None
         self.terminal_state_handler = terminal_state_handler
         self.state_handlers = list(state_handlers or ())
         if callable(on_failure):
@@ -95,7 +96,6 @@ class GraphFlow(Flow[..., Any]):
             self.set_reference_tasks(reference_tasks)
         if validate:
             self.validate()
-        self._declare_parameters()
 
     # -- drawing -------------------------------------------------------------------------------------------------
 
@@ -107,7 +107,6 @@ class GraphFlow(Flow[..., Any]):
 
     def __exit__(self, *exception: object) -> None:
         context.current_graph.reset(self._opened.pop())
-        self._declare_parameters()
 
     def add_task(self, task: Any) -> Any:
         """Put a task into the flow without calling it; returns it."""
@@ -143,7 +142,6 @@ class GraphFlow(Flow[..., Any]):
     def update(self, flow: GraphFlow, merge_parameters: bool = False, validate: bool | None = None) -> None:
         """Add the tasks and edges of another flow."""
         self.graph.take_over(flow.graph, merge_parameters=merge_parameters)
-        self._declare_parameters()
         if validate:
             self.validate()
 
@@ -154,7 +152,6 @@ class GraphFlow(Flow[..., Any]):
         if self._reference is not None:
             named = [new if node is was else node for node in self._reference]
             self._reference = [self.graph.find(one) for one in named if not isinstance(one, Node) or one is not was]
-        self._declare_parameters()
         if validate:
             self.validate()
 
@@ -164,7 +161,6 @@ class GraphFlow(Flow[..., Any]):
         made.graph = self.graph.copy(self.name)
         made._reference = list(self._reference) if self._reference is not None else None
         made.fn = _walk_function(made.graph, made, self.name, self.fn.__module__)
-        made._declare_parameters()
         return made
 
     def with_options(self, **options: Any) -> GraphFlow:
@@ -175,7 +171,6 @@ class GraphFlow(Flow[..., Any]):
         GraphFlow.__init__(made, merged.pop("name", self.name), **merged)
         made.graph, made._reference = graph, reference
         made.fn = _walk_function(graph, made, made.name, self.fn.__module__)
-        made._declare_parameters()
         return made
 
     def _own_options(self) -> dict[str, Any]:
@@ -337,7 +332,6 @@ class GraphFlow(Flow[..., Any]):
         if self._opened:
             raise RuntimeError(f"flow {self.name!r} is being drawn: run it after the `with` block")
         self.validate()
-        self._declare_parameters()
         values = {**(parameters or {}), **kwargs}
         on_schedule = bool(self.schedules) if run_on_schedule is None else run_on_schedule
         if on_schedule and not self.schedules:
@@ -417,25 +411,33 @@ class GraphFlow(Flow[..., Any]):
         for name, value in values.items():
             known[name].convert(value)
 
-    def _declare_parameters(self) -> None:
-        """Let the engine see the graph's parameters as those of the flow function."""
-        walk: Any = self.fn
-        kind = inspect.Parameter.KEYWORD_ONLY
-        walk.__signature__ = inspect.Signature(
-            [inspect.Parameter(one.name, kind, default=one.default) for one in self.graph.parameters()]
-        )
-        self.parameters = _GraphParameters(walk, self)
+    @property
+    def parameters(self) -> Any:
+        """The graph's parameters, as the engine has those of a flow's function; called, Prefect 1's set of them."""
+        known = self.graph.parameters()
+        if self._declared is None or self._declared.known != known or self._declared.fn is not self.fn:
+            walk: Any = self.fn
+            kind = inspect.Parameter.KEYWORD_ONLY
+            walk.__signature__ = inspect.Signature(
+                [inspect.Parameter(one.name, kind, default=one.default) for one in known]
+            )
+            self._declared = _GraphParameters(walk, self.name, known)
+        return self._declared
+
+    @parameters.setter
+    def parameters(self, _of_function: Any) -> None:
+        """A graph has its own, which are known only once it is drawn."""
 
 
 class _GraphParameters(Parameters):
     """The engine's view of a graph's parameters; called, Prefect 1's: the set of them."""
 
-    def __init__(self, walk: Callable[..., Any], flow: GraphFlow) -> None:
-        super().__init__(walk, flow.name)
-        self._flow = flow
+    def __init__(self, walk: Callable[..., Any], name: str, known: list[Parameter]) -> None:
+        super().__init__(walk, name)
+        self.known = known
 
     def __call__(self) -> set[Parameter]:
-        return set(self._flow.graph.parameters())
+        return set(self.known)
 
 
 def _is_loading() -> bool:
@@ -463,19 +465,19 @@ def _walk_function(graph: Graph, flow: GraphFlow, name: str, module: str | None 
     def walk(**values: Any) -> State:
         from .classic_tasks import handled
 
+        running = handled(flow, flow.state_handlers, Pending(), Running("Running flow."))
+        if running.is_finished():
+            return running.plain()
         try:
-            begun = handled(flow, flow.state_handlers, Pending(), Running("Running flow."))
-            if begun.is_finished():
-                return begun.plain()
             states = _walked(graph, values)
         except Cancelled as error:
-            handled(flow, flow.state_handlers, Running(), CancelledState(str(error)))
+            handled(flow, flow.state_handlers, running, CancelledState(str(error)))
             raise
         state = _verdict([(node, states[node]) for node in flow.deciding_nodes()])
         if flow.terminal_state_handler is not None:
             chosen = flow.terminal_state_handler(flow, state, {states[node] for node in flow.deciding_nodes()})
             state = chosen if isinstance(chosen, FlowState) else from_engine(chosen) if chosen is not None else state
-        return handled(flow, flow.state_handlers, Running(), state).plain()
+        return handled(flow, flow.state_handlers, running, state).plain()
 
     walk.__name__ = walk.__qualname__ = name
     walk.__module__ = module or _module_of_caller()

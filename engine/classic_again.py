@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from ..store import results, tasks
+from ..store import events, results, tasks
 from . import codec
 from .attempts import ask_for_pause
 from .clock import now_us
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .task_call import TaskCall
 
 _MARK = "flowdeck loop"
+_WAITS = "waits for a person"
 
 
 class Again:
@@ -94,12 +95,23 @@ def recall_turn(call: TaskCall) -> None:
         session.task_log(call, 20, f"{call.name} goes on with turn {value[1]} of its loop")
 
 
+def _was_resumed(call: TaskCall) -> bool:
+    """Whether a person let this task go on, and the process of then is gone."""
+    session = call.run.session
+    text = f"({call.reference}) {_WAITS}"
+    return session.read(lambda conn: events.was_resumed_after(conn, session.root_id, text))
+
+
 def pause_steps(call: TaskCall, why: str) -> Steps:
     """Pause the run and wait until a person resumes it."""
     session, beginning = call.run.session, call.beginning
+    if call.is_replay and (call.again is None or not call.again.resumed) and _was_resumed(call):
+        call.again = call.again or Again()
+        call.again.resumed = True
+        return
     move = call.move("hold") if beginning is not None else None
     run_id, seq, run_attempt, attempt, at_us = call.run.id, call.seq, call.run.attempt, call.attempt, now_us()
-    reason = f"task {call.name} ({call.reference}) waits for a person: {why}".rstrip(": ")
+    reason = f"task {call.name} ({call.reference}) {_WAITS}: {why}".rstrip(": ")
     slots, call.slots = call.slots, None
 
     def write(conn: sqlite3.Connection) -> None:

@@ -40,8 +40,8 @@ class Edge(NamedTuple):
 
     upstream_task: Any
     downstream_task: Any
-    key: str | None
-    mapped: bool
+    key: str | None = None
+    mapped: bool = False
     flattened: bool = False
 
 
@@ -318,20 +318,26 @@ class Graph:
                 mapped, flattened, source = True, True, source.value
             self._feed(target, wiring, key, source, mapped or flattened, flattened)
         elif isinstance(source, Node):
+            if mapped and not wiring.mapped:
+                self._map_from_here(wiring)
             wiring.waits_for[source] = mapped or wiring.waits_for.get(source, False)
-            wiring.mapped = wiring.mapped or (mapped and not isinstance(source, Parameter))
         else:
             self._no_task(upstream)
         self._order = None
         shown = source.shown if isinstance(source, Node) else source
         return Edge(shown, target.shown, key, mapped or flattened, flattened)
 
+    @staticmethod
+    def _map_from_here(wiring: Wiring) -> None:
+        """It becomes mapped by a further edge: the arguments it has are passed whole to each of its runs."""
+        wiring.args = tuple(map(_whole, wiring.args))
+        wiring.kwargs = {name: _whole(value) for name, value in wiring.kwargs.items()}
+        wiring.mapped = True
+
     def _feed(self, node: TaskNode, wiring: Wiring, key: str, source: Any, each: bool, flattened: bool) -> None:
         """Take ``source`` as argument ``key``, in the place of what stood there."""
-        if each and not wiring.mapped:  # the arguments it has are passed whole to each of its runs
-            wiring.args = tuple(map(_whole, wiring.args))
-            wiring.kwargs = {name: _whole(value) for name, value in wiring.kwargs.items()}
-            wiring.mapped = True
+        if each and not wiring.mapped:
+            self._map_from_here(wiring)
         value = flatten(source) if flattened else _whole(source) if wiring.mapped and not each else source
         names = node.argument_names
         takes_any = any(p.kind is p.VAR_KEYWORD for p in node.task.signature.parameters.values())

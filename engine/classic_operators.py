@@ -154,10 +154,13 @@ class Drawable:
         return self._compute("And", other, self)
 
     def __or__(self, other: Any) -> Any:
-        return self._compute("Or", self, other)
+        """``a | b``: ``b`` runs after ``a``, which gives it nothing; returns ``b``. ``or_`` is the logical one."""
+        self.set_downstream(other)
+        return other
 
     def __ror__(self, other: Any) -> Any:
-        return self._compute("Or", other, self)
+        self.set_upstream(other)
+        return self
 
     def __lt__(self, other: Any) -> Any:
         return self._compute("LessThan", self, other)

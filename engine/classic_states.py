@@ -20,7 +20,6 @@ __all__ = [
 class FlowState(State):
     """A state as Prefect 1 shows it. Of a flow ``result`` is ``{task: state}``; of a mapped task a list."""
 
-    __slots__ = ("map_states",)
     color: ClassVar[str] = "#000000"
     kind: ClassVar[tuple[str, str]] = ("PENDING", "Pending")
 
@@ -114,14 +113,12 @@ class FlowState(State):
 class Pending(FlowState):
     """Has not begun."""
 
-    __slots__ = ()
     color = "#d3d3d3"
 
 
 class Scheduled(Pending):
     """Waits for its time."""
 
-    __slots__ = ()
     color = "#ffab00"
     kind = ("SCHEDULED", "Scheduled")
 
@@ -129,7 +126,6 @@ class Scheduled(Pending):
 class Paused(Scheduled):
     """Held until a person says so."""
 
-    __slots__ = ()
     color = "#cfd8dc"
     kind = ("PAUSED", "Paused")
 
@@ -137,14 +133,12 @@ class Paused(Scheduled):
 class Resume(Scheduled):
     """Goes on after a pause."""
 
-    __slots__ = ()
     color = "#fb8532"
 
 
 class Retrying(Scheduled):
     """Waits for its next attempt."""
 
-    __slots__ = ()
     color = "#ffab00"
     kind = ("SCHEDULED", "AwaitingRetry")
 
@@ -152,14 +146,12 @@ class Retrying(Scheduled):
 class Submitted(FlowState):
     """Given to an executor."""
 
-    __slots__ = ()
     color = "#ffab00"
 
 
 class Queued(FlowState):
     """Waits for a place."""
 
-    __slots__ = ()
     color = "#ffab00"
     kind = ("SCHEDULED", "AwaitingSlot")
 
@@ -167,7 +159,6 @@ class Queued(FlowState):
 class Running(FlowState):
     """User code runs."""
 
-    __slots__ = ()
     color = "#3d67ff"
     kind = ("RUNNING", "Running")
 
@@ -175,7 +166,6 @@ class Running(FlowState):
 class Cancelling(Running):
     """Told to end."""
 
-    __slots__ = ()
     color = "#bdbdbd"
     kind = ("CANCELLING", "Cancelling")
 
@@ -183,7 +173,6 @@ class Cancelling(Running):
 class Finished(FlowState):
     """Nothing more happens."""
 
-    __slots__ = ()
     color = "#ba55d3"
     kind = ("COMPLETED", "Completed")
 
@@ -191,7 +180,6 @@ class Finished(FlowState):
 class Looped(Finished):
     """Runs again with what it gave."""
 
-    __slots__ = ()
     color = "#003ccb"
     kind = ("RUNNING", "Looped")
 
@@ -199,14 +187,12 @@ class Looped(Finished):
 class Success(Finished):
     """Ended as it should."""
 
-    __slots__ = ()
     color = "#28a745"
 
 
 class Cached(Success):
     """Not run: an earlier result was taken."""
 
-    __slots__ = ()
     color = "#34d058"
     kind = ("COMPLETED", "Cached")
 
@@ -214,13 +200,11 @@ class Cached(Success):
 class Mapped(Success):
     """A mapped group whose every run succeeded."""
 
-    __slots__ = ()
 
 
 class Skipped(Success):
     """Not run, and that counts as success."""
 
-    __slots__ = ()
     color = "#62757f"
     kind = ("CANCELLED", "Skipped")
 
@@ -228,7 +212,6 @@ class Skipped(Success):
 class Cancelled(Finished):
     """Ended because somebody asked."""
 
-    __slots__ = ()
     color = "#757575"
     kind = ("CANCELLED", "Cancelled")
 
@@ -236,7 +219,6 @@ class Cancelled(Finished):
 class Failed(Finished):
     """Did not end as it should."""
 
-    __slots__ = ()
     color = "#eb0000"
     kind = ("FAILED", "Failed")
 
@@ -244,7 +226,6 @@ class Failed(Finished):
 class TimedOut(Failed):
     """Took too long."""
 
-    __slots__ = ()
     color = "#cf5c36"
     kind = ("FAILED", "TimedOut")
 
@@ -252,7 +233,6 @@ class TimedOut(Failed):
 class TriggerFailed(Failed):
     """Not run: its trigger was not met."""
 
-    __slots__ = ()
     color = "#f42c04"
     kind = ("FAILED", "TriggerFailed")
 
@@ -260,7 +240,6 @@ class TriggerFailed(Failed):
 class ValidationFailed(Failed):
     """Its result was not as it should be."""
 
-    __slots__ = ()
     color = "#f42c04"
     kind = ("FAILED", "ValidationFailed")
 

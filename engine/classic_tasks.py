@@ -24,7 +24,7 @@ from .classic_triggers import all_successful
 from .context import check_options
 from .dependencies import replace_futures
 from .effects import Steps
-from .errors import RunTimedOut, UsageError
+from .errors import RunTimedOut
 from .futures import Future, FutureList
 from .states import State, describe_exception
 
@@ -71,7 +71,7 @@ class Rules(NamedTuple):
             yield from pause_steps(call, refused.message or "")
         values, _ = replace_futures(call.parameters, call.wait_for, forgiving=True)
         if refused is not None and self.state_handlers:
-            refused = _after_handlers(call, self.state_handlers, classic_states.Pending(), from_engine(refused)).plain()
+            refused = _refused_after_handlers(call.task, self.state_handlers, from_engine(refused)).plain()
         return values, refused
 
     def _refusal(self, call: TaskCall) -> State | None:
@@ -109,9 +109,8 @@ class Rules(NamedTuple):
         """The function with its state handlers around it; itself when there are none."""
         if not self.state_handlers:
             return fn
-        return _handled_async(fn, call, self.state_handlers) if call.task.is_async else _handled(
-            fn, call, self.state_handlers
-        )
+        wrap = _handled_async if call.task.is_async else _handled
+        return wrap(fn, call.task, call.attempt, self.state_handlers)
 
 
 def _edges_of(call: TaskCall) -> dict[Any, Any]:
@@ -167,10 +166,10 @@ def _has_skipped(state: FlowState) -> bool:
 # -- state handlers ----------------------------------------------------------------------------------------------------
 
 
-def _after_handlers(call: TaskCall, handlers: Iterable[Handler], old: FlowState, new: FlowState) -> FlowState:
-    """What the handlers make of a change of state; what one of them raises fails the task."""
+def _refused_after_handlers(task: Task[..., Any], handlers: Iterable[Handler], new: FlowState) -> FlowState:
+    """What the handlers make of a task's not beginning; what one of them raises fails it."""
     try:
-        return handled(call.task, handlers, old, new)
+        return handled(task, handlers, classic_states.Pending(), new)
     except Signal as signal:
         return signal.state
     except Exception as error:  # noqa: BLE001 - the user's state handler
@@ -201,42 +200,44 @@ def on_failure_handler(on_failure: Callable[[Any, FlowState], Any]) -> Handler:
     return handler
 
 
-def _old_state(call: TaskCall) -> FlowState:
-    return classic_states.Pending() if call.attempt <= 1 else classic_states.Retrying()
+def _handled(
+    fn: Callable[..., Any], task: Task[..., Any], attempt: int, handlers: tuple[Handler, ...]
+) -> Callable[..., Any]:
+    """The function between its handlers; it knows nothing of the run, so that it can be sent to a worker process."""
 
-
-def _handled(fn: Callable[..., Any], call: TaskCall, handlers: tuple[Handler, ...]) -> Callable[..., Any]:
     def function(*args: Any, **kwargs: Any) -> Any:
-        instead = _started(call, handlers)
-        if instead is not None:
-            return instead
+        running = _started(task, attempt, handlers)
+        if not running.is_running():
+            return running.plain()
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - handlers are told of it, then it goes on
-            return _ended(call, handlers, *_state_of_error(error), error)
-        return _ended(call, handlers, *_state_of_value(value), None)
+            return _ended(task, attempt, handlers, running, *_state_of_error(error), error)
+        return _ended(task, attempt, handlers, running, *_state_of_value(value), None)
 
     return function
 
 
-def _handled_async(fn: Callable[..., Any], call: TaskCall, handlers: tuple[Handler, ...]) -> Callable[..., Any]:
+def _handled_async(
+    fn: Callable[..., Any], task: Task[..., Any], attempt: int, handlers: tuple[Handler, ...]
+) -> Callable[..., Any]:
     async def function(*args: Any, **kwargs: Any) -> Any:
-        instead = _started(call, handlers)
-        if instead is not None:
-            return instead
+        running = _started(task, attempt, handlers)
+        if not running.is_running():
+            return running.plain()
         try:
             value = await fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - handlers are told of it, then it goes on
-            return _ended(call, handlers, *_state_of_error(error), error)
-        return _ended(call, handlers, *_state_of_value(value), None)
+            return _ended(task, attempt, handlers, running, *_state_of_error(error), error)
+        return _ended(task, attempt, handlers, running, *_state_of_value(value), None)
 
     return function
 
 
-def _started(call: TaskCall, handlers: tuple[Handler, ...]) -> State | None:
-    """The state a handler put in the place of Running; the function is then not called."""
-    new = handled(call.task, handlers, _old_state(call), classic_states.Running("Starting task run."))
-    return None if new.is_running() else new.plain()
+def _started(task: Task[..., Any], attempt: int, handlers: tuple[Handler, ...]) -> FlowState:
+    """Running, or what a handler put in its place: the function is then not called."""
+    old = classic_states.Pending() if attempt <= 1 else classic_states.Retrying()
+    return handled(task, handlers, old, classic_states.Running("Starting task run."))
 
 
 def _state_of_value(value: Any) -> tuple[FlowState, Any]:
@@ -256,13 +257,14 @@ def _state_of_error(error: BaseException) -> tuple[FlowState, Any]:
 
 
 def _ended(
-    call: TaskCall, handlers: tuple[Handler, ...], new: FlowState, outcome: Any, error: BaseException | None
+    task: Task[..., Any], attempt: int, handlers: tuple[Handler, ...], running: FlowState, new: FlowState,
+    outcome: Any, error: BaseException | None,
 ) -> Any:
     """Tell the handlers how the function ended; what they leave unchanged stays the value or exception it was."""
-    changed = handled(call.task, handlers, classic_states.Running(), new)
+    changed = handled(task, handlers, running, new)
     if changed is new:
-        if new.is_failed() and call.attempt <= call.task.retry_policy.retries:
-            again = handled(call.task, handlers, new, classic_states.Retrying(new.message))
+        if new.is_failed() and attempt <= task.retry_policy.retries:
+            again = handled(task, handlers, new, classic_states.Retrying(new.message))
             if again.is_finished():
                 return again.plain()
         if error is not None:
@@ -299,7 +301,9 @@ def make_task(task: Task[..., Any], fn: Callable[..., Any] | None, given: dict[s
     options |= _in_engine_words(what, classic, options)
     outputs_of(fn, classic.get("nout"))
     if any(option in classic for option in _CACHING):
-        raise UsageError(f"{what}: {', '.join(_CACHING)} are not kept; say cache_policy and cache_expiration instead")
+        from .classic_caching import caching_options
+
+        options |= caching_options(what, classic)
     on_failure = options["on_failure"]
     rules = rules_of(what, classic, on_failure if callable(on_failure) else None)
     if callable(on_failure):
@@ -321,6 +325,8 @@ def changed_copy(task: Task[..., Any], changed: dict[str, Any]) -> Task[..., Any
     for option, ours in _OTHER_WORDS.items():
         if option in changed:
             options.pop(ours, None)
+    if any(option in changed for option in _CACHING):
+        options.pop("cache_policy", None)
     made = copy.copy(task)
     made.__dict__.pop("flowdeck_node", None)
     Task.__init__(made, None if task.fn == task.run else task.fn, **options)

@@ -114,9 +114,9 @@ class Walk:
         except Exception as error:  # noqa: BLE001 - the user's iterable, or a failed task's exception
             return self._submit(node, edges, _unmappable(error))
         waits = [(self.outcomes[source], each) for source, each in wiring.waits_for.items()]
-        groups = [out for out, each in waits if each and isinstance(out, FutureList)]
+        groups = [out if isinstance(out, FutureList) else _result(out) for out, each in waits if each]
         columns = [value for value in chain(args, kwargs.values()) if isinstance(value, _Each)]
-        lengths = [*map(len, columns), *map(len, groups)]
+        lengths = [*map(len, columns), *(len(group) for group in groups if isinstance(group, (list, tuple, set)))]
         if not lengths:
             return self._submit(node, edges, _unmappable(None))
         frame = require_frame(node.name)

@@ -178,6 +178,17 @@ class FunctionFlow(Authored, Generic[P, R]):
         known = set(inspect.signature(takes).parameters) - {"flow", "name"}
         context.check_options(f"{self.name}.{method}()", options, known)
 
+    def visualize(self, *_args: Any, **_options: Any) -> Any:
+        """Only a flow that was drawn has a figure before it runs: what a function calls is known once it did."""
+        raise UsageError(
+            f"flow {self.name!r} has no figure before it runs, since its code decides what it calls: run it and look "
+            "at its graph in the console, or draw it as `with Flow(\"…\") as flow` and call flow.visualize()"
+        )
+
+    def generate_mermaid_graph(self) -> str:
+        """The figure of a flow that was drawn, in mermaid's words."""
+        return str(self.visualize(format="mermaid"))
+
     # -- calling -------------------------------------------------------------------------------------------------
 
     @overload

@@ -154,6 +154,10 @@ class Task(Authored, Drawable, Generic[P, R]):
             from .classic_tasks import classic_value
 
             return classic_value(self, name)
+        if name == "logger":
+            from .classic_context import context as run_context
+
+            return run_context.logger
         return super().__getattr__(name)
 
     # -- hooks ---------------------------------------------------------------------------------------------------

@@ -200,7 +200,8 @@ class _Worker:
             parameters=known["parameters"], session=session, is_root=parent is None,
         )  # fmt: skip
         call = _Refusing(
-            name, **task, run=run, reference=f"{known['id']}/{task['seq']}", values_of_parameters=lambda: dict(kwargs),
+            name, **task, again=parcels.unpack(header["again"]) if header["again"] is not None else None, run=run,
+            reference=f"{known['id']}/{task['seq']}", values_of_parameters=lambda: dict(kwargs),
             task=_Refusing(name, name=task["key"], is_async=header["is_async"]),
         )  # fmt: skip
         made: Any = (run, call)

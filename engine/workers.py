@@ -278,7 +278,8 @@ def _header(worker: Worker, effect: ProcessCall) -> dict[str, Any]:
         "run": described, "run_id": run.id, "run_attempt": run.attempt, "is_async": effect.is_async,
         "tags": current_tags.get(), "concealed": worker.new_concealed(),
         "task": {"seq": call.seq, "key": call.key, "name": call.name, "attempt": call.attempt, "tags": call.tags,
-                 "map_index": call.map_index},
+                 "map_index": call.map_index, "uncounted": call.uncounted},
+        "again": parcels.pack(call.again) if call.again is not None else None,
     }  # fmt: skip
 
 

@@ -38,6 +38,12 @@ SELECT_MADE_ANEW: Final = (
     "SELECT task_seq, message FROM event NOT INDEXED WHERE id > ?1 AND id <= ?2 AND run_id = ?3"
     " AND task_seq IS NOT NULL AND from_type IS NOT NULL AND to_type = 'PENDING' AND message IS NOT NULL ORDER BY id"
 )
+RESUMED_AFTER: Final = (
+    "SELECT EXISTS (SELECT 1 FROM event AS asked JOIN event AS resumed ON resumed.run_id = asked.run_id"
+    " AND resumed.id > asked.id WHERE asked.run_id = ?1 AND asked.task_seq IS NULL AND asked.kind = 'request'"
+    " AND instr(asked.message, ?2) > 0 AND resumed.task_seq IS NULL AND resumed.from_type = 'PAUSED'"
+    " AND resumed.to_type IN ('RUNNING', 'SCHEDULED'))"
+)
 SELECT_LAST_ID: Final = "SELECT max(id) FROM event"
 
 
@@ -111,3 +117,8 @@ def crashes_of_task(connection: sqlite3.Connection, run_id: int, seq: int) -> in
 def last_id(connection: sqlite3.Connection) -> int:
     """The id of the newest event; 0 when there is none. (Upkeep never prunes the newest one, so ids only grow.)"""
     return int(connection.execute(SELECT_LAST_ID).fetchone()[0] or 0)
+
+
+def was_resumed_after(connection: sqlite3.Connection, run_id: int, text: str) -> bool:
+    """Whether a run left Paused after it had asked for a pause with words that hold this text."""
+    return bool(connection.execute(RESUMED_AFTER, (run_id, text)).fetchone()[0])

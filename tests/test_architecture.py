@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "flowdeck.runtime": ("flowdeck.engine.runtime",),
     "flowdeck.schedules": ("flowdeck.engine.classic_schedules", "flowdeck.engine.schedule_kinds",
                            "flowdeck.engine.schedules"),
+    "flowdeck.cache_validators": ("flowdeck.engine.classic_caching",),
     "flowdeck.signals": ("flowdeck.engine.classic_signals",),
     "flowdeck.state": ("flowdeck.engine.classic_states",),
     "flowdeck.triggers": ("flowdeck.engine.classic_triggers",),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from flowdeck import DateTimeParameter, Flow, Parameter, Task, flatten, mapped, task, triggers, unmapped
+from flowdeck import DateTimeParameter, Flow, Parameter, Task, flatten, flow, mapped, task, triggers, unmapped
 from flowdeck.state import Cached, Failed, Skipped, Success
 from flowdeck.store.reader import Reader
 
@@ -129,7 +129,7 @@ def test_operators_draw_tasks() -> None:
         x, y = Parameter("x"), one()
         nodes = [
             x + y, 10 - x, x * 2, x / 2, x // 2, x % 2, x**2, 2**x, -1 + x, x > 3, x >= 7, x < y, x >= 7,
-            x & 0, x | y, x == 7, x != 7, x.is_equal(1), x.is_not_equal(1), x.not_(), y.or_(x), add(x) + add(y),
+            x & 0, x.or_(y), x == 7, x != 7, x.is_equal(1), x.is_not_equal(1), x.not_(), y.or_(x), add(x) + add(y),
         ]  # fmt: skip
     state = flow.run(x=7)
     assert state.is_successful(), state
@@ -471,6 +471,21 @@ def test_visualize_as_text_and_dot(tmp_path: Path) -> None:
     assert '[label="fails", shape=box, style=filled, fillcolor="#eb000080"]' in dot
     with pytest.raises(ValueError, match="format 'gif'"):
         flow.visualize(format="gif")
+
+
+def test_a_function_has_no_figure_before_it_runs() -> None:
+    """What ``@flow`` calls is known once it ran; the error says where to look."""
+
+    @flow
+    def function() -> None:
+        one()
+
+    for draw in (function.visualize, function.generate_mermaid_graph):
+        with pytest.raises(Exception, match="graph in the console"):
+            draw()
+    with Flow("drawn") as drawn:
+        one()
+    assert drawn.generate_mermaid_graph().startswith("graph TD")
 
 
 def test_a_picture_needs_graphviz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,11 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from flowdeck import Flow, Parameter, task
+from flowdeck import Flow, Parameter, Task, context, task
 from flowdeck.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 from flowdeck.schedules import DatesClock, IntervalSchedule, Schedule
+from flowdeck.signals import LOOP, SKIP
+from flowdeck.state import Success
 from flowdeck.store.reader import Reader
 
 
@@ -196,7 +198,8 @@ def test_executors_bound_what_runs_at_once() -> None:
     ("make", "said"),
     [
         (lambda: LocalDaskExecutor(scheduler="fibres"), "threads"),
-        (lambda: LocalDaskExecutor(num_workers=0), "from 1"),
+        (lambda: LocalDaskExecutor(num_workers=0), "whole number from 1"),
+        (lambda: LocalDaskExecutor(pool=None), "are dask's own"),
         (lambda: DaskExecutor(address="tcp://x"), "LocalDaskExecutor"),
     ],
 )
@@ -204,6 +207,53 @@ def test_executors_that_cannot_be(make, said: str) -> None:
     """Each says what to use."""
     with pytest.raises(Exception, match=said):
         make()
+
+
+def double(x: int) -> int:
+    if x == 2:
+        raise SKIP("two")
+    return x * 2
+
+
+@pytest.mark.usefixtures("store")
+def test_tasks_in_processes() -> None:
+    """``scheduler="processes"``: signals, loops, handlers and classes go through worker processes."""
+    import os
+
+    class Where(Task):
+        def __init__(self, word: str) -> None:
+            self.word = word
+            super().__init__(name="where")
+
+        def run(self) -> tuple[str, int]:
+            self.logger.info("here")
+            return self.word, os.getpid()
+
+    def forgive(_task: object, _old: object, new: object) -> object:
+        return Success("forgiven", result=-1) if new.is_failed() else new
+
+    @task
+    def loop() -> tuple[int, int]:
+        turn = context.get("task_loop_count", 1)
+        if turn < 3:
+            raise LOOP(result=turn * 10)
+        return turn, context.task_loop_result
+
+    @task(state_handlers=[forgive])
+    def fails() -> None:
+        raise ValueError("no")
+
+    with Flow("processes", executor=LocalDaskExecutor(scheduler="processes", num_workers=2)) as flow:
+        where, looped, failed = Where("there")(), loop(), fails()
+        doubled = task(double).map([1, 2, 3])
+    state = flow.run()
+    assert state.is_successful(), state
+    word, pid = state.result[where].result
+    assert word == "there"
+    assert pid != os.getpid()
+    assert state.result[looped].result == (3, 20)
+    assert state.result[failed].result == -1
+    assert state.result[doubled].result == [2, None, 6]
 
 
 @pytest.mark.usefixtures("store")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import signal as unix_signals
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -196,9 +198,6 @@ def test_a_killed_loop_goes_on_where_it_was(script, reader: Reader, eventually) 
     process.send_signal(unix_signals.SIGKILL)
     process.wait()
     script.touch("go")
-    import subprocess
-    import sys
-
     flowdeck = [sys.executable, "-m", "flowdeck"]
     subprocess.run([*flowdeck, "ls"], capture_output=True, timeout=60, check=False)
     again = subprocess.run([*flowdeck, "retry", "--here", "1"], capture_output=True, text=True, timeout=60, check=False)
@@ -248,6 +247,30 @@ def test_a_pause_waits_for_a_person(script, reader: Reader, eventually, text: st
     lines = (script.folder / "effects").read_text().splitlines()
     assert lines[:2] == ["build", "deploy v1"]
     assert "Success" in lines[2]
+
+
+def test_who_was_let_go_on_is_not_held_again_after_a_kill(script, reader: Reader, eventually) -> None:
+    """A person's word outlives the process it was said to."""
+    text = (
+        "@task(trigger=manual_only)\n    def deploy(x):\n        effect('begun')\n"
+        "        while not os.path.exists(HERE + '/go'): time.sleep(0.01)"
+    )
+    process = script.start(SCRIPT_THAT_PAUSES.format(task=text))
+    eventually(lambda: reader.runs() and reader.runs()[0].state_name == "Paused", 20)
+    control = Control(script.store, actor="a person")
+    control.resume(1)
+    control.close()
+    eventually(lambda: "begun" in (script.folder / "effects").read_text(), 20)
+    eventually(lambda: reader.runs()[0].state_name == "Running", 20)
+    process.kill()
+    process.wait()
+    script.touch("go")
+    flowdeck = [sys.executable, "-m", "flowdeck"]
+    subprocess.run([*flowdeck, "ls"], capture_output=True, timeout=60, check=False)
+    again = subprocess.run([*flowdeck, "retry", "--here", "1"], capture_output=True, text=True, timeout=60, check=False)
+    assert again.returncode == 0, again.stderr
+    lines = (script.folder / "effects").read_text().splitlines()
+    assert (lines.count("build"), lines.count("begun")) == (1, 2)
 
 
 def test_a_paused_run_can_be_cancelled(script, reader: Reader, eventually) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from flowdeck import Flow, Task, flow, signals, task, triggers, unmapped
 from flowdeck.state import Failed, Mapped, Skipped, Success, TriggerFailed
@@ -282,9 +285,6 @@ def test_a_retry_of_the_run_asks_the_triggers_again(script, reader: Reader) -> N
             alarm(x)
         f.set_reference_tasks([x])
     """)
-    import subprocess
-    import sys
-
     flowdeck = [sys.executable, "-m", "flowdeck"]
     run_it = [*flowdeck, "run", str(script.path)]
     first = subprocess.run(run_it, capture_output=True, text=True, timeout=60, check=False)
