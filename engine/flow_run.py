@@ -338,7 +338,7 @@ def flow_steps(run: FlowRun) -> Steps:
 
 def _recover(run: FlowRun) -> Steps:
     """End what a process that is gone had begun to roll back."""
-    from .transaction_steps import recover
+    from .rollback import recover
 
     return recover(run)
 

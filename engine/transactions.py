@@ -211,10 +211,10 @@ class Transaction:
 
     def rollback(self) -> bool:
         """Roll back now; says whether it did."""
-        from . import transaction_steps
+        from . import rollback
 
         with engine_code():
-            done: bool = drive(transaction_steps.roll_back(self, "rollback() was called"))
+            done: bool = drive(rollback.roll_back(self, "rollback() was called"))
         return done
 
     # -- the block -----------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/parcels.py": "the user's __reduce__",
     "engine/worker.py": "the user's task, initializer and classes",
     "engine/workers.py": "the user's task, and parameters that cannot be pickled",
-    "engine/transaction_steps.py": "the user's rollback and commit hooks",
+    "engine/transaction_parts.py": "the user's rollback and commit hooks",
     "store/writer.py": "operations handed in from elsewhere; each one's error goes back to whoever handed it in",
 }
 """The borders where any exception is expected, and whose it is. Everywhere else the exceptions are named."""
