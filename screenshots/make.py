@@ -223,7 +223,7 @@ SHOTS = [
     Shot("graph", WIDE, run_of("shop-night"), ("2",), r"train\[×48\]"),
     Shot("console", WIDE, runs_list, (), "shop-night"),
     Shot("narrow", NARROW, run_of("tour", "RUNNING"), (), "weigh"),
-    Shot("cancel", WIDE, run_of("tour", "RUNNING"), ("x",), "Cancel run"),
+    Shot("cancel", WIDE, run_of("tour", "RUNNING"), ("x",), "No, leave it as it is"),
     Shot("logs", WIDE, run_of("tour", "RUNNING"), ("3",), "round 2[0-9]"),
     Shot("graph-weather", WIDE, run_of("weather", "COMPLETED"), ("2",), "sum_up"),
     Shot("search", WIDE, run_of("tour", "FAILED"), ("3", "g", "slash", *"round", "enter"), r"\d hits"),
