@@ -17,6 +17,12 @@ from flowdeck.store.connection import open_store
 from flowdeck.store.reader import Reader
 
 
+def pytest_configure() -> None:
+    """A shell that runs the tests in the background has SIGINT ignored, and every child would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def wait_until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
     """Until the condition holds; returns what it gave, or fails saying which condition never came true."""
     deadline = time.monotonic() + timeout
