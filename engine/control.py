@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..store import deployments, events, inputs, leases, limits, runs, schedules, variables
-from ..store.connection import connect, open_store, transaction, translate
+from ..store.connection import BUSY_TIMEOUT_MS, connect, open_store, transaction, translate
+from ..store.locking import begin_immediate
 from ..store.nodes import Node
 from ..store.rows import InputRow, LeaseRow, LimitRow, RunRow
 from ..store.states import TERMINAL_TYPES
@@ -549,7 +550,15 @@ class Control:
             if self._connection is None:
                 open_store(self._folder, create=False)
                 self._connection = connect(self._folder, "state")
-            self._connection.execute(begin)
+            if begin == "BEGIN IMMEDIATE":
+                # SQLite's own wait misses the gaps of busy neighbours.
+                self._connection.execute("PRAGMA busy_timeout=0")
+                try:
+                    begin_immediate(self._connection, BUSY_TIMEOUT_MS / 1000)
+                finally:
+                    self._connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            else:
+                self._connection.execute(begin)
             try:
                 answer = work(self._connection)
             except BaseException:
