@@ -23,6 +23,7 @@ _SAMPLE = 16
 """Items looked at to tell whether a collection is large."""
 LARGE_BYTES = 8 << 20
 """From this size on a result is not pickled in memory first."""
+_PREVIEWED_BYTES = 4096
 _PRINTABLE_BITS = 2_000
 _PLAIN = frozenset({int, str, float, bool, type(None)})
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
@@ -205,8 +206,8 @@ def preview(value: Any) -> str:
     """A short text for people; bounded work even for huge values, and safe when ``__repr__`` raises."""
     kind = type(value)
     if kind is bytes or kind is bytearray:
-        value = value[: PREVIEW_CHARACTERS + 1]
-    if kind is int and value.bit_length() > _PRINTABLE_BITS:
+        text = mask(repr(value[:_PREVIEWED_BYTES]))  # masked before it is cut: no piece of a secret is left
+    elif kind is int and value.bit_length() > _PRINTABLE_BITS:
         text = f"<an integer of {value.bit_length()} bits>"  # Python refuses to print it in decimal
     elif kind in _PLAIN:
         text = repr(value if kind is not str else mask(value)[: PREVIEW_CHARACTERS + 1])
@@ -228,8 +229,9 @@ def _bounded_repr() -> Any:
     import reprlib
 
     class Bounded(reprlib.Repr):
-        def repr_bytes(self, x: bytes, level: int) -> str:
-            return self.repr_instance(x[: PREVIEW_CHARACTERS + 1], level)
+        def repr_bytes(self, x: bytes, level: int) -> str:  # noqa: ARG002 - reprlib passes it
+            text = mask(repr(x[:_PREVIEWED_BYTES]))
+            return text if len(text) <= self.maxother else text[: self.maxother - 1] + "…"
 
         repr_bytearray = repr_bytes
 
