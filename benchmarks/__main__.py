@@ -30,6 +30,8 @@ def main() -> int:
     unknown = [name for name in arguments.names if name not in NAMES]
     if unknown:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
+    # An installed Flowdeck has its bytecode beside it; without this each start would compile its modules anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     measures: list[Measure] = []
     broken = False
     for name in arguments.names or NAMES:

@@ -25,6 +25,8 @@ from ..store.rows import InputRow, LeaseRow, LimitRow, RunRow
 from ..store.states import TERMINAL_TYPES
 from . import node_control, processes, retrying
 from . import variables as variables_of_users
+from .allowed import Request as Request
+from .allowed import allowed as allowed
 from .clock import now_us
 from .decisions import Decision
 from .errors import FlowdeckError, NotAllowed, NotFound, ParameterError, UsageError
@@ -39,21 +41,6 @@ from .retry_plan import Plan
 T = TypeVar("T")
 Target = int | Node | Sequence[Node]
 """A run by its number, or parts of one run tree."""
-Request = Literal["pause", "suspend", "resume", "cancel", "retry", "skip", "freeze", "thaw"]
-
-_ALLOWED: dict[str, Callable[[str, str], bool]] = {
-    "pause": lambda kind, name: kind in ("SCHEDULED", "PENDING", "RUNNING") and name not in ("Pausing", "Frozen"),
-    "suspend": lambda kind, name: (
-        kind in ("SCHEDULED", "PENDING", "RUNNING", "PAUSED") and name not in ("Suspended", "Frozen")
-    ),
-    "resume": lambda kind, name: kind == "PAUSED" or name == "Pausing",
-    "cancel": lambda kind, _name: kind not in TERMINAL_TYPES and kind != "CANCELLING",
-    "retry": lambda kind, _name: kind in TERMINAL_TYPES,
-    "skip": lambda kind, _name: kind == "SCHEDULED",
-    "freeze": lambda kind, name: kind == "RUNNING" and name != "Frozen",
-    "thaw": lambda _kind, name: name == "Frozen",
-}
-
 
 _CLEAN_UP_SECONDS = 3.0
 """How long a retry waits for the process of a run that has just ended."""
@@ -69,11 +56,6 @@ class Outcome(NamedTuple):
     run_id: int
     text: str
     """For the person who asked."""
-
-
-def allowed(request: str, state_type: str, state_name: str) -> bool:
-    """Whether a request makes sense in this state."""
-    return _ALLOWED[request](state_type, state_name)
 
 
 def actor(via: str = "api") -> str:

@@ -23,7 +23,7 @@ PACKAGES = ("store", "engine", "tui", "cli")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "flowdeck.store": ("flowdeck.store",),
     "flowdeck.engine": ("flowdeck.engine", "flowdeck.store"),
-    "flowdeck.tui": ("flowdeck.tui", "flowdeck.store", "flowdeck.engine.control"),
+    "flowdeck.tui": ("flowdeck.tui", "flowdeck.store", "flowdeck.engine.control", "flowdeck.engine.allowed"),
     "flowdeck.cli": ("flowdeck",),
     "flowdeck.executors": ("flowdeck.engine.runners", "flowdeck.engine.classic_executors"),
     "flowdeck.runtime": ("flowdeck.engine.runtime",),
@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 """Who may import what of ours; a name stands for itself and everything below it."""
 
 PURE = (
-    "engine/machine.py", "engine/retries.py", "engine/schedules.py", "engine/schedule_kinds.py",
+    "engine/machine.py", "engine/allowed.py", "engine/retries.py", "engine/schedules.py", "engine/schedule_kinds.py",
     "engine/schedule_filters.py", "engine/schedule_adjustments.py", "engine/time_zones.py",
     "engine/json_schema.py", "tui/graph.py", "tui/tree.py", "tui/filter.py", "tui/sanitize.py",
 )  # fmt: skip

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from ..engine.allowed import allowed as control_allows
 from ..store.errors import FlowdeckError
 
 Place = Literal["runs", "run", "flows", "anywhere", "list"]
@@ -136,9 +137,7 @@ def at_place(place: Place, *, footer_only: bool = False) -> list[Action]:
 
 def allowed(verb: Verb, state_type: str, state_name: str) -> bool:
     """Whether control would take this request in this state."""
-    from ..engine import control
-
-    return control.allowed(verb, state_type, state_name)
+    return control_allows(verb, state_type, state_name)
 
 
 def fitting_verb(action: Action, states: Iterable[tuple[str, str]]) -> Verb | None:

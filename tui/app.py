@@ -12,6 +12,9 @@ from ..store.errors import FlowdeckError, StoreError, StoreMissing, StoreReadOnl
 
 Wire = Literal["thin", "stock"]
 
+_START_SWITCH_SECONDS = 0.0005
+"""The feed's many short reads must not each wait 5 ms for a thread that only computes."""
+
 
 def run_console(
     folder: str | Path,
@@ -44,10 +47,17 @@ def run_console(
         feed.list_runs(first[1])
     # What is made until the first paint lives on: looking through it for garbage again and again costs some 30 ms.
     gc.disable()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_START_SWITCH_SECONDS)
     feed.start()  # reads while Textual is imported
     asker.start()
     try:
+        from . import lean
+
+        lean.import_textual()
         from . import console, theme
+
+        sys.setswitchinterval(interval)
 
         theme.use(theme.make(theme.depth_of_terminal(), ascii_only=ascii or not _speaks_unicode()))
         code, daemon = console.start(
@@ -55,6 +65,7 @@ def run_console(
         )
     finally:
         gc.enable()
+        sys.setswitchinterval(interval)
         feed.stop()
         asker.stop()
         feed.join(2.0)

@@ -24,8 +24,8 @@ from .actions import ACTIONS, Action, Place, Verb
 from .asks import Answer, Asker, Planned
 from .bars import Bar
 from .cells import safe
+from .commands import Command, read
 from .feed import Feed, now_us
-from .palette import Command, read
 from .rows import Span, spans_width
 from .screens.page import Page
 from .screens.runs import RunsPage
@@ -115,6 +115,7 @@ class Console(ThinApp):
     ) -> None:  # fmt: skip
         self.palette = theme.palette()
         super().__init__(ansi_color=self.palette.depth in ("ansi", "mono") or None)
+        self._use_theme()
         if self.palette.ascii:
             ScrollBar.renderer = _AsciiScrollBar
         self.feed = feed
@@ -152,10 +153,16 @@ class Console(ThinApp):
         yield self.footer
         yield self.too_small
 
-    def on_mount(self) -> None:
-        """Theme, keys, signals; then listen to the feed."""
+    def _use_theme(self) -> None:
+        """Before any style sheet is read: a theme set later has them all read twice."""
         self.register_theme(theme.textual_theme(self.palette))
-        self.theme = "flowdeck"
+        self.set_reactive(Console.theme, "flowdeck")
+        self.add_class("-theme-flowdeck")
+        self._refresh_truecolor_filter(self.ansi_theme)
+        self.stylesheet.set_variables(self.get_css_variables())
+
+    def on_mount(self) -> None:
+        """Keys and signals; then listen to the feed."""
         self.animation_level = "none"
         if self.keymap:
             self.set_keymap(self.keymap)
@@ -205,6 +212,11 @@ class Console(ThinApp):
         if self.page is not self.runs_page:
             self.page.receive(news)
         self.say_footer()
+        if news.order is not None and not self.feed.painted:
+            self.call_after_refresh(self._painted)
+
+    def _painted(self) -> None:
+        self.feed.painted = True
 
     def on_answered(self, event: Answered) -> None:
         """Say what became of a request, or offer what was planned."""

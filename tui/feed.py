@@ -42,6 +42,8 @@ PAGE = 200
 """Ended runs loaded at once."""
 SCAN_PAGE = 500
 MAX_LIVE = 2_000
+MANY_RUNS = 20_000
+"""Counting more than these is noticed at the start."""
 RECENT_RUNS = 20
 FAST_SECONDS = 0.05
 SLOW_SECONDS = 0.25
@@ -77,6 +79,8 @@ class Feed(threading.Thread):
         self.folder = folder
         self.tell: Callable[[], None] | None = None
         """Set before or after the start; called on this thread."""
+        self.painted = False
+        """Set once the first screen was painted."""
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting: News | None = None
@@ -413,13 +417,17 @@ class Feed(threading.Thread):
 
     def _count(self) -> None:
         moment = time.monotonic()
-        if not self._counts_stale or moment < self._counts_due:
+        if not self._counts_stale or moment < self._counts_due or self._others_first():
             return
         counts = self._read.run_counts()
         spent = time.monotonic() - moment
         self._counts_stale = False
         self._counts_due = moment + max(0.2, spent * 20)
         self._hand_over(News(counts=dict(counts)))
+
+    def _others_first(self) -> bool:
+        """Counting many runs takes a processor for a while: the first screen is painted before."""
+        return not self.painted and max(self._listed, default=0) > MANY_RUNS
 
     def _set_in_sight(self, run_ids: tuple[int, ...]) -> None:
         self._in_sight = run_ids

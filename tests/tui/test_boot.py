@@ -230,6 +230,19 @@ def test_what_is_imported_until_the_first_paint(ended: Path) -> None:
     assert not heavy & set(done.stdout.split())
 
 
+def test_what_the_start_leaves_out_can_be_had_later() -> None:
+    """The console's start imports neither TLS nor Textual's palette, and hides them from nobody."""
+    code = (
+        "import sys; from flowdeck.tui import lean; lean.import_textual(); import flowdeck.tui.console; "
+        "print(*(name in sys.modules for name in ('textual.app', 'ssl', 'textual.command'))); "
+        "import ssl, textual.command, textual.widgets; print(ssl.SSLContext, textual.command.CommandPalette)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.splitlines() == [
+        "True False False", "<class 'ssl.SSLContext'> <class 'textual.command.CommandPalette'>",
+    ], done.stderr  # fmt: skip
+
+
 def test_the_sanitiser_costs_nothing_to_the_command_line() -> None:
     """It imports neither Textual nor Rich."""
     code = "import sys; import flowdeck.tui.sanitize; print('textual' in sys.modules, 'rich' in sys.modules)"

@@ -8,8 +8,8 @@ import pytest
 from flowdeck.store.rows import RunRow
 from flowdeck.tui import actions, times
 from flowdeck.tui import filter as filters
+from flowdeck.tui.commands import Command, read
 from flowdeck.tui.dialogs import read_parameters
-from flowdeck.tui.palette import Command, read
 from flowdeck.tui.waiting import Daemon, why
 
 HOUR = 3600 * 1_000_000

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.app import ComposeResult
 from textual.strip import Strip
-from textual.widgets import Input
 
 from ...store.rows import RunRow
 from .. import cells, theme, times, waiting
@@ -20,6 +19,7 @@ from ..rows import Column, RowView, Span, Spans, line_strip, spans_width
 from .page import Page
 
 if TYPE_CHECKING:
+    from ..filter_line import FilterLine
     from ..news import News
 
 _SHOWN_TYPES = (
@@ -31,7 +31,7 @@ _PROBLEMS = "state:problem"
 _ID_WIDTH = 6
 _NEAR_END = 60
 """Rows before the end of what is loaded when more are asked for."""
-_FILTER_DELAY_SECONDS = 0.12
+_FILTER_EXAMPLE = "state:failed flow:etl age:<1h !word, or a regular expression"
 
 
 class RunsView(RowView[int, RunLine]):
@@ -68,11 +68,6 @@ class RunsPage(Page):
     """Counts by state, the list, the filter."""
 
     place = "runs"
-    DEFAULT_CSS = """
-    RunsPage #filter-line { height: 1; border: none; padding: 0 1; width: 1fr; display: none; }
-    RunsPage #filter-line.open { display: block; }
-    """
-
     def __init__(self, filter_text: str = "") -> None:
         super().__init__(id="runs-page")
         self.filter_text = filter_text
@@ -86,18 +81,13 @@ class RunsPage(Page):
         self.view = RunsView(self)
         self._to_end = False
         self.cursor_bar = Bar(id="cursor-line")
-        self.filter_input = Input(
-            value=filter_text, placeholder="state:failed flow:etl age:<1h !word, or a regular expression",
-            id="filter-line", compact=True,
-        )  # fmt: skip
-        self.filter_input.cursor_blink = False
+        self._filter_line: FilterLine | None = None
 
     def compose(self) -> ComposeResult:
-        """Counts on top, the filter's line beneath the list."""
+        """Counts on top; the filter's line comes beneath the list."""
         yield self.counts_bar
         yield self.view
         yield self.cursor_bar
-        yield self.filter_input
 
     def on_mount(self) -> None:
         """Ask for the list, unless it is the one that was asked for at the start."""
@@ -283,9 +273,7 @@ class RunsPage(Page):
         match action_id:
             case "app.filter":
                 self._filter_before = self.filter_text
-                self.filter_input.value = self.filter_text
-                self.filter_input.add_class("open")
-                self.filter_input.focus()
+                self._open_filter()
             case "app.problems":
                 self.set_filter("" if self.filter_text == _PROBLEMS else _PROBLEMS)
             case _:
@@ -303,32 +291,31 @@ class RunsPage(Page):
         self.console_app.feed.list_runs(text)
         self._say_counts()
 
-    @on(Input.Changed, "#filter-line")
-    def _filter_typed(self, event: Input.Changed) -> None:
-        text = event.value
-        if self.filter_input.has_class("open"):
-            self.set_timer(
-                _FILTER_DELAY_SECONDS, lambda: self.set_filter(text) if self.filter_input.value == text else None
-            )
+    def _open_filter(self) -> None:
+        from ..filter_line import FilterLine
 
-    @on(Input.Submitted, "#filter-line")
-    def _filter_done(self, event: Input.Submitted) -> None:
+        if self._filter_line is None:
+            self._filter_line = FilterLine(_FILTER_EXAMPLE, self.set_filter, self._filter_entered)
+            self.mount(self._filter_line)
+        self._filter_line.open(self.filter_text)
+
+    def _filter_entered(self, text: str) -> None:
         self._close_filter()
-        self.set_filter(event.value)
+        self.set_filter(text)
 
     def _close_filter(self) -> None:
-        self.filter_input.remove_class("open")
+        if self._filter_line is not None:
+            self._filter_line.close()
         self.view.focus()
 
     def back(self) -> bool:
         """Leave the filter's line, else clear marks, else clear the filter."""
-        if self.filter_input.has_class("open"):
+        if self._filter_line is not None and self._filter_line.is_open:
             self._close_filter()
             self.set_filter(self._filter_before)
         elif self.view.marks:
             self.view.action_clear_marks()
         elif self.filter_text:
-            self.filter_input.value = ""
             self.set_filter("")
         else:
             return False
