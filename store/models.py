@@ -71,7 +71,14 @@ def _one_of(column: str, *values: str) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
-_TERMINAL: Final = ", ".join(f"'{state}'" for state in STATE_TYPES if state in TERMINAL_TYPES)
+def _any_of(column: str, *values: str) -> str:
+    """As ``IN``, for tables that every task writes to: SQLite builds a list of more than two anew with each statement,
+    which costs 2 to 4 µs."""
+    return " OR ".join(f"{column} = '{value}'" for value in values)
+
+
+_TERMINAL_TYPES: Final = [state for state in STATE_TYPES if state in TERMINAL_TYPES]
+_TERMINAL: Final = ", ".join(f"'{state}'" for state in _TERMINAL_TYPES)
 
 
 class Flow(StateModel, table=True):
@@ -198,16 +205,21 @@ class TaskRun(StateModel, table=True):
 
     __tablename__ = "task_run"
     __table_args__ = (
-        UniqueConstraint("run_id", "scope_seq", "key", "call_index"),
         CheckConstraint("seq >= 1", name="seq"),
         _one_of("kind", "task", "subflow"),
-        _one_of("state_type", *STATE_TYPES),
+        CheckConstraint(_any_of("state_type", *STATE_TYPES), name="state_type"),
         CheckConstraint(
-            f"(ended_at_us IS NOT NULL) = (state_type IN ({_TERMINAL}) OR state_name = 'NotReady')",
+            f"(ended_at_us IS NOT NULL) = ({_any_of('state_type', *_TERMINAL_TYPES)} OR state_name = 'NotReady')",
             name="ended_at_us",
         ),
+        # What a call is within its run. Calls of the run's own code, which are most, need no entry: a process of the
+        # run numbers them itself, and the key above refuses a number that is taken.
+        Index(
+            "task_run_nested", "run_id", "scope_seq", "key", "call_index", unique=True,
+            sqlite_where=text("scope_seq > 0"),
+        ),
         _CLUSTERED,
-    )
+    )  # fmt: skip
 
     run_id: int = _integer(primary_key=True, foreign_key="flow_run.id", ondelete="CASCADE")
     seq: int = _integer(primary_key=True)
@@ -274,7 +286,10 @@ class Event(StateModel, table=True):
 
     __tablename__ = "event"
     __table_args__ = (
-        _one_of("kind", "state", "request", "schedule", "deployment", "daemon", "limit", "variable", "input"),
+        CheckConstraint(
+            _any_of("kind", "state", "request", "schedule", "deployment", "daemon", "limit", "variable", "input"),
+            name="kind",
+        ),
         # Those of tasks are found between the first and the last of their run: most events are theirs, and an index
         # entry of each would cost every task a page of its record.
         Index("event_by_run", "run_id", "id", sqlite_where=text("run_id IS NOT NULL AND task_seq IS NULL")),

@@ -55,7 +55,7 @@ CREATE TABLE event (
   message TEXT,
   data TEXT,
   PRIMARY KEY (id),
-  CONSTRAINT event_kind CHECK (kind IN ('state', 'request', 'schedule', 'deployment', 'daemon', 'limit', 'variable', 'input'))
+  CONSTRAINT event_kind CHECK (kind = 'state' OR kind = 'request' OR kind = 'schedule' OR kind = 'deployment' OR kind = 'daemon' OR kind = 'limit' OR kind = 'variable' OR kind = 'input')
 ) STRICT;
 CREATE INDEX event_by_run ON event (run_id, id) WHERE run_id IS NOT NULL AND task_seq IS NULL;
 CREATE TABLE flow (
@@ -293,10 +293,10 @@ CREATE TABLE task_run (
   result_data BLOB,
   result_preview TEXT,
   PRIMARY KEY (run_id, seq),
-  CONSTRAINT uq_task_run_run_id_scope_seq_key_call_index UNIQUE (run_id, scope_seq, "key", call_index),
   CONSTRAINT task_run_seq CHECK (seq >= 1),
   CONSTRAINT task_run_kind CHECK (kind IN ('task', 'subflow')),
-  CONSTRAINT task_run_state_type CHECK (state_type IN ('SCHEDULED', 'PENDING', 'RUNNING', 'PAUSED', 'CANCELLING', 'CANCELLED', 'COMPLETED', 'FAILED', 'CRASHED')),
-  CONSTRAINT task_run_ended_at_us CHECK ((ended_at_us IS NOT NULL) = (state_type IN ('CANCELLED', 'COMPLETED', 'FAILED', 'CRASHED') OR state_name = 'NotReady')),
+  CONSTRAINT task_run_state_type CHECK (state_type = 'SCHEDULED' OR state_type = 'PENDING' OR state_type = 'RUNNING' OR state_type = 'PAUSED' OR state_type = 'CANCELLING' OR state_type = 'CANCELLED' OR state_type = 'COMPLETED' OR state_type = 'FAILED' OR state_type = 'CRASHED'),
+  CONSTRAINT task_run_ended_at_us CHECK ((ended_at_us IS NOT NULL) = (state_type = 'CANCELLED' OR state_type = 'COMPLETED' OR state_type = 'FAILED' OR state_type = 'CRASHED' OR state_name = 'NotReady')),
   FOREIGN KEY(run_id) REFERENCES flow_run (id) ON DELETE CASCADE
 ) WITHOUT ROWID, STRICT;
+CREATE UNIQUE INDEX task_run_nested ON task_run (run_id, scope_seq, "key", call_index) WHERE scope_seq > 0;

@@ -56,7 +56,9 @@ UPDATE_STATE: Final = (
 SELECT_STATE: Final = "SELECT state_type, state_name, run_attempt, attempt FROM task_run WHERE run_id = ? AND seq = ?"
 SELECT_RUN_ATTEMPT: Final = "SELECT attempt FROM flow_run WHERE id = ?"
 SELECT_OF_RUN: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
-SELECT_OF_SCOPE: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND scope_seq = ? ORDER BY seq"
+SELECT_OF_SCOPE: Final = (
+    f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND scope_seq = ? AND scope_seq > 0 ORDER BY seq"
+)
 SELECT_ONE: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND seq = ?"
 FORGET_INPUTS: Final = "UPDATE task_run SET inputs_hash = NULL WHERE run_id = ? AND seq = ?"
 SELECT_UNREACHED: Final = (

@@ -102,11 +102,12 @@ def test_finishing_twice_or_from_another_state_is_stale(
 
 
 def test_the_identity_of_a_call_is_unique(state: sqlite3.Connection, make_run: MakeRun, make_task: MakeTask) -> None:
-    """Two numbers for the same call would break replay; the database refuses."""
+    """Two numbers for the same call within a task would break replay; the database refuses."""
     run_id = make_run(state=RUNNING)
     _begin(state, make_task(run_id, seq=1, call_index=0))
+    _begin(state, make_task(run_id, seq=2, call_index=0, scope_seq=1))
     with pytest.raises(sqlite3.IntegrityError):
-        _begin(state, make_task(run_id, seq=2, call_index=0))
+        _begin(state, make_task(run_id, seq=3, call_index=0, scope_seq=1))
 
 
 def test_tasks_move_between_any_states(state: sqlite3.Connection, make_run: MakeRun, make_task: MakeTask) -> None:

@@ -20,6 +20,15 @@ FLAG = sa.Boolean().with_variant(sa.Integer(), "sqlite")
 EVENT_COLUMNS = (
     "id, at_us, kind, run_id, task_seq, attempt, from_type, from_name, to_type, to_name, actor, message, data"
 )
+TASK_COLUMNS = (
+    "run_id, seq, key, scope_seq, call_index, map_group, map_index, name, kind, child_run_id, state_type, state_name,"
+    " cause, attempt, run_attempt, created_at_us, started_at_us, ended_at_us, duration_us, cpu_us, peak_rss_bytes,"
+    " tags, inputs_hash, wake_at_us"
+)
+STATE_TYPES = (
+    "SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED", "CRASHED",
+)  # fmt: skip
+TERMINAL_TYPES = ("CANCELLED", "COMPLETED", "FAILED", "CRASHED")
 SCHEDULE_COLUMNS = (
     "id, deployment, slug, kind, spec, parameters, catchup, catchup_window_seconds, overlap, active, next_due_at_us,"
     " last_due_at_us"
@@ -34,11 +43,7 @@ def upgrade() -> None:
     _remake_schedule()
     op.add_column("deployment", sa.Column("concurrency_limit", INTEGER, nullable=True))
     op.add_column("deployment", sa.Column("collision_strategy", sa.Text(), nullable=True))
-    op.add_column("task_run", sa.Column("code_hash", sa.Text(), nullable=True))
-    op.add_column("task_run", sa.Column("result_codec", sa.Text(), nullable=True))
-    op.add_column("task_run", sa.Column("result_checksum", sa.Text(), nullable=True))
-    op.add_column("task_run", sa.Column("result_data", sa.LargeBinary(), nullable=True))
-    op.add_column("task_run", sa.Column("result_preview", sa.Text(), nullable=True))
+    _remake_task_run()
     _make_limits()
     _make_cache()
     _make_inputs()
@@ -63,7 +68,7 @@ def _remake_event() -> None:
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("data", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "kind IN ('state', 'request', 'schedule', 'deployment', 'daemon', 'limit', 'variable', 'input')",
+            _any_of("kind", "state", "request", "schedule", "deployment", "daemon", "limit", "variable", "input"),
             name="event_kind",
         ),
         sa.PrimaryKeyConstraint("id"),
@@ -74,6 +79,63 @@ def _remake_event() -> None:
     op.create_index(
         "event_by_run", "event", ["run_id", "id"],
         sqlite_where=sa.text("run_id IS NOT NULL AND task_seq IS NULL"),
+    )
+
+
+def _any_of(column: str, *values: str) -> str:
+    return " OR ".join(f"{column} = '{value}'" for value in values)
+
+
+def _remake_task_run() -> None:
+    op.rename_table("task_run", "task_run_old")
+    op.create_table(
+        "task_run",
+        sa.Column("run_id", INTEGER, nullable=False),
+        sa.Column("seq", INTEGER, nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("scope_seq", INTEGER, nullable=False),
+        sa.Column("call_index", INTEGER, nullable=False),
+        sa.Column("map_group", INTEGER, nullable=True),
+        sa.Column("map_index", INTEGER, nullable=True),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("child_run_id", INTEGER, nullable=True),
+        sa.Column("state_type", sa.Text(), nullable=False),
+        sa.Column("state_name", sa.Text(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=True),
+        sa.Column("attempt", INTEGER, nullable=False),
+        sa.Column("run_attempt", INTEGER, nullable=False),
+        sa.Column("created_at_us", INTEGER, nullable=False),
+        sa.Column("started_at_us", INTEGER, nullable=True),
+        sa.Column("ended_at_us", INTEGER, nullable=True),
+        sa.Column("duration_us", INTEGER, nullable=True),
+        sa.Column("cpu_us", INTEGER, nullable=True),
+        sa.Column("peak_rss_bytes", INTEGER, nullable=True),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("inputs_hash", sa.Text(), nullable=True),
+        sa.Column("wake_at_us", INTEGER, nullable=True),
+        sa.Column("code_hash", sa.Text(), nullable=True),
+        sa.Column("result_codec", sa.Text(), nullable=True),
+        sa.Column("result_checksum", sa.Text(), nullable=True),
+        sa.Column("result_data", sa.LargeBinary(), nullable=True),
+        sa.Column("result_preview", sa.Text(), nullable=True),
+        sa.CheckConstraint("seq >= 1", name="task_run_seq"),
+        sa.CheckConstraint("kind IN ('task', 'subflow')", name="task_run_kind"),
+        sa.CheckConstraint(_any_of("state_type", *STATE_TYPES), name="task_run_state_type"),
+        sa.CheckConstraint(
+            f"(ended_at_us IS NOT NULL) = ({_any_of('state_type', *TERMINAL_TYPES)} OR state_name = 'NotReady')",
+            name="task_run_ended_at_us",
+        ),
+        sa.ForeignKeyConstraint(["run_id"], ["flow_run.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("run_id", "seq"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+    op.execute(f"INSERT INTO task_run ({TASK_COLUMNS}) SELECT {TASK_COLUMNS} FROM task_run_old ORDER BY run_id, seq")
+    op.drop_table("task_run_old")
+    op.create_index(
+        "task_run_nested", "task_run", ["run_id", "scope_seq", "key", "call_index"], unique=True,
+        sqlite_where=sa.text("scope_seq > 0"),
     )
 
 
