@@ -256,7 +256,8 @@ def _cached_operation(call: TaskCall, entry: CacheRow, state: State) -> Callable
         found = tasks.get(conn, pending.run_id, pending.seq)
         if found is None:
             tasks.begin(conn, pending, pending.created_at_us, "engine")
-        tasks.record_end(conn, pending, ended, started_at_us=at_us, ended_at_us=at_us, actor="engine")
+        middle = (pending.state_type, pending.state_name)
+        tasks.record_end(conn, middle, ended, started_at_us=at_us, ended_at_us=at_us, actor="engine")
         if upstream:
             edges.add(conn, ended.run_id, ended.seq, upstream)
         results.put(conn, stored)

@@ -250,6 +250,13 @@ class Capture:
         _write_all(self._saved[1], text.encode("utf-8", "backslashreplace"))
 
 
+class _Partial(threading.local):
+    """The line a thread has begun and not ended, and how much of it was shown."""
+
+    text = ""
+    shown = 0
+
+
 class RunStream(io.TextIOBase):
     """``sys.stdout`` and ``sys.stderr`` of a run: whole lines become records of the task that printed them."""
 
@@ -259,7 +266,7 @@ class RunStream(io.TextIOBase):
         self._level = level
         self._echo = echo
         self._original = original
-        self._partial = threading.local()
+        self._partial = _Partial()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -295,7 +302,7 @@ class RunStream(io.TextIOBase):
         """Keep whole lines; the rest waits for its end of line or ``flush`` at the run's end."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        pending = getattr(self._partial, "text", "") + text
+        pending = self._partial.text + text
         if "\n" in text:
             self._show(pending[: pending.rindex("\n") + 1])
             *lines, pending = pending.split("\n")
@@ -306,14 +313,14 @@ class RunStream(io.TextIOBase):
 
     def flush(self) -> None:
         """Show what has no end of line yet, and keep it once it is long; short pieces wait for their line."""
-        pending = getattr(self._partial, "text", "")
+        pending = self._partial.text
         self._show(pending)
         if len(pending) > _LONGEST_PARTIAL:
             self._keep(pending)
 
     def end_line(self, frame: Frame) -> None:
         """Keep the unfinished line of this thread: the code of ``frame`` has ended."""
-        pending = getattr(self._partial, "text", "")
+        pending = self._partial.text
         if pending:
             self._show(pending)
             self._partial.text, self._partial.shown = "", 0
@@ -328,7 +335,7 @@ class RunStream(io.TextIOBase):
         """Let the person see ``text``, the pending line so far, with one write: threads do not mix within lines."""
         if self._echo is None:
             return
-        shown = getattr(self._partial, "shown", 0)
+        shown = self._partial.shown
         if len(text) > shown:
             _write_all(self._echo, mask(text[shown:]).encode("utf-8", "backslashreplace"))
         self._partial.shown = 0 if text.endswith("\n") else len(text)

@@ -9,6 +9,7 @@ import json
 import os
 from itertools import islice
 from typing import IO, Any, NamedTuple
+from zlib import crc32
 
 from .errors import ResultUnreadable
 from .masking import holds_secret, is_active, mask
@@ -26,6 +27,7 @@ LARGE_BYTES = 8 << 20
 _PREVIEWED_BYTES = 4096
 _PRINTABLE_BITS = 2_000
 _PLAIN = frozenset({int, str, float, bool, type(None)})
+_SHORT = 1 << 62
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
@@ -73,6 +75,10 @@ def _encode_as(value: Any, serializer: Serializer) -> Encoded:
 
 
 def _encode(value: Any) -> Encoded:
+    if type(value) is int and -_SHORT < value < _SHORT:  # what most small tasks return
+        text = repr(value)
+        data = text.encode()
+        return Encoded("json", data, checksum(data), mask(text), None)
     # A long text would be in memory three times as JSON, as a pickle only twice.
     if not (type(value) is str and len(value) > _LONG_TEXT) and _round_trips(value, 0):
         try:
@@ -194,8 +200,6 @@ def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
 def checksum(data: bytes) -> str:
     """CRC-32 for small values, BLAKE2 for the rest: enough to notice damage, not a signature."""
     if len(data) <= 4096:
-        from zlib import crc32
-
         return f"{crc32(data):08x}"
     from hashlib import blake2b
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _Settle = Callable[[Future[Any] | State, bool], Any]
 _SCALARS = frozenset({int, str, float, bool, bytes, type(None)})
+NUMBERS = frozenset({int, float, bool, type(None)})
+"""Types whose values are nobody's in particular: passing one on draws no edge."""
 _MAX_DEPTH = 6
 _MAX_NESTED = 100_000
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .masking import mask
+from .masking import is_active, mask
 
 BUDGET = 2_000
 """Parts (scalars and containers) hashed by value before only sizes count."""
@@ -20,6 +20,7 @@ _PLAIN = 24
 _WHOLE = 240
 """A longer fingerprint becomes a digest, which no longer tells the arguments apart."""
 _SMALL = 256
+_SHORT = 10 ** (_PLAIN - 1)
 _LARGE = 1 << 2_000
 _VALUES_BY_TEXT = frozenset({"datetime", "decimal", "uuid", "pathlib", "fractions", "zoneinfo"})
 
@@ -30,8 +31,12 @@ def fingerprint(values: dict[str, Any], identity: Callable[[Any], str | None] | 
     ``identity`` may name a value that came from another task (``run/seq``), which is then not looked into.
     """
     named: list[str] = []
-    walker = _Walker([], identity)
+    walker: _Walker | None = None
     for name, value in values.items():
+        if type(value) is int and -_SHORT < value < _SHORT and not is_active():
+            named.append(f"{name}={value}")
+            continue
+        walker = walker or _Walker([], identity)
         parts: list[str] = []
         walker.parts = parts
         walker.walk(value, 0)

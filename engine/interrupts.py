@@ -24,7 +24,14 @@ INTERRUPT_SIGNAL = signal.SIGURG
 """What wakes the main thread. Nothing happens by default when it comes, so one that comes late does no harm."""
 END_SIGNAL = signal.SIGTERM
 """What asks this process from outside to end."""
-_local = threading.local()
+
+
+class _Local(threading.local):
+    slot: ThreadSlot | None = None
+    """The innermost user code of this thread."""
+
+
+_local = _Local()
 
 
 class ThreadSlot:
@@ -34,7 +41,7 @@ class ThreadSlot:
 
     def __init__(self) -> None:
         self._thread_id = threading.get_ident()
-        self._is_main = threading.current_thread() is threading.main_thread()
+        self._is_main = self._thread_id == threading.main_thread().ident
         self._lock = threading.Lock()
         self._pending: BaseException | None = None
         self._injected = False
@@ -46,7 +53,7 @@ class ThreadSlot:
     def call(self, frame: Frame, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """``fn(*args, **kwargs)`` as user code of ``frame``."""
         token = current_frame.set(frame)
-        self._outer = getattr(_local, "slot", None)
+        self._outer = _local.slot
         _local.slot = self
         try:
             self.open()
@@ -135,7 +142,7 @@ class CoroutineSlot:
         context = contextvars.copy_context()
         context.run(current_frame.set, frame)
         self._loop = asyncio.get_running_loop()
-        outer, _local.slot = getattr(_local, "slot", None), None
+        outer, _local.slot = _local.slot, None
         task = context.run(lambda: self._loop.create_task(fn(*args, **kwargs), context=context))
         self._task = task
         self.is_open = True
@@ -209,10 +216,12 @@ class engine_code:  # noqa: N801 - reads as a block: ``with engine_code():``
     __slots__ = ("_slot",)
 
     def __enter__(self) -> None:
-        slot = getattr(_local, "slot", None)
-        self._slot: ThreadSlot | None = slot if slot is not None and slot.is_open else None
-        if self._slot is not None:
-            self._slot.close()
+        slot = _local.slot
+        if slot is not None and slot.is_open:
+            self._slot: ThreadSlot | None = slot
+            slot.close()
+        else:
+            self._slot = None
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._slot is not None:
@@ -236,8 +245,7 @@ def woken_by(wake: Callable[[], None]) -> Iterator[None]:
 
 def current_thread_slot() -> ThreadSlot | None:
     """The slot of the user code running in this thread."""
-    slot: ThreadSlot | None = getattr(_local, "slot", None)
-    return slot
+    return _local.slot
 
 
 def cancel_grace_seconds() -> float:

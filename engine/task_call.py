@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..store import edges, tasks
 from ..store.rows import TaskRow
 from .clock import now_us
 from .context import current_tags
-from .dependencies import collect_dependencies, replace_futures
+from .dependencies import NUMBERS, collect_dependencies, replace_futures
 from .errors import Cancelled, UpstreamFailed, UsageError
 from .futures import Future
 from .machine import next_task_state
@@ -32,11 +32,22 @@ if TYPE_CHECKING:
 NO_TAGS = "[]"
 
 
-class Beginning(NamedTuple):
-    """An attempt that began: the row then, and when."""
+class Beginning:
+    """An attempt that began, or a call that ends without one: when, and in which state it was then."""
 
-    row: TaskRow
-    at_us: int
+    __slots__ = ("at_us", "attempt", "call", "cause", "state")
+
+    def __init__(self, call: TaskCall, at_us: int, cause: str | None = None) -> None:
+        self.call = call
+        self.at_us = at_us
+        self.state = (call.state_type, call.state_name)
+        self.attempt = call.attempt
+        self.cause = cause
+
+    @property
+    def row(self) -> TaskRow:
+        """The call's row as it stood; most calls end before anybody needs it."""
+        return self.call.row(self.state, self.cause, self.attempt)
 
 
 class EndedCall:
@@ -74,6 +85,7 @@ class TaskCall:
         "is_partial",
         "is_recorded",
         "is_replay",
+        "is_settled",
         "key",
         "left_behind",
         "map_group",
@@ -152,6 +164,8 @@ class TaskCall:
         """Who cancelled this call, or what it is part of, by itself."""
         self.left_behind: str | None = None
         """Its code did not end within the grace and it was recorded as cancelled: what it returns is dropped."""
+        self.is_settled = False
+        """Its arguments are numbers alone: none comes from another task, and none is to be replaced."""
         self.is_recorded = False
         """Whether its row stands before those of the calls it makes."""
         self.beginning: Beginning | None = None
@@ -200,6 +214,11 @@ class TaskCall:
 
     def dependencies(self) -> list[Future[Any]]:
         """Unfinished futures among the arguments and ``wait_for``; also notes the lineage edges."""
+        if self.wait_for is None and all(type(value) in NUMBERS for value in self.parameters.values()):
+            self.is_settled = True
+            if self.container_origins:
+                self.upstream = self.container_origins
+            return []
         upstream, found = collect_dependencies(self.run, self.parameters, self.wait_for)
         known = {origin[:2] for origin in upstream}
         upstream += [origin for origin in self.container_origins if origin[:2] not in known]
@@ -216,6 +235,8 @@ class TaskCall:
 
     def resolve_inputs(self) -> tuple[dict[str, Any], State | None]:
         """Arguments with futures replaced by values, or the state that keeps the task from starting."""
+        if self.is_settled:
+            return self.parameters, None
         values, broken = replace_futures(self.parameters, self.wait_for)
         if broken:
             text = f"upstream {broken[0]}" + (f" and {len(broken) - 1} more" if len(broken) > 1 else "")
@@ -233,14 +254,20 @@ class TaskCall:
 
     # -- records -------------------------------------------------------------------------------------------------
 
-    def row(self) -> TaskRow:
-        """The row as it stands."""
+    def row(
+        self, state: tuple[str, str] | None = None, cause: str | None = None, attempt: int | None = None,
+        ended_at_us: int | None = None, duration_us: int | None = None, cpu_us: int | None = None,
+        peak_rss_bytes: int | None = None,
+    ) -> TaskRow:  # fmt: skip
+        """The row as it stands, or in a state."""
+        if state is None:
+            state, attempt = (self.state_type, self.state_name), self.attempt
         return TaskRow(
             self.run.id, self.seq, self.key, self.scope_seq, self.call_index, self.map_group, self.map_index, self.name,
-            "task", None, self.state_type, self.state_name, None, max(1, self.attempt), self.run.attempt,
-            self.created_at_us, self.started_at_us, None, None, None, None, self.tags, self.inputs_hash, None,
-            self.task.code_hash,
-        )
+            "task", None, state[0], state[1], cause, attempt or 1, self.run.attempt,
+            self.created_at_us, self.started_at_us, ended_at_us, duration_us, cpu_us, peak_rss_bytes, self.tags,
+            self.inputs_hash, None, self.task.code_hash,
+        )  # fmt: skip
 
     def move(self, event: str) -> tuple[tuple[str, str], tuple[str, str]]:
         """Apply an event of the table; returns (from, to)."""

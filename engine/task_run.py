@@ -140,8 +140,7 @@ def _begin(call: TaskCall) -> None:
     call.started_at_us = call.started_at_us or at_us
     if call.state_name != "Looped":
         call.move("start" if call.attempt == 1 else "retry_now")
-    row = call.row() if call.reason is None else call.row()._replace(cause=call.reason)
-    call.beginning = Beginning(row, at_us)
+    call.beginning = Beginning(call, at_us, call.reason)
     call.run.session.unrecorded.append(call)
 
 
@@ -228,8 +227,8 @@ def _end_operation(
     call: TaskCall, event: str, state: State, duration_us: int | None, cpu_us: int | None
 ) -> Callable[[Any], None]:
     """The write that ends the call: rows, events, edges and the journalled result in one transaction."""
-    beginning = call.beginning or Beginning(call.row(), call.created_at_us)
-    call.attempt = max(1, call.attempt)
+    beginning = call.beginning or Beginning(call, call.created_at_us)
+    call.attempt = call.attempt or 1
     _, to = call.move(event)
     if state.type == to[0]:
         call.state_name = state.name
@@ -239,8 +238,8 @@ def _end_operation(
     peak_rss_bytes = getrusage(RUSAGE_SELF).ru_maxrss * _RSS_UNIT if duration_us is not None else None
     if call.usage is not None:
         peak_rss_bytes = call.usage.peak_rss_bytes
-    ended = call.row()._replace(
-        cause=state.message, ended_at_us=at_us, duration_us=duration_us, cpu_us=cpu_us, peak_rss_bytes=peak_rss_bytes
+    ended = call.row(
+        (call.state_type, call.state_name), state.message, call.attempt, at_us, duration_us, cpu_us, peak_rss_bytes
     )
     upstream, slots = call.upstream, call.slots
     if slots is not None:
@@ -256,14 +255,13 @@ def _end_operation(
     # Called in place and new: it has no row yet unless it outlived a tick.
     is_new = call.future is None and not call.is_replay and (stored is None or in_row is not None)
 
+    started_at_us, middle = beginning.at_us, beginning.state
+
     def end(conn: sqlite3.Connection) -> None:
-        started_at_us = beginning.at_us
         if not is_new or not tasks.record_new(
-            conn, beginning.row, ended, in_row, started_at_us=started_at_us, ended_at_us=at_us, actor="engine"
+            conn, middle, ended, in_row, started_at_us=started_at_us, ended_at_us=at_us, actor="engine"
         ):
-            tasks.record_end(
-                conn, beginning.row, ended, started_at_us=started_at_us, ended_at_us=at_us, actor="engine"
-            )
+            tasks.record_end(conn, middle, ended, started_at_us=started_at_us, ended_at_us=at_us, actor="engine")
             if stored is not None:
                 results.put(conn, stored)
         if upstream:
@@ -334,20 +332,18 @@ def _store(call: TaskCall, value: Any) -> ResultRow:
 
 def abandon_operation(call: TaskCall, cause: str) -> Callable[[Any], None]:
     """The write that ends a call whose code did not come back; nothing when it did come back meanwhile."""
-    beginning = call.beginning or Beginning(call.row(), call.created_at_us)
+    beginning = call.beginning or Beginning(call, call.created_at_us)
     call.beginning = None
     _let_go(call)
     at_us = now_us()
-    to = next_task_state(beginning.row.state_type, "cancel")
-    ended = beginning.row._replace(
-        state_type=to.state_type, state_name=to.state_name, cause=cause, ended_at_us=at_us, wake_at_us=None
-    )
+    to = next_task_state(beginning.state[0], "cancel")
+    ended = call.row((to.state_type, to.state_name), cause, beginning.attempt, at_us)
 
     def end(conn: sqlite3.Connection) -> None:
         found = tasks.get(conn, ended.run_id, ended.seq)
         if found is None or found.ended_at_us is None:
             tasks.record_end(
-                conn, beginning.row, ended, started_at_us=beginning.at_us, ended_at_us=at_us, actor="engine"
+                conn, beginning.state, ended, started_at_us=beginning.at_us, ended_at_us=at_us, actor="engine"
             )
 
     return end

@@ -143,7 +143,7 @@ def record_start(connection: sqlite3.Connection, row: TaskRow, *, at_us: int, ac
 
 def record_new(
     connection: sqlite3.Connection,
-    started: TaskRow,
+    middle: tuple[str, str],
     ended: TaskRow,
     result: tuple[str, str, bytes | None, str] | None,
     *,
@@ -161,7 +161,7 @@ def record_new(
         return False
     if written == 0:
         raise _stale(connection, ended.run_id, ended.seq, f"attempt {ended.run_attempt} of the run")
-    run_id, seq, attempt, type_, name = ended.run_id, ended.seq, ended.attempt, started.state_type, started.state_name
+    run_id, seq, attempt, (type_, name) = ended.run_id, ended.seq, ended.attempt, middle
     connection.execute(
         events.INSERT_TWO,
         (
@@ -175,19 +175,18 @@ def record_new(
 
 def record_end(
     connection: sqlite3.Connection,
-    started: TaskRow,
+    middle: tuple[str, str],
     ended: TaskRow,
     *,
     started_at_us: int,
     ended_at_us: int,
     actor: str,
 ) -> None:
-    """End a task run whose state before may not have been written yet; both events either way.
+    """End a task run whose state before, ``middle``, may not have been written yet; both events either way.
 
-    ``started`` and ``ended`` are the row at both moments: a call that ends within milliseconds is one write.
+    A call that ends within milliseconds is one write.
     """
     found = connection.execute(SELECT_STATE, (ended.run_id, ended.seq)).fetchone()
-    middle = (started.state_type, started.state_name)
     if found is not None and found[:2] == middle:
         finish(
             connection, ended.run_id, ended.seq, run_attempt=ended.run_attempt, from_=middle,

@@ -42,6 +42,8 @@ LOCK_WAIT_SECONDS: Final = 1.0
 """How long to try for the write lock before saying that it is held; then it is tried again."""
 DISK_ERROR_TRIES: Final = 4
 """After so many input/output errors in a row the operations fail: the disk is broken, not busy."""
+LOOK_SECONDS: Final = 0.02
+"""How often to look, while writing, whether the file is still there and how long its log is."""
 IDLE_WAKE_SECONDS: Final = 1.0
 """A caller can be interrupted between handing over and waking the thread; it looks for itself now and then."""
 
@@ -103,6 +105,7 @@ class Writer:
         self._second: sqlite3.Connection | None = None
         self._log_path = self._path + "-wal"
         self._log_bytes = 0
+        self._no_look_before = 0.0
         self._no_checkpoint_before = 0.0
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
@@ -129,7 +132,7 @@ class Writer:
 
         If the wait is interrupted by an exception the operation still happens.
         """
-        if threading.current_thread() is self._thread:
+        if self._thread is not None and threading.get_ident() == self._thread.ident:
             raise RuntimeError("commit() inside the writer's own thread would wait for itself; use submit() or soon()")
         alone = not self._queue and not self._writing and self._trouble is None and os.getpid() == self._pid
         # Somebody who commits at this moment makes company: then the thread gathers the next group.
@@ -140,7 +143,7 @@ class Writer:
                 if not self._queue and self._connection is not None and not self._closing:
                     ticket = _Ticket(operation, None, None)
                     if self._commit_here(ticket):
-                        return cast("T", ticket.value)
+                        return ticket.value  # type: ignore[no-any-return]
             finally:
                 self._turn.release()
         return self._commit_there(operation)
@@ -404,6 +407,9 @@ class Writer:
 
     def _look_at_log(self) -> StoreError | None:
         """After a commit: how long the log is, and that the file is still there."""
+        if (now := time.monotonic()) < self._no_look_before:
+            return None
+        self._no_look_before = now + LOOK_SECONDS
         try:
             self._log_bytes = os.stat(self._log_path).st_size
         except FileNotFoundError:
