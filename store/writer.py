@@ -448,6 +448,7 @@ class Writer:
                 self._second = connect(self._folder, self._database)
             result = checkpoint(self._connection, self._second)
             if result.ran and result.moved_pages == result.log_pages:
+                self._log_bytes = 0  # the next commit starts it anew
                 return
         except (sqlite3.DatabaseError, StoreError) as error:
             # The log stays as it is and everything in it is safe; the next group will say if the file is broken.
