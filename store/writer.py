@@ -42,7 +42,7 @@ LOCK_WAIT_SECONDS: Final = 1.0
 """How long to try for the write lock before saying that it is held; then it is tried again."""
 DISK_ERROR_TRIES: Final = 4
 """After so many input/output errors in a row the operations fail: the disk is broken, not busy."""
-LOOK_SECONDS: Final = 0.02
+LOOK_SECONDS: Final = 0.002
 """How often to look, while writing, whether the file is still there and how long its log is."""
 IDLE_WAKE_SECONDS: Final = 1.0
 """A caller can be interrupted between handing over and waking the thread; it looks for itself now and then."""

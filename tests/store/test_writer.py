@@ -401,7 +401,7 @@ def test_a_damaged_file_fails_at_once(folder: Path) -> None:
 
 
 def test_a_store_removed_in_use_is_noticed(folder: Path) -> None:
-    """Who writes into files without a name is told within some hundredths of a second."""
+    """Who writes into files without a name is told within some thousandths of a second."""
     writer = Writer(folder)
     writer.commit(_insert("a"))
     shutil.rmtree(folder)
