@@ -64,6 +64,19 @@ def checkpoint(writer: sqlite3.Connection, second: sqlite3.Connection) -> Checkp
 def wal_size(database_path: str) -> int:
     """Bytes in the database's write-ahead log; 0 when there is none."""
     try:
-        return os.stat(database_path + "-wal").st_size
+        return log_size(database_path + "-wal")
     except FileNotFoundError:
         return 0
+
+
+def log_size(path: str) -> int:
+    """Bytes in a write-ahead log; FileNotFoundError when there is none. Does not look at the file's times.
+
+    Since Linux 6.13 a file whose times were asked for gets finer ones with its next write, and the sync of that write
+    waits for the file system's journal as well: ``stat`` after each commit made each commit 90 µs slower, of 280.
+    """
+    log = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # SQLite takes its locks on another file: this may be closed
+    try:
+        return os.lseek(log, 0, os.SEEK_END)
+    finally:
+        os.close(log)

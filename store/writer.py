@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from .checkpoint import AFFECTED, checkpoint
+from .checkpoint import AFFECTED, checkpoint, log_size
 from .connection import LOG_BYTES, Database, connect, database_path, is_store_trouble, translate
 from .errors import StoreError, StoreFull, StoreLocked, StoreMissing
 from .locking import begin_immediate
@@ -411,7 +411,7 @@ class Writer:
             return None
         self._no_look_before = now + LOOK_SECONDS
         try:
-            self._log_bytes = os.stat(self._log_path).st_size
+            self._log_bytes = log_size(self._log_path)
         except FileNotFoundError:
             # SQLite writes on into files that have no name any more; nobody would find what it stores there.
             self._close_connections()
