@@ -185,7 +185,10 @@ def next_run_state(state_type: str, event: str) -> Target:
 
 def next_task_state(state_type: str, event: str) -> Target:
     """The state a task run goes to; raises ``NotAllowed`` naming both when the table has no such pair."""
-    return _look_up(TASK_TABLE, "task run", state_type, event)
+    try:
+        return TASK_TABLE[state_type][event]
+    except KeyError:
+        return _look_up(TASK_TABLE, "task run", state_type, event)
 
 
 def _look_up(table: dict[str, dict[str, Target]], what: str, state_type: str, event: str) -> Target:

@@ -174,7 +174,7 @@ class TaskCall:
         """An earlier attempt of the run recorded this call."""
         tags = task.tags | current_tags.get()
         self.tags = NO_TAGS if not tags else _json_array(tags)
-        self.name = self._first_name()
+        self.name = task.default_name(self) if task.task_run_name is None else self._first_name()
         self.state_type = "PENDING"
         self.state_name = "Pending"
         self.timeout_seconds = task.timeout_seconds
@@ -272,9 +272,8 @@ class TaskCall:
     def move(self, event: str) -> tuple[tuple[str, str], tuple[str, str]]:
         """Apply an event of the table; returns (from, to)."""
         before = (self.state_type, self.state_name)
-        target = next_task_state(self.state_type, event)
-        self.state_type, self.state_name = target
-        return before, (target.state_type, target.state_name)
+        self.state_type, self.state_name = target = next_task_state(self.state_type, event)
+        return before, target
 
     def write_pending(self, conn: sqlite3.Connection) -> None:
         """Record a submitted call that has not begun; nothing when it has, or an earlier attempt recorded it."""

@@ -213,8 +213,8 @@ def _event_of_refusal(state: State) -> str:
 
 
 def _judge_value(value: Any) -> tuple[str, State]:
-    value = as_state(value)
-    if isinstance(value, State):
+    if isinstance(value, (State, Cancelled)):
+        value = as_state(value)
         events = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
         value = value.plain()
         if value.type in events:

@@ -276,7 +276,9 @@ class Task(Authored, Drawable, Generic[P, R]):
         graph = context.current_graph.get()
         if graph is not None:
             return graph.add_call(self, args, kwargs)
-        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+        return_state, wait_for = False, None
+        if kwargs:
+            return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         frame = context.current_frame.get()
         if frame is None:
             return self._run_alone(args, kwargs, return_state)
