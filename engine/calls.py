@@ -18,7 +18,7 @@ from .interrupts import engine_code
 from .slot_steps import with_slots
 from .states import State
 from .task_call import NO_TAGS, TaskCall, record_caller
-from .task_run import task_steps
+from .task_run import recall_at_once, task_steps
 
 if TYPE_CHECKING:
     from .context import Frame
@@ -36,7 +36,8 @@ def call(
         made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
         for future in made.dependencies():
             future.wait()
-        state: State = drive(_steps(made))
+        recorded = recall_at_once(made) if made.is_replay else None
+        state: State = recorded if recorded is not None else drive(_steps(made))
     return _kept(made, state) if return_state else state.result()
 
 
@@ -86,7 +87,8 @@ def submit(
         _record_caller(frame)
         made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
         future = _start(frame, made, contextvars.copy_context())
-        frame.run.session.writer.soon(made.write_pending)
+        if not made.is_replay:
+            frame.run.session.writer.soon(made.write_pending)
     if return_state:
         future.wait()
         return future.state
@@ -127,6 +129,8 @@ def submit_each(
         made = TaskCall(frame.run, task, parameters, frame.scope_seq, wait_for, map_index=index)
         made.container_origins = containers
         futures.append(_start(frame, made, context))
+        if made.is_replay:
+            continue
         batch.append(made)
         if len(batch) == _PENDING_BATCH:
             _record_pending(frame, batch)
@@ -172,7 +176,10 @@ def _start(frame: Frame, made: TaskCall, context: contextvars.Context) -> Future
         block.expect(future)
     waiting = made.dependencies()
     if not waiting:
-        session.pool.submit(made, _steps, context)
+        if made.is_replay and (recorded := recall_at_once(made)) is not None:
+            made.release().resolve(recorded)
+        else:
+            session.pool.submit(made, _steps, context)
         return future
     left = len(waiting)
     lock = session.pool.lock

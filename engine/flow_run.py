@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..store import events, leases, results, runs, tasks
-from ..store.rows import TaskRow
 from . import codec
 from .attempts import WHAT_HELPS, ask_for_pause
 from .clock import now_us
@@ -23,6 +22,7 @@ from .explain import again
 from .futures import resolve_futures_to_states
 from .hooks import RunHooks
 from .interrupts import cancel_grace_seconds, is_coroutine_cancelled
+from .journal import Journal, Recorded
 from .machine import next_run_state, next_task_state
 from .outstanding import Outstanding
 from .retries import Verdict
@@ -32,6 +32,7 @@ from .timeouts import how_late
 if TYPE_CHECKING:
     import sqlite3
 
+    from ..store.rows import TaskRow
     from .flows import Flow
     from .runners import ProcessPoolTaskRunner
     from .session import Session
@@ -96,7 +97,7 @@ class FlowRun:
         self.state_lock = threading.RLock()
         """Held from a change of state until its write is queued, so that both have the same order."""
         self._lock = threading.Lock()
-        self._journal: dict[tuple[int, str, int], TaskRow] = {}
+        self._journal: Journal | None = None
         self._call_counts: dict[int, dict[str, int]] = {}
         self._seqs = itertools.count(1)
         self._begun = time.monotonic()
@@ -105,11 +106,12 @@ class FlowRun:
 
     def load_journal(self) -> None:
         """Read what earlier attempts recorded; call before user code of a later attempt runs."""
-        rows = self.session.read(lambda conn: tasks.journal(conn, self.id))
+        journal = Journal(self.session, self.id)
+        highest = journal.load()
         with self._lock:
-            self._journal = {(row.scope_seq, row.key, row.call_index): row for row in rows}
+            self._journal = journal
             self._call_counts.clear()
-            self._seqs = itertools.count(max((row.seq for row in rows), default=0) + 1)
+            self._seqs = itertools.count(highest + 1)
 
     def next_call_index(self, scope_seq: int, key: str) -> int:
         """How many calls of ``key`` this scope made before this one."""
@@ -122,7 +124,7 @@ class FlowRun:
     @property
     def has_journal(self) -> bool:
         """Whether calls were recorded before this attempt."""
-        return bool(self._journal)
+        return self._journal is not None and not self._journal.is_empty
 
     def has_scope(self, seq: int) -> bool:
         """Whether an earlier attempt of this task, in this process, called tasks itself."""
@@ -135,27 +137,50 @@ class FlowRun:
 
     def reopen_scope(self, seq: int, counts: dict[str, int] | None = None) -> None:
         """A task is tried again: its calls count anew (or on from ``counts``), and find what was recorded before."""
-        rows = self.session.read(lambda conn: tasks.of_scope(conn, self.id, seq))
+        with self._lock:
+            journal = self._journal = self._journal or Journal(self.session, self.id)
+        journal.reopen(seq)
         with self._lock:
             self._call_counts.pop(seq, None)
             if counts:
                 self._call_counts[seq] = dict(counts)
-            self._journal.update({(row.scope_seq, row.key, row.call_index): row for row in rows})
 
     def seq_of(self, scope_seq: int, key: str, call_index: int) -> int:
         """The number of this call: the journal's when an earlier attempt made it, else a new one."""
-        row = self._journal.get((scope_seq, key, call_index)) if self._journal else None
-        return row.seq if row is not None else next(self._seqs)
+        seq = self._journal.seq(scope_seq, key, call_index) if self._journal is not None else None
+        return seq if seq is not None else next(self._seqs)
+
+    def is_journalled(self, call: TaskCall) -> bool:
+        """Whether earlier attempts recorded this call."""
+        journal = self._journal
+        return journal is not None and journal.seq(call.scope_seq, call.key, call.call_index) is not None
 
     def journalled(self, call: TaskCall | SubflowCall) -> TaskRow | None:
         """What earlier attempts recorded of this call."""
-        return self._journal.get((call.scope_seq, call.key, call.call_index)) if self._journal else None
+        recorded = self._recorded(call)
+        return recorded.row if recorded is not None else None
+
+    def _recorded(self, call: TaskCall | SubflowCall) -> Recorded | None:
+        journal = self._journal
+        seq = journal.seq(call.scope_seq, call.key, call.call_index) if journal is not None else None
+        return journal.get(seq) if journal is not None and seq is not None else None
+
+    def recall_at_once(self, call: TaskCall) -> State | None:
+        """As ``recall`` where the recorded outcome counts; else None, and nothing has been recorded or said."""
+        recorded = self._journal.get(call.seq) if self._journal is not None else None
+        if recorded is None or recorded.row.state_type != "COMPLETED":
+            return None
+        if again(recorded.row, call.inputs_hash, call.task.code_hash, keeps_result=call.task.persist_result)[0]:
+            return None
+        state = self._stored_state(call, recorded)
+        return state if isinstance(state, State) else None
 
     def recall(self, call: TaskCall) -> State | None:
         """The journalled outcome of a finished call; None when it has to run (the log then says why)."""
-        row = self.journalled(call)
-        if row is None:
+        recorded = self._recorded(call)
+        if recorded is None:
             return None
+        row = recorded.row
         if row.state_type == "CANCELLED" and self.session.is_told_to_end(call):
             text = row.cause or "cancelled"
             return State("CANCELLED", None, text, error=Cancelled(f"task {call.name} ({call.reference}): {text}"))
@@ -165,29 +190,29 @@ class FlowRun:
             return decision.state()
         why, level = again(row, call.inputs_hash, call.task.code_hash, keeps_result=call.task.persist_result)
         if why is None:
-            state = self._stored_state(call, row)
+            state = self._stored_state(call, recorded)
             if isinstance(state, State):
                 return state
             why, level = state, 30
         if level:
             self.session.task_log(call, level, f"{call.name} runs again: {why}")
-        self._run_again(call, row, why)
+        self._run_again(call, recorded, why)
         return None
 
     def forget(self, call: TaskCall) -> None:
         """A call that an earlier attempt recorded cannot begin in this one: its record is begun anew all the same."""
-        row = self.journalled(call)
-        if row is not None:
-            self._run_again(call, row, "its upstream did not complete this time")
+        recorded = self._recorded(call)
+        if recorded is not None:
+            self._run_again(call, recorded, "its upstream did not complete this time")
 
     def recall_subflow(self, call: SubflowCall) -> State | None:
         """As ``recall``, for a flow called within this run."""
-        row = self.journalled(call)
-        if row is None:
+        recorded = self._recorded(call)
+        if recorded is None:
             return None
-        why, level = again(row, call.inputs_hash, call.code_hash)
+        why, level = again(recorded.row, call.inputs_hash, call.code_hash)
         if why is None:
-            state = self._stored_state(call, row)
+            state = self._stored_state(call, recorded)
             if isinstance(state, State):
                 return state
             why, level = state, 30
@@ -196,9 +221,9 @@ class FlowRun:
             self.session.task_log(call, level, f"{call.name} runs again: {why}")
         return None
 
-    def _stored_state(self, call: TaskCall | SubflowCall, row: TaskRow) -> State | str:
-        """The recorded outcome, or why it cannot be used."""
-        stored = self.session.read(lambda conn: results.get(conn, self.id, call.seq))
+    def _stored_state(self, call: TaskCall | SubflowCall, recorded: Recorded) -> State | str:
+        """The recorded outcome, or why it cannot be used. It was committed before this attempt began."""
+        stored = recorded.result or self.session.peek(lambda conn: results.get(conn, self.id, call.seq))
         if stored is None or stored.codec == "none":
             return "its result could not be journalled"
         try:
@@ -206,11 +231,13 @@ class FlowRun:
         except Exception as error:  # noqa: BLE001 - a user class that no longer unpickles
             return f"its recorded result cannot be read: {describe_exception(error)}"
         self.lineage.track(value, (self.id, call.seq))
-        return State("COMPLETED", row.state_name, row.cause, data=value)
+        return State("COMPLETED", recorded.row.state_name, recorded.row.cause, data=value)
 
-    def _run_again(self, call: TaskCall, row: TaskRow, why: str) -> None:
+    def _run_again(self, call: TaskCall, recorded: Recorded, why: str) -> None:
         """Record that an earlier attempt's call is made anew, and why."""
-        at_us, attempt = now_us(), self.attempt
+        at_us, attempt, row = now_us(), self.attempt, recorded.row
+        if self._journal is not None:
+            self._journal.keep(recorded)
         call.go_on_from(row)
         pending = call.row()._replace(attempt=row.attempt, run_attempt=attempt)
         from_ = (row.state_type, row.state_name)

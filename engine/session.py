@@ -243,6 +243,10 @@ class Session:
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Read committed facts, after everything this process has written so far."""
         self.writer.flush()
+        return self.peek(query)
+
+    def peek(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """As ``read``, without waiting: what this process has handed over and not written yet may be missing."""
         with self._reader_lock:
             if self._reader is None:
                 self._reader = connect(self.folder, "state", readonly=True)

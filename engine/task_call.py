@@ -170,7 +170,7 @@ class TaskCall:
         """Whether its row stands before those of the calls it makes."""
         self.beginning: Beginning | None = None
         """The attempt under way, as the store is to hear of it; None once it has ended."""
-        self.is_replay = run.journalled(self) is not None
+        self.is_replay = run.is_journalled(self)
         """An earlier attempt of the run recorded this call."""
         tags = task.tags | current_tags.get()
         self.tags = NO_TAGS if not tags else _json_array(tags)

@@ -121,6 +121,21 @@ def task_steps(call: TaskCall) -> Steps:
         return (yield from _ended(call, state, values))
 
 
+def recall_at_once(call: TaskCall) -> State | None:
+    """The recorded outcome of a call of which nothing else is to be done; None: its steps say what is, and why."""
+    task = call.task
+    if (
+        task.rules is not None or task.task_run_name is not None or task.hooks["on_commit"] or not task.keeps_value
+        or current_transaction.get() is not None
+    ):  # fmt: skip
+        return None
+    values, refused = call.resolve_inputs()
+    if refused is not None:
+        return None
+    call.inputs_hash = fingerprint(values, call.run.lineage.name_of)
+    return call.run.recall_at_once(call)
+
+
 def _ended(call: TaskCall, state: State, values: dict[str, Any]) -> Steps:
     """What follows a durable end."""
     call.run.lineage.track(state.data, (call.run.id, call.seq))

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from . import events
 from .errors import StaleState
-from .rows import TaskRow
+from .rows import ResultRow, TaskRow
 from .states import is_terminal
 
 TASK_COLUMNS: Final = ", ".join(TaskRow._fields)
 _KEY = ("run_id", "seq")
+_WIDTH: Final = len(TaskRow._fields)
 _NEW: Final = (None, None)
 _NO_RESULT: Final = (None, None, None, None)
 _PLACES = ", ".join(f"?{number}" for number in range(1, len(TaskRow._fields) + 1))
@@ -60,6 +61,14 @@ SELECT_OF_SCOPE: Final = (
     f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND scope_seq = ? AND scope_seq > 0 ORDER BY seq"
 )
 SELECT_ONE: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND seq = ?"
+SELECT_IDENTITIES: Final = "SELECT seq, scope_seq, key, call_index FROM task_run WHERE run_id = ? ORDER BY seq"
+SELECT_IDENTITIES_OF_SCOPE: Final = (
+    "SELECT seq, scope_seq, key, call_index FROM task_run WHERE run_id = ? AND scope_seq = ? AND scope_seq > 0"
+    " ORDER BY seq"
+)
+SELECT_WITH_RESULTS: Final = (
+    f"SELECT {TASK_COLUMNS}, {_RESULT_COLUMNS} FROM task_run WHERE run_id = ? AND seq >= ? ORDER BY seq LIMIT ?"
+)
 FORGET_INPUTS: Final = "UPDATE task_run SET inputs_hash = NULL WHERE run_id = ? AND seq = ?"
 SELECT_UNREACHED: Final = (
     f"SELECT {TASK_COLUMNS} FROM task_run WHERE (run_id = ?1 OR run_id IN (SELECT id FROM flow_run WHERE root_id = ?1))"
@@ -267,14 +276,32 @@ def of_run(
     return [TaskRow._make(row) for row in rows]
 
 
-def journal(connection: sqlite3.Connection, run_id: int) -> list[TaskRow]:
-    """Everything earlier attempts of a run left behind: what replay looks its calls up in."""
-    return of_run(connection, run_id)
-
-
 def of_scope(connection: sqlite3.Connection, run_id: int, scope_seq: int) -> list[TaskRow]:
     """What one task of a run called itself."""
     return [TaskRow._make(row) for row in connection.execute(SELECT_OF_SCOPE, (run_id, scope_seq))]
+
+
+def identities(
+    connection: sqlite3.Connection, run_id: int, scope_seq: int | None = None
+) -> list[tuple[int, int, str, int]]:
+    """(seq, scope_seq, key, call_index) of every call of a run, or of those that one task of it made."""
+    if scope_seq is None:
+        return connection.execute(SELECT_IDENTITIES, (run_id,)).fetchall()
+    return connection.execute(SELECT_IDENTITIES_OF_SCOPE, (run_id, scope_seq)).fetchall()
+
+
+def with_results(
+    connection: sqlite3.Connection, run_id: int, from_seq: int, limit: int
+) -> list[tuple[TaskRow, ResultRow | None]]:
+    """Calls from a number on, each with its result where that stands in its row."""
+    found: list[tuple[TaskRow, ResultRow | None]] = []
+    for values in connection.execute(SELECT_WITH_RESULTS, (run_id, from_seq, limit)):
+        codec, checksum, data, preview = values[_WIDTH:]
+        result = None
+        if codec is not None:
+            result = ResultRow(run_id, values[1], codec, checksum, len(data or b""), data, None, preview)
+        found.append((TaskRow._make(values[:_WIDTH]), result))
+    return found
 
 
 def forget_inputs(connection: sqlite3.Connection, run_id: int, seq: int) -> None:

@@ -95,6 +95,72 @@ def test_changed_inputs_run_again_and_say_so(reader, effects, retry) -> None:
     assert reader.result(1, 2).preview == "6"
 
 
+def test_many_mapped_calls_give_back_what_they_came_to(reader, effects, retry) -> None:
+    """Whatever their order then; small and large results, those that call others, failed ones among them."""
+
+    @task
+    def inner(n):
+        return n
+
+    @task
+    def step(n):
+        effects(f"step {n}")
+        if n == 300 and effects.count("step 300") == 1:
+            raise ValueError("once")
+        return inner(n) if n % 100 == 0 else "x" * n
+
+    @task
+    def other(n):
+        effects("other")
+        return n
+
+    told = []
+
+    @flow
+    def whole():
+        first = broken_once(effects)
+        if first:
+            left, right = step.map(range(400)), other.map(range(400))
+        else:
+            right, left = other.map(range(400)), step.map(range(400))
+            left[7].add_done_callback(lambda future: told.append(future.result()))
+        right.wait()
+        return [future.result() for future in left] == [n if n % 100 == 0 else "x" * n for n in range(400)]
+
+    whole(return_state=True)
+    ids = [(row.seq, row.name) for row in reader.tasks(1)]
+    assert retry(1, whole) == 0
+    assert reader.run(1).result_preview == "True"
+    assert (effects.count("step 300"), effects.count("step 299"), effects.count("other")) == (2, 1, 400)
+    assert told == ["x" * 7]
+    assert [(row.seq, row.name) for row in reader.tasks(1)][: len(ids)] == ids
+    assert not any("runs again" in line for line in lines(reader))
+
+
+def test_mapped_calls_are_compared_one_by_one(reader, effects, retry) -> None:
+    """Of a map whose list changed only the changed elements run again, and what is new."""
+
+    @task
+    def step(n):
+        effects(f"step {n}")
+        return n
+
+    @flow
+    def whole():
+        if broken_once(effects):
+            step.map([1, 2, 3]).wait()
+            raise ValueError
+        return step.map([1, 5, 3, 4]).result()
+
+    whole(return_state=True)
+    assert retry(1, whole) == 0
+    assert reader.run(1).result_preview == "[1, 5, 3, 4]"
+    assert [effects.count(f"step {n}") for n in (1, 2, 3, 4, 5)] == [1, 1, 1, 1, 1]
+    assert [line for line in lines(reader) if "runs again" in line] == [
+        "step[1] runs again: its inputs are not those of the recorded call (n changed)"
+    ]
+
+
 def test_what_could_not_be_kept_runs_again_and_says_so(reader, effects, retry) -> None:
     """Unpicklable results and ``persist_result=False``; said when it ends and when it runs again."""
 

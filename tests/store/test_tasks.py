@@ -54,7 +54,7 @@ def test_a_task_begins_and_ends_with_its_events(
     run_id = make_run(state=RUNNING)
     row = make_task(run_id, seq=1)
     _begin(state, row)
-    assert tasks.journal(state, run_id) == [row]
+    assert tasks.of_run(state, run_id) == [row]
     _finish(state, run_id, 1, cpu_us=5, peak_rss_bytes=6, cause=None, attempt=3)
     ended = tasks.get(state, run_id, 1)
     assert ended == row._replace(
