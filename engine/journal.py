@@ -49,8 +49,8 @@ class Journal:
     def load(self) -> int:
         """Find out which calls there are; returns the highest number among them."""
         highest = 0
-        for seq, *identity in self._session.read(lambda conn: tasks.identities(conn, self._run_id)):
-            self._note(seq, *identity)
+        for seq, scope_seq, key, call_index in self._session.read(lambda conn: tasks.identities(conn, self._run_id)):
+            self._note(seq, scope_seq, key, call_index)
             highest = max(highest, seq)
         return highest
 
@@ -58,8 +58,8 @@ class Journal:
         """A task is tried again: what it called so far is recorded now, and counts as it stands."""
         found = self._session.read(lambda conn: tasks.identities(conn, self._run_id, scope_seq))
         with self._lock:
-            for seq, *identity in found:
-                self._note(seq, *identity)
+            for seq, _, key, call_index in found:
+                self._note(seq, scope_seq, key, call_index)
                 self._as_found.pop(seq, None)
             self._read.clear()
 
