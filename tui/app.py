@@ -12,8 +12,8 @@ from ..store.errors import FlowdeckError, StoreError, StoreMissing, StoreReadOnl
 
 Wire = Literal["thin", "stock"]
 
-_START_SWITCH_SECONDS = 0.0005
-"""The feed's many short reads must not each wait 5 ms for a thread that only computes."""
+_SWITCH_SECONDS = 0.0005
+"""Neither must the feed's many short reads each wait 5 ms for a thread that computes, nor a key for the feed."""
 
 
 def run_console(
@@ -48,7 +48,7 @@ def run_console(
     # What is made until the first paint lives on: looking through it for garbage again and again costs some 30 ms.
     gc.disable()
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(_START_SWITCH_SECONDS)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     feed.start()  # reads while Textual is imported
     asker.start()
     try:
@@ -57,7 +57,6 @@ def run_console(
         lean.import_textual()
         from . import console, theme
 
-        sys.setswitchinterval(interval)
 
         theme.use(theme.make(theme.depth_of_terminal(), ascii_only=ascii or not _speaks_unicode()))
         code, daemon = console.start(

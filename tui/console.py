@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .dialogs import Order
     from .form import Answered as Filled
     from .form import Typed
+    from .news import News
     from .screens.flows import FlowsPage
     from .screens.run import RunPage
 
@@ -55,6 +56,9 @@ _FOOTER_FITS: tuple[tuple[str, frozenset[str]], ...] = (
     (" ", frozenset({"go.flows", "flow.trigger", "app.palette", "run.freeze"})),
 )
 """With less room: the space between keys, and the keys left out; help has them all."""
+_SLICE = 500
+"""Tasks taken in at once; some 5 ms."""
+_BETWEEN_SLICES_SECONDS = 0.003
 _LIVE_WITH_PROCESS = frozenset({"RUNNING", "PENDING", "CANCELLING", "PAUSED"})
 
 
@@ -135,6 +139,7 @@ class Console(ThinApp):
         self.page: Page = self.runs_page
         self._run_page: RunPage | None = None
         self._flows_page: FlowsPage | None = None
+        self._left_of_news: News | None = None
         self._notice_until: float | None = None
         self._reaped_at = 0.0
         self._leave_until = 0.0
@@ -199,10 +204,14 @@ class Console(ThinApp):
     # ---- news -------------------------------------------------------------------------------------------------
 
     def on_arrived(self) -> None:
-        """Take what the feed has and pass it on."""
-        news = self.feed.take()
+        """Take what the feed has and pass it on, a slice at a time: keys that wait go between two slices."""
+        goes_on = self._left_of_news is not None
+        news = self._left_of_news or self.feed.take()
         if news is None:
             return
+        news, self._left_of_news = news.split(_SLICE)
+        if goes_on or self._left_of_news is not None:
+            asyncio.get_running_loop().call_later(_BETWEEN_SLICES_SECONDS, self.post_message, Arrived())
         if news.daemon is not None:
             self.daemon = news.daemon
             self._say_header()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -100,6 +101,14 @@ class Opened:
             log_changed=self.log_changed or newer.log_changed,
         )
 
+    def split(self, most: int) -> tuple[Opened, Opened | None]:
+        """Its first so many tasks with all that is not a task, and the others, if there are any."""
+        if len(self.tasks) <= most:
+            return self, None
+        items = iter(self.tasks.items())
+        first = dict(islice(items, most))
+        return replace(self, tasks=first), Opened(self.run_id, tasks=dict(items))
+
 
 @dataclass(frozen=True)
 class News:
@@ -134,6 +143,13 @@ class News:
         if self.opened is not None and newer.opened is not None:
             changes["opened"] = self.opened.merged(newer.opened)
         return replace(self, **changes)
+
+    def split(self, most: int) -> tuple[News, News | None]:
+        """A piece that takes the screen a few milliseconds, and what is left."""
+        if self.opened is None:
+            return self, None
+        first, others = self.opened.split(most)
+        return (self, None) if others is None else (replace(self, opened=first), News(opened=others))
 
 
 def _values(news: News) -> list[object]:

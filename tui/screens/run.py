@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.style import Style
@@ -35,7 +36,29 @@ _TITLES = {"tree": "Tree", "graph": "Graph", "logs": "Logs", "events": "Events",
 
 
 class EventsView(RowView[int, EventRow]):
-    """The events of a run."""
+    """The events of a run, oldest first: they only grow in number, and their ids with them."""
+
+    def __init__(self, columns: Sequence[Column[EventRow]]) -> None:
+        super().__init__(columns, id="events")
+        self._ids: list[int] = []
+
+    def show_events(self, events: Sequence[EventRow]) -> None:
+        """Show these; where they are what is shown and more, only the new ones are looked at."""
+        if len(events) < len(self._ids) or not events:
+            self._ids, self.records = [], {}
+        at_end = self.cursor >= len(self._ids) - 1
+        for event in events[len(self._ids) :]:
+            self.records[event.id] = event
+            self._ids.append(event.id)
+        self.order = self._ids
+        self.reordered()
+        if at_end:
+            self.action_edge(1)
+
+    def index_of(self, key: int) -> int | None:
+        """Found by its place in the order of ids."""
+        at = bisect_left(self.order, key)
+        return at if at < len(self.order) and self.order[at] == key else None
 
 
 class RunPage(Page):
@@ -104,7 +127,7 @@ class RunPage(Page):
             if isinstance(view, TreeView) and self.run_id is not None:
                 view.load(self.run_id, ())
             elif isinstance(view, EventsView):
-                view.set_rows((), {})
+                view.show_events(())
             elif isinstance(view, TextView):
                 view.show_lines(())
                 view.action_edge(-1)
@@ -164,7 +187,7 @@ class RunPage(Page):
 
                 return LogView(id="logs", task_label=self._task_label)
             case "events":
-                return EventsView(_event_columns(self), id="events")
+                return EventsView(_event_columns(self))
             case _:
                 return TextView(id="details")
 
@@ -291,12 +314,7 @@ class RunPage(Page):
 
     def _fill_events(self, view: Widget) -> None:
         assert isinstance(view, EventsView)
-        at_end = view.cursor >= len(view.order) - 1
-        for event in self.events[len(view.order) :]:
-            view.records[event.id] = event
-        view.set_rows(tuple(event.id for event in self.events))
-        if at_end:
-            view.action_edge(1)
+        view.show_events(self.events)
 
     def _fill_details(self, view: Widget) -> None:
         assert isinstance(view, TextView)

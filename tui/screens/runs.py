@@ -220,7 +220,13 @@ class RunsPage(Page):
             self._to_end = True
             self.console_app.feed.list_end()
 
+    def hidden(self) -> None:
+        """Nobody looks: the feed need not count the tasks of these runs any more."""
+        self.console_app.feed.look_at(())
+
     def _look_at(self) -> None:
+        if self.console_app.page is not self:
+            return
         self.console_app.feed.look_at(self.view.visible_keys())
 
     @on(RowView.Highlighted)
