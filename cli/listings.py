@@ -81,13 +81,13 @@ def list_runs(args: argparse.Namespace, out: Output) -> int:
         out.json_array(map(run_shape, islice(runs, limit or None)))
         return 0
     shown = list(islice(runs, limit or None))
-    if not shown:
+    if not shown or reader is None:
         filtered = bool(args.flow or args.state or args.search)
         out.say("no run matches" if filtered and reader is not None else f"{folder_of(args)}: {FILL_HINT}")
         return 0
     now_us = time.time_ns() // 1000
-    daemon = daemon_of(reader) if reader is not None else Daemon("none")
-    out.table(RUN_COLUMNS, [_run_cells(run, now_us, daemon, out) for run in shown])
+    daemon = daemon_of(reader)
+    out.table(RUN_COLUMNS, [_run_cells(run, reader.tries(run), now_us, daemon, out) for run in shown])
     if next(runs, None) is not None:
         out.say(f"the newest {plural(len(shown), 'run')}; `flowdeck ls --limit 0` lists all", "dim")
     return 0
@@ -132,7 +132,7 @@ def _runs(reader: Reader, args: argparse.Namespace, wanted: tuple[set[str], set[
         before = page[-1].id
 
 
-def _run_cells(run: RunRow, now_us: int, daemon: Daemon, out: Output) -> list[Cell]:
+def _run_cells(run: RunRow, tries: int, now_us: int, daemon: Daemon, out: Output) -> list[Cell]:
     started = run.started_at_us if run.started_at_us is not None else run.scheduled_at_us
     return [
         Cell(f"#{run.id}", "bold"),
@@ -141,7 +141,7 @@ def _run_cells(run: RunRow, now_us: int, daemon: Daemon, out: Output) -> list[Ce
         state_cell(run.state_type, run.state_name, out),
         Cell(ago(started, now_us), "dim"),
         Cell(took(run, now_us), "dim" if is_terminal(run.state_type) else "cyan"),
-        out.cell(reason(run, now_us, daemon), "red" if run.state_type in ("FAILED", "CRASHED") else "dim"),
+        out.cell(reason(run, now_us, daemon, tries), "red" if run.state_type in ("FAILED", "CRASHED") else "dim"),
     ]
 
 
@@ -158,11 +158,10 @@ def took(run: RunRow, now_us: int) -> str:
     return "" if run.duration_us is None else duration(run.duration_us)
 
 
-def reason(run: RunRow, now_us: int, daemon: Daemon) -> str:
-    """Why it ended or what it waits for, in the console's words; for a later attempt also which."""
-    parts = [why(run, now_us, daemon) if run.state_type != "COMPLETED" else "", f"attempt {run.attempt}"]
-    # A paused run's next attempt has not begun.
-    return "; ".join(part for part in (parts if run.attempt > 1 and run.state_type != "PAUSED" else parts[:1]) if part)
+def reason(run: RunRow, now_us: int, daemon: Daemon, tries: int = 1) -> str:
+    """Why it ended or what it waits for, in the console's words; of a run that was tried again also how often."""
+    parts = [why(run, now_us, daemon) if run.state_type != "COMPLETED" else "", f"try {tries}" if tries > 1 else ""]
+    return "; ".join(part for part in parts if part)
 
 
 def list_flows(args: argparse.Namespace, out: Output) -> int:

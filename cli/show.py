@@ -68,7 +68,7 @@ def _show_run(
     run: RunRow, tasks: Sequence[TaskRow], reader: Reader, args: argparse.Namespace, out: Output, now_us: int
 ) -> None:
     _headline(f"#{run.id} {one_line(run.flow_name)}", run.state_type, run.state_name, took(run, now_us), out)
-    because = reason(run, now_us, daemon_of(reader))
+    because = reason(run, now_us, daemon_of(reader), reader.tries(run))
     if because:
         _fact("why", because, out, style="red" if run.state_type in ("FAILED", "CRASHED") else "yellow")
     _fact("name", run.name, out)
@@ -182,9 +182,14 @@ def _fold_cells(tasks: Sequence[TaskRow], window: tuple[int, int], out: Output) 
 def _task_took(task: TaskRow, now_us: int) -> str:
     if task.duration_us is not None:
         return duration(task.duration_us)
-    if task.started_at_us is not None and not is_terminal(task.state_type, task.state_name):
+    if _is_running(task) and task.started_at_us is not None:
         return duration(now_us - task.started_at_us)
     return ""
+
+
+def _is_running(task: TaskRow) -> bool:
+    """Not while it waits: for its next attempt, for a slot or a person."""
+    return task.state_type in ("RUNNING", "CANCELLING")
 
 
 def _task_why(task: TaskRow, now_us: int, anew: str | None = None) -> str:
@@ -216,7 +221,10 @@ def _timeline(tasks: Sequence[TaskRow], window: tuple[int, int], now_us: int, ou
     begin, end = window
     length = max(end - begin, 1)
     left = min(starts)
-    right = max(task.ended_at_us or now_us for task in tasks if task.started_at_us is not None)
+    right = max(
+        task.ended_at_us or (now_us if _is_running(task) else task.started_at_us)
+        for task in tasks if task.started_at_us is not None
+    )  # fmt: skip
     first = min(max((left - begin) * _TIMELINE_WIDTH // length, 0), _TIMELINE_WIDTH - 1)
     after = min(max(-((begin - right) * _TIMELINE_WIDTH // length), first + 1), _TIMELINE_WIDTH)
     bar = ("━" if out.unicode else "=") * (after - first)

@@ -29,6 +29,11 @@ SELECT_RETRIES: Final = (
     "(SELECT max(id) FROM event WHERE run_id = ?1 AND task_seq IS NULL AND from_type IN"
     " ('FAILED', 'COMPLETED', 'CANCELLED')), 0)"
 )
+SELECT_AGAIN: Final = (
+    "SELECT count(*) FROM event WHERE run_id = ?1 AND task_seq IS NULL AND kind = 'state'"
+    " AND (to_name = 'AwaitingRetry'"
+    " OR from_type IN ('FAILED', 'CRASHED', 'CANCELLED', 'COMPLETED') AND to_type = 'SCHEDULED')"
+)
 SELECT_CRASHES: Final = (
     "SELECT count(*) FROM event NOT INDEXED WHERE id >= ?1 AND run_id = ?2 AND task_seq = ?3 AND data = ?4"
 )
@@ -106,6 +111,11 @@ def _bounds(connection: sqlite3.Connection, run_id: int) -> tuple[int, int]:
 def retries_made(connection: sqlite3.Connection, run_id: int) -> int:
     """How often a run was tried again by itself since it was made, or since somebody had it begin anew."""
     return int(connection.execute(SELECT_RETRIES, (run_id,)).fetchone()[0])
+
+
+def times_again(connection: sqlite3.Connection, run_id: int) -> int:
+    """How often a run was tried again: after a failure or crash by itself, or by a person. Suspensions do not count."""
+    return int(connection.execute(SELECT_AGAIN, (run_id,)).fetchone()[0])
 
 
 def crashes_of_task(connection: sqlite3.Connection, run_id: int, seq: int) -> int:

@@ -205,6 +205,10 @@ class Reader:
         """The cache entries that a run, or one task of it, made."""
         return cache.of_run(self._state, run_id, seq)
 
+    def tries(self, run: RunRow) -> int:
+        """How often a run was tried, the first time included; its attempt also grows with each suspension."""
+        return 1 if run.attempt == 1 else 1 + events.times_again(self._state, run.id)
+
     def reasons_again(self, run_id: int) -> dict[int, str]:
         """Why calls were made anew in a later attempt of their run, as said then; by seq, the last time."""
         return dict(events.made_anew(self._state, run_id))

@@ -29,6 +29,7 @@ class RunLine(NamedTuple):
 
     run: RunRow
     progress: Progress | None
+    tries: int = 1
 
 
 def state(state_type: str, state_name: str) -> Spans:
@@ -42,11 +43,11 @@ def run_id(run: RunRow) -> Spans:
     return ((f"#{run.id}", theme.palette().dim),)
 
 
-def flow_name(run: RunRow) -> Spans:
-    """The flow and its attempt, when it is not the first; an ended run's in a quieter tone."""
+def flow_name(line: RunLine) -> Spans:
+    """The flow and how often it was tried, when that is more than once; an ended run's in a quieter tone."""
     palette = theme.palette()
-    name = (safe(run.flow_name), palette.strong if run.ended_at_us is None else palette.text)
-    return (name, (" ", None), *attempt(run.attempt)) if run.attempt > 1 else (name,)
+    name = (safe(line.run.flow_name), palette.strong if line.run.ended_at_us is None else palette.text)
+    return (name, (" ", None), *tries(line.tries)) if line.tries > 1 else (name,)
 
 
 def started(run: RunRow, now_us: int) -> Spans:
@@ -63,13 +64,13 @@ def took(run: RunRow, now_us: int) -> Spans:
     span = took_us(run, now_us)
     if span is None:
         return (("–" if not palette.ascii else "-", palette.faint),)
-    if run.ended_at_us is None and run.state_type != "SCHEDULED":
+    if run.ended_at_us is None and run.state_type not in ("SCHEDULED", "PAUSED"):
         return ((times.running_duration(span), palette.text),)
     return ((times.duration(span), palette.dim),)
 
 
-def attempt(number: int) -> Spans:
-    """The attempt, when it is not the first."""
+def tries(number: int) -> Spans:
+    """How often it was tried, when that is more than once."""
     palette = theme.palette()
     return ((palette.glyph(f"×{number}", f"x{number}"), palette.warn),) if number > 1 else ()
 

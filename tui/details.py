@@ -20,9 +20,9 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _SPARK_CELLS = 32
 
 
-def lines_of(run: RunRow, details: Details | None, daemon: Daemon, now_us: int) -> list[Spans]:
+def lines_of(run: RunRow, tries: int, details: Details | None, daemon: Daemon, now_us: int) -> list[Spans]:
     """Everything about a run, top to bottom."""
-    lines: list[Spans] = [(), *_about(run, daemon, now_us)]
+    lines: list[Spans] = [(), *_about(run, tries, daemon, now_us)]
     lines += _title("Parameters") + _json_lines(run.parameters)
     if run.result_preview is not None:
         lines += _title("Result") + _block(run.result_preview)
@@ -34,7 +34,7 @@ def lines_of(run: RunRow, details: Details | None, daemon: Daemon, now_us: int) 
     return [*lines, ()]
 
 
-def _about(run: RunRow, daemon: Daemon, now_us: int) -> list[Spans]:
+def _about(run: RunRow, tries: int, daemon: Daemon, now_us: int) -> list[Spans]:
     palette = theme.palette()
     look = palette.look(run.state_type, run.state_name)
     lines = [
@@ -42,7 +42,7 @@ def _about(run: RunRow, daemon: Daemon, now_us: int) -> list[Spans]:
         _field("Why", why(run, now_us, daemon)),
         _field("Flow", run.flow_name),
         _field("Deployment", run.deployment),
-        _field("Attempt", f"{run.attempt}" + (f", {run.crash_count} crashes" if run.crash_count else "")),
+        _field("Tries", f"{tries}" + (f", {run.crash_count} crashes" if run.crash_count else "")),
         _field("Asked for", None if run.intent == "none" else run.intent),
         _field("Created", f"{times.stamp(run.created_at_us)} by {run.actor}"),
         _field("Scheduled", times.stamp(run.scheduled_at_us)),

@@ -13,7 +13,7 @@ import threading
 import time
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -364,6 +364,9 @@ class Feed(threading.Thread):
         self._close_gap()
         self._tell_list(found)
 
+    def _tries(self, rows: Mapping[int, RunRow]) -> dict[int, int]:
+        return {run_id: self._read.tries(row) for run_id, row in rows.items() if row.attempt > 1}
+
     def _close_gap(self) -> None:
         """Nothing lies between the tail and the others any more: it is not a tail then."""
         if self._tail and (self._scan_from is None or self._tail_below >= self._scan_from):
@@ -407,8 +410,8 @@ class Feed(threading.Thread):
         if self._tail:
             order = (*order, GAP_KEY, *self._tail)
         news = News(
-            order=order if whole or order != self._order else None, rows=changed, searching=self._scanning(),
-            more=self._scan_from is not None,
+            order=order if whole or order != self._order else None, rows=changed, tries=self._tries(changed),
+            searching=self._scanning(), more=self._scan_from is not None,
         )
         self._order = order
         self._hand_over(news)
@@ -480,9 +483,11 @@ class Feed(threading.Thread):
             return
         tasks = self._adopt(run)
         self._known_tasks = set(tasks)
-        self._hand_over(
-            News(opened=Opened(run_id, fresh=True, runs=dict(self._family), tasks=tasks, log_changed=True))
+        family = dict(self._family)
+        opened = Opened(
+            run_id, fresh=True, runs=family, tries=self._tries(family), tasks=tasks, log_changed=True
         )
+        self._hand_over(News(opened=opened))
         self._show_tab(self._tab)
 
     def _adopt(self, run: RunRow) -> dict[TaskRef, TaskRow]:
@@ -517,7 +522,8 @@ class Feed(threading.Thread):
         if events:
             self._event_cursor = events[-1].id
         if runs or changed or events:
-            self._hand_over(News(opened=Opened(self._open_id, runs=runs, tasks=changed, events=events)))
+            self._hand_over(News(opened=Opened(self._open_id, runs=runs, tries=self._tries(runs), tasks=changed,
+                                               events=events)))  # fmt: skip
             self._edges_stale = self._edges_stale or not changed.keys() <= self._known_tasks
             self._known_tasks |= changed.keys()
             if self._tab == "details" and runs:

@@ -185,10 +185,10 @@ def _number_test(read: Callable[[RunRow], int]) -> Callable[[str], Test]:
 
 
 def took_us(run: RunRow, now_us: int) -> int | None:
-    """How long a run ran, or runs already; None before it started, and while it waits after its first attempt."""
+    """How long a run ran, or runs already; None before it started, and while it waits in its first attempt."""
     if run.started_at_us is None:
         return None
-    if run.state_type == "SCHEDULED":
+    if run.state_type in ("SCHEDULED", "PAUSED"):
         return run.duration_us
     if run.ended_at_us is not None:
         return run.duration_us if run.duration_us is not None else run.ended_at_us - run.started_at_us

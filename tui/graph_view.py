@@ -19,7 +19,8 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from . import cells, theme, times
+from . import cells, theme, times, waiting
+from .feed import now_us
 from .graph import Canvas, NodeId, Place, strokes
 from .graph_fold import GROUP_BAR_CELLS
 from .graph_model import OPEN_UP_TO, GraphModel, NodeState
@@ -359,8 +360,8 @@ class GraphView(ScrollView, can_focus=True):
                 spans += [(times.duration(task.duration_us), None), _GAP]
             if task.attempt > 1:
                 spans += [(f"attempt {task.attempt}", palette.warn), _GAP]
-            if task.cause:
-                spans += [(cells.safe(task.cause), palette.text), _GAP]
+            if words := waiting.why_task(task, now_us()):
+                spans += [(cells.safe(words), palette.text), _GAP]
         return spans
 
     # ---- keys and mouse ---------------------------------------------------------------------------------------

@@ -79,6 +79,8 @@ class Opened:
     missing: bool = False
     """The run does not exist (any more)."""
     runs: Mapping[int, RunRow] = field(default_factory=dict)
+    tries: Mapping[int, int] = field(default_factory=dict)
+    """Of those runs: how often each was tried, where that is more than once."""
     tasks: Mapping[TaskRef, TaskRow] = field(default_factory=dict)
     edges: tuple[EdgeRow, ...] | None = None
     events: tuple[EventRow, ...] = ()
@@ -94,6 +96,7 @@ class Opened:
             fresh=self.fresh,
             missing=self.missing or newer.missing,
             runs={**self.runs, **newer.runs},
+            tries={**self.tries, **newer.tries},
             tasks={**self.tasks, **newer.tasks},
             edges=self.edges if newer.edges is None else newer.edges,
             events=self.events + newer.events,
@@ -118,6 +121,8 @@ class News:
     """The runs list in its order."""
     rows: Mapping[int, RunRow] = field(default_factory=lambda: MappingProxyType({}))
     """New and changed runs of the list."""
+    tries: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Of those runs: how often each was tried, where that is more than once."""
     progress: Mapping[int, Progress] = field(default_factory=lambda: MappingProxyType({}))
     counts: Mapping[str, int] | None = None
     """Runs of each state type in the whole store."""
@@ -139,6 +144,7 @@ class News:
             each.name: value for each in fields(newer) if (value := getattr(newer, each.name)) is not None
         }
         changes["rows"] = {**self.rows, **newer.rows}
+        changes["tries"] = {**self.tries, **newer.tries}
         changes["progress"] = {**self.progress, **newer.progress}
         if self.opened is not None and newer.opened is not None:
             changes["opened"] = self.opened.merged(newer.opened)

@@ -73,7 +73,8 @@ class TreeLine(NamedTuple):
     state_type: str
     state_name: str
     cause: str | None
-    attempt: int
+    tries: int
+    """How often it was tried."""
     started_at_us: int | None
     ended_at_us: int | None
     duration_us: int | None
@@ -185,6 +186,8 @@ class TreeModel:
         self.run_id = run_id
         self.tasks: dict[TaskKey, TaskRow] = {}
         self.runs: dict[int, RunRow] = {}
+        self.tries: dict[int, int] = {}
+        """Of runs: how often each was tried, where that is more than once."""
         self._top = _Branch(run_id, None)
         self._of_run: dict[int, _Branch] = {run_id: self._top}
         self._of_scope: dict[TaskKey, _Branch] = {}
@@ -192,6 +195,17 @@ class TreeModel:
         self._toggled: dict[TreeKey, bool] = {}
         self._moved = False
         self._changed: set[TreeKey] = set()
+        self._retried = False
+
+    @property
+    def nests(self) -> bool:
+        """Whether rows stand beneath others, so that there is something to count."""
+        return bool(self._groups or self._of_scope) or len(self._of_run) > 1
+
+    @property
+    def retried(self) -> bool:
+        """Whether anything was tried more than once."""
+        return self._retried or bool(self.tries)
 
     # ---- changes ----------------------------------------------------------------------------------------------
 
@@ -221,6 +235,7 @@ class TreeModel:
             return
         self.tasks[key] = task
         self._changed.add(key)
+        self._retried = self._retried or task.attempt > 1
         if old is None:
             self._insert(key, task)
         branch = self._branch_of_call(task)
@@ -448,9 +463,11 @@ class TreeModel:
         beneath = self._beneath(key)
         counts = Counts(*map(sum, zip(*(branch.counts for branch in beneath), strict=True))) if beneath else None
         of: TaskRow | RunRow = task
+        tries = task.attempt
         child = self._child(key)
         if child is not None and child.run_id in self.runs:
             of = self.runs[child.run_id]
+            tries = self.tries.get(child.run_id, 1)
         return TreeLine(
             key,
             "subflow" if task.kind == "subflow" else "task",
@@ -460,7 +477,7 @@ class TreeModel:
             of.state_type,
             of.state_name,
             of.cause or task.cause,
-            of.attempt,
+            tries,
             of.started_at_us,
             of.ended_at_us,
             of.duration_us,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, overload
 
 from textual.binding import Binding, BindingType
 
 from ..store.rows import RunRow, TaskRow
-from . import cells, theme, times
+from . import cells, theme, times, waiting
 from .rows import Column, RowView, Span, Spans
 from .tree import GroupKey, TaskKey, TreeKey, TreeLine, TreeModel, guide, is_live
 
@@ -50,7 +50,8 @@ class TreeView(RowView[TreeKey, TreeLine]):
 
     def __init__(self, run_id: int, now_us: cells.Clock, *, id: str | None = None) -> None:  # noqa: A002
         self.now_us = now_us
-        super().__init__(_columns(self), id=id)
+        super().__init__((), id=id)
+        self._shape: tuple[bool, bool] | None = None
         self.model = TreeModel(run_id)
         self.order = _Order(self.model)
 
@@ -62,18 +63,35 @@ class TreeView(RowView[TreeKey, TreeLine]):
             self.cursor = 0
         self.order = _Order(self.model)
         self.model.apply(rows)
+        self._choose_columns()
         self.reordered()
         self.refresh()
+
+    def tell_tries(self, tries: Mapping[int, int]) -> None:
+        """How often these runs were tried."""
+        if self.model.tries != tries:
+            self.model.tries = dict(tries)
+            self._choose_columns()
+            self.refresh()
 
     def apply(self, rows: Iterable[RunRow | TaskRow]) -> None:
         """Rows changed."""
         applied = self.model.apply(rows)
+        self._choose_columns()
         if applied.moved:
             self.reordered()
             return
         if applied.keys:
             in_sight = applied.keys.intersection(self.visible_keys())
             self.redraw(in_sight)
+
+    def _choose_columns(self) -> None:
+        """Only those that have something to say: the rest of the room is for the reasons."""
+        shape = self.model.nests, self.model.retried
+        if shape != self._shape:
+            self._shape = shape
+            left_out = (() if shape[0] else ("done", "bar")) + (() if shape[1] else ("tries",))
+            self.set_columns([column for column in _columns(self) if column.key not in left_out])
 
     def record_of(self, key: TreeKey) -> TreeLine | None:
         """What a row shows."""
@@ -85,11 +103,14 @@ class TreeView(RowView[TreeKey, TreeLine]):
         """The row this key stands in."""
         return self.model.index(key)
 
-    def live_keys(self) -> list[TreeKey]:
-        """The rows in sight whose time goes on."""
-        return [
-            key for key in self.visible_keys() if (line := self.record_of(key)) is not None and is_live(line)
-        ]
+    def tick(self) -> None:
+        """A second went by: times of what runs, and how long what waits for its next attempt still waits."""
+        for key in self.visible_keys():
+            line = self.record_of(key)
+            if line is not None and is_live(line):
+                self.redraw((key,), ("took",))
+            elif line is not None and line.task is not None and line.task.wake_at_us is not None:
+                self.redraw((key,), ("why",))
 
     def action_choose(self) -> None:
         """Fold or open what has rows beneath; else open the row."""
@@ -178,7 +199,8 @@ def _columns(view: TreeView) -> Sequence[Column[TreeLine]]:
     def why(line: TreeLine) -> Spans:
         palette = theme.palette()
         bad = line.state_type in ("FAILED", "CRASHED")
-        return ((cells.safe(line.cause or ""), palette.text if bad else palette.dim),)
+        words = waiting.why_task(line.task, view.now_us()) if line.kind == "task" and line.task else line.cause
+        return ((cells.safe(words or ""), palette.text if bad else palette.dim),)
 
     def state(line: TreeLine) -> Spans:
         look = theme.palette().look(line.state_type, line.state_name)
@@ -190,9 +212,9 @@ def _columns(view: TreeView) -> Sequence[Column[TreeLine]]:
     return (
         Column("number", "NO", number, 5, priority=5, right=True),
         Column("task", "TASK", _label, 24, flex=3, max_width=52),
-        Column("state", "STATE", state, 11, max_width=14, flex=1),
+        Column("state", "STATE", state, 11, max_width=14, wish=13, flex=1),
         Column("took", "TIME", lambda line: _took(line, view.now_us()), 8, right=True),
-        Column("attempt", "TRY", lambda line: cells.attempt(line.attempt), 3, priority=3),
+        Column("tries", "TRY", lambda line: cells.tries(line.tries), 3, priority=3),
         Column("done", "DONE", _done, 11, right=True, priority=2),
         Column("bar", "", _bar, 10, priority=4),
         Column("why", "WHY", why, 14, flex=5, priority=1),

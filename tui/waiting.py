@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from ..store.rows import RunRow
+from ..store.rows import RunRow, TaskRow
 from . import times
 
 DaemonState = Literal["alive", "frozen", "dead", "none", "unknown"]
@@ -31,6 +31,14 @@ def daemon_words(daemon: Daemon) -> str:
             return "no daemon"
         case _:
             return "daemon ?"
+
+
+def why_task(task: TaskRow, now_us: int) -> str:
+    """One line on a task, raw text from the store inside."""
+    if task.state_type == "SCHEDULED" and task.wake_at_us is not None and task.wake_at_us > now_us:
+        words = f"retries in {times.span_words(task.wake_at_us - now_us)}"
+        return f"{words}; {task.cause}" if task.cause else words
+    return task.cause or ""
 
 
 def why(run: RunRow, now_us: int, daemon: Daemon) -> str:

@@ -8,6 +8,7 @@ import pytest
 from flowdeck.store.connection import connect
 from flowdeck.store.leases import acquire, run_owner, this_process
 from flowdeck.store.reader import Reader
+from flowdeck.tui.feed import now_us
 
 pytestmark = pytest.mark.anyio
 
@@ -137,6 +138,33 @@ async def test_a_run_that_waits_for_its_retry_has_no_running_time(drive: Any, se
         await console.shows("AwaitingRetry")
         assert "1:3" not in console.text()
         assert "–" in console.text()
+
+
+async def test_only_real_tries_are_counted(drive: Any, seeder: Any) -> None:
+    """A suspension makes another attempt, too, but nothing failed."""
+    seeder.run("leaver", ("PAUSED", "Suspended"), attempt=2)
+    failed = seeder.run("stumbler", ("SCHEDULED", "AwaitingRetry"), attempt=2, wake_in_seconds=600)
+    async with drive(seeder.folder) as console:
+        await console.shows("leaver", "stumbler ×2")
+        assert "leaver ×" not in console.text()
+        await console.press("colon")
+        await console.type(f"run {failed}")
+        await console.press("enter")
+        await console.shows("try 2")
+
+
+async def test_a_task_that_waits_for_its_retry_says_when(drive: Any, seeder: Any) -> None:
+    """And shows no running time."""
+    run = seeder.run("etl", ("RUNNING", "Running"))
+    alive(seeder, run)
+    seeder.task(run, 1, "load", ("SCHEDULED", "AwaitingRetry"), age_seconds=3000, cause="attempt 1 failed: no route")
+    connection = connect(seeder.folder, "state")
+    connection.execute("UPDATE task_run SET started_at_us = created_at_us, wake_at_us = ?", (now_us() + 600_500_000,))
+    connection.close()
+    async with drive(seeder.folder, start=f"run {run}") as console:
+        await console.shows("AwaitingRetry", "retries in 10 min; attempt 1 failed")
+        line = next(line for line in console.lines() if "load" in line)
+        assert ":" not in line.split("AwaitingRetry")[1].split("retries")[0]
 
 
 async def test_lines_too_long_for_a_dialog_go_on_in_the_next(drive: Any, seeder: Any) -> None:

@@ -191,7 +191,7 @@ def test_a_map_that_ended_says_its_worst_state_and_its_whole_time():
 
 
 def test_a_subflow_shows_its_tasks_and_the_state_of_its_run():
-    """The child run's row knows more than its place in the parent: pause, attempt, cause."""
+    """The child run's row knows more than its place in the parent: pause, cause; its attempts are no tries."""
     model = TreeModel(ROOT)
     model.apply([task(5, "inner", run_id=9), task(6, "inner", run_id=9, state="RUNNING")])
     assert len(model) == 0
@@ -201,7 +201,7 @@ def test_a_subflow_shows_its_tasks_and_the_state_of_its_run():
     applied = model.apply([run(9, 2, "PAUSED")])
     assert TaskKey(ROOT, 2) in applied.keys
     line = model.rows()[0]
-    assert (line.kind, line.state_type, line.attempt, line.counts) == ("subflow", "PAUSED", 2, Counts(1, running=1))
+    assert (line.kind, line.state_type, line.tries, line.counts) == ("subflow", "PAUSED", 1, Counts(1, running=1))
     assert model.totals() == Counts(2, running=2)
 
 

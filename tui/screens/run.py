@@ -76,6 +76,7 @@ class RunPage(Page):
         self.missing = False
         self.loaded = False
         self.runs: dict[int, RunRow] = {}
+        self.tries: dict[int, int] = {}
         self.tasks: dict[TaskRef, TaskRow] = {}
         self.edges: tuple[EdgeRow, ...] | None = None
         self.events: list[EventRow] = []
@@ -208,6 +209,7 @@ class RunPage(Page):
             self.details = None
         else:
             self.runs.update(opened.runs)
+        self.tries.update(opened.tries)
         for key, row in opened.tasks.items():
             self._tally(key, row)
             self.tasks[key] = row
@@ -229,6 +231,7 @@ class RunPage(Page):
                 self._fill("tree")
             else:
                 tree.apply(rows)
+            tree.tell_tries(self.tries)
         if opened.edges is not None:
             self._fill("graph")
         elif opened.tasks and self.tab == "graph":
@@ -266,6 +269,7 @@ class RunPage(Page):
         assert self.run_id is not None
         if not len(view.model):
             view.load(self.run_id, [*self.runs.values(), *self.tasks.values()])
+            view.tell_tries(self.tries)
         palette = theme.palette()
         words = f"Run #{self.run_id} does not exist." if self.missing else "No tasks yet."
         view.say_when_empty(((), ((f"   {words}", palette.dim),)))
@@ -320,7 +324,8 @@ class RunPage(Page):
         assert isinstance(view, TextView)
         run = self.run
         if run is not None:
-            view.show_lines(details.lines_of(run, self.details, self.console_app.daemon, now_us()))
+            tries = self.tries.get(run.id, 1)
+            view.show_lines(details.lines_of(run, tries, self.details, self.console_app.daemon, now_us()))
 
     # ---- what it says -----------------------------------------------------------------------------------------
 
@@ -343,8 +348,8 @@ class RunPage(Page):
             (f"   {cells.safe(run.flow_name)}", palette.strong),
             (f"  {cells.safe(run.name)}", palette.dim),
         ]
-        if run.attempt > 1:
-            left.append((f"  attempt {run.attempt}", palette.warn))
+        if (tries := self.tries.get(run.id, 1)) > 1:
+            left.append((f"  try {tries}", palette.warn))
         right: list[Span] = list(cells.took(run, moment))
         if self._total:
             right.append(("   ", None))
@@ -399,7 +404,7 @@ class RunPage(Page):
         self._say()
         view = self._views.get(self.tab)
         if isinstance(view, TreeView):
-            view.redraw(view.live_keys(), ("took",))
+            view.tick()
 
     def targets(self) -> list[RunRow]:
         """This run."""

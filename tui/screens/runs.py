@@ -108,7 +108,7 @@ class RunsPage(Page):
         for run_id, row in news.rows.items():
             old = records.get(run_id)
             progress = news.progress.get(run_id, old.progress if old else None)
-            self.view.set(run_id, RunLine(row, progress))
+            self.view.set(run_id, RunLine(row, progress, news.tries.get(run_id, 1)))
         for run_id, progress in news.progress.items():
             line = records.get(run_id)
             if line is not None and line.progress != progress:
@@ -345,7 +345,7 @@ def _columns(page: RunsPage, id_width: int) -> Sequence[Column[RunLine]]:
         Column("id", "RUN", lambda line: cells.run_id(line.run), id_width, right=True),
         Column("state", "STATE", lambda line: cells.state(line.run.state_type, line.run.state_name), 15,
                wish=15, max_width=15, flex=1),
-        Column("flow", "FLOW", lambda line: cells.flow_name(line.run), 12, flex=2, wish=14, max_width=24),
+        Column("flow", "FLOW", cells.flow_name, 12, flex=2, wish=14, max_width=24),
         Column("name", "NAME", lambda line: ((cells.safe(line.run.name), theme.palette().dim),), 14, flex=2,
                max_width=28, priority=5),
         Column("started", "STARTED", lambda line: cells.started(line.run, now_us()), 9, priority=4),
