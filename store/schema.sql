@@ -148,10 +148,10 @@ CREATE TABLE flow_run (
   actor TEXT NOT NULL,
   result_preview TEXT,
   CONSTRAINT uq_flow_run_schedule_id_due_at_us UNIQUE (schedule_id, due_at_us),
-  CONSTRAINT flow_run_state_type CHECK (state_type IN ('SCHEDULED', 'PENDING', 'RUNNING', 'PAUSED', 'CANCELLING', 'CANCELLED', 'COMPLETED', 'FAILED', 'CRASHED')),
-  CONSTRAINT flow_run_intent CHECK (intent IN ('none', 'pause', 'freeze', 'cancel')),
+  CONSTRAINT flow_run_state_type CHECK (state_type = 'SCHEDULED' OR state_type = 'PENDING' OR state_type = 'RUNNING' OR state_type = 'PAUSED' OR state_type = 'CANCELLING' OR state_type = 'CANCELLED' OR state_type = 'COMPLETED' OR state_type = 'FAILED' OR state_type = 'CRASHED'),
+  CONSTRAINT flow_run_intent CHECK (intent = 'none' OR intent = 'pause' OR intent = 'freeze' OR intent = 'cancel'),
   CONSTRAINT flow_run_attempt CHECK (attempt >= 1),
-  CONSTRAINT flow_run_ended_at_us CHECK ((ended_at_us IS NOT NULL) = (state_type IN ('CANCELLED', 'COMPLETED', 'FAILED', 'CRASHED'))),
+  CONSTRAINT flow_run_ended_at_us CHECK ((ended_at_us IS NOT NULL) = (state_type = 'CANCELLED' OR state_type = 'COMPLETED' OR state_type = 'FAILED' OR state_type = 'CRASHED')),
   FOREIGN KEY(flow_name) REFERENCES flow (name),
   FOREIGN KEY(parent_run_id) REFERENCES flow_run (id) ON DELETE CASCADE,
   FOREIGN KEY(root_id) REFERENCES flow_run (id) ON DELETE CASCADE
@@ -210,7 +210,7 @@ CREATE TABLE result (
   path TEXT,
   preview TEXT NOT NULL,
   PRIMARY KEY (run_id, seq),
-  CONSTRAINT result_codec CHECK (codec IN ('json', 'cloudpickle', 'none')),
+  CONSTRAINT result_codec CHECK (codec = 'json' OR codec = 'cloudpickle' OR codec = 'none'),
   FOREIGN KEY(run_id) REFERENCES flow_run (id) ON DELETE CASCADE
 ) WITHOUT ROWID, STRICT;
 CREATE TABLE run_input (
@@ -226,7 +226,7 @@ CREATE TABLE run_input (
   until_us INTEGER,
   taken_at_us INTEGER,
   taken_by TEXT,
-  CONSTRAINT run_input_kind CHECK (kind IN ('request', 'response', 'message', 'wait')),
+  CONSTRAINT run_input_kind CHECK (kind = 'request' OR kind = 'response' OR kind = 'message' OR kind = 'wait'),
   FOREIGN KEY(run_id) REFERENCES flow_run (id) ON DELETE CASCADE
 ) STRICT;
 CREATE INDEX run_input_by_run ON run_input (run_id, "key", id);
@@ -244,9 +244,9 @@ CREATE TABLE schedule (
   next_due_at_us INTEGER,
   last_due_at_us INTEGER,
   CONSTRAINT uq_schedule_deployment_slug UNIQUE (deployment, slug),
-  CONSTRAINT schedule_kind CHECK (kind IN ('cron', 'interval', 'rrule', 'dates', 'composite')),
-  CONSTRAINT schedule_catchup CHECK (catchup IN ('latest', 'all', 'none')),
-  CONSTRAINT schedule_overlap CHECK (overlap IN ('skip', 'queue', 'allow', 'cancel_running')),
+  CONSTRAINT schedule_kind CHECK (kind = 'cron' OR kind = 'interval' OR kind = 'rrule' OR kind = 'dates' OR kind = 'composite'),
+  CONSTRAINT schedule_catchup CHECK (catchup = 'latest' OR catchup = 'all' OR catchup = 'none'),
+  CONSTRAINT schedule_overlap CHECK (overlap = 'skip' OR overlap = 'queue' OR overlap = 'allow' OR overlap = 'cancel_running'),
   CONSTRAINT schedule_active CHECK (active IN (0, 1)),
   FOREIGN KEY(deployment) REFERENCES deployment (name) ON DELETE CASCADE
 ) STRICT;

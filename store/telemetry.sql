@@ -12,7 +12,7 @@ CREATE TABLE log (
   stream TEXT NOT NULL,
   message TEXT NOT NULL,
   PRIMARY KEY (root_id, line),
-  CONSTRAINT log_stream CHECK (stream IN ('log', 'stdout', 'stderr'))
+  CONSTRAINT log_stream CHECK (stream = 'log' OR stream = 'stdout' OR stream = 'stderr')
 ) WITHOUT ROWID, STRICT;
 CREATE TABLE metric (
   id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,

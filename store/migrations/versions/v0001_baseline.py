@@ -15,11 +15,18 @@ depends_on = None
 
 INTEGER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 REAL: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
-STATE_TYPES = (
-    "state_type IN ('SCHEDULED', 'PENDING', 'RUNNING', 'PAUSED', 'CANCELLING',"
-    " 'CANCELLED', 'COMPLETED', 'FAILED', 'CRASHED')"
-)
 FLAG = sa.Boolean().with_variant(sa.Integer(), "sqlite")
+
+
+def _any_of(column: str, *values: str) -> str:
+    return " OR ".join(f"{column} = '{value}'" for value in values)
+
+
+STATE_TYPES = _any_of(
+    "state_type",
+    "SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED", "CRASHED",
+)  # fmt: skip
+HAS_ENDED = _any_of("state_type", "CANCELLED", "COMPLETED", "FAILED", "CRASHED")
 
 
 def upgrade() -> None:
@@ -46,7 +53,7 @@ def _upgrade_state() -> None:
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("data", sa.Text(), nullable=True),
-        sa.CheckConstraint("kind IN ('state', 'request', 'schedule', 'deployment', 'daemon')", name="event_kind"),
+        sa.CheckConstraint(_any_of("kind", "state", "request", "schedule", "deployment", "daemon"), name="event_kind"),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
         sqlite_strict=True,
@@ -117,10 +124,10 @@ def _upgrade_state() -> None:
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("result_preview", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "(ended_at_us IS NOT NULL) = (state_type IN ('CANCELLED', 'COMPLETED', 'FAILED', 'CRASHED'))",
+            f"(ended_at_us IS NOT NULL) = ({HAS_ENDED})",
             name="flow_run_ended_at_us",
         ),
-        sa.CheckConstraint("intent IN ('none', 'pause', 'freeze', 'cancel')", name="flow_run_intent"),
+        sa.CheckConstraint(_any_of("intent", "none", "pause", "freeze", "cancel"), name="flow_run_intent"),
         sa.CheckConstraint(
             STATE_TYPES,
             name="flow_run_state_type",
@@ -204,7 +211,7 @@ def _upgrade_state() -> None:
         sa.Column("data", sa.LargeBinary(), nullable=True),
         sa.Column("path", sa.Text(), nullable=True),
         sa.Column("preview", sa.Text(), nullable=False),
-        sa.CheckConstraint("codec IN ('json', 'cloudpickle', 'none')", name="result_codec"),
+        sa.CheckConstraint(_any_of("codec", "json", "cloudpickle", "none"), name="result_codec"),
         sa.ForeignKeyConstraint(["run_id"], ["flow_run.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "seq"),
         sqlite_strict=True,
@@ -224,9 +231,9 @@ def _upgrade_state() -> None:
         sa.Column("active", FLAG, nullable=False),
         sa.Column("next_due_at_us", INTEGER, nullable=True),
         sa.Column("last_due_at_us", INTEGER, nullable=True),
-        sa.CheckConstraint("catchup IN ('latest', 'all', 'none')", name="schedule_catchup"),
+        sa.CheckConstraint(_any_of("catchup", "latest", "all", "none"), name="schedule_catchup"),
         sa.CheckConstraint("kind IN ('cron', 'interval')", name="schedule_kind"),
-        sa.CheckConstraint("overlap IN ('skip', 'queue', 'allow', 'cancel_running')", name="schedule_overlap"),
+        sa.CheckConstraint(_any_of("overlap", "skip", "queue", "allow", "cancel_running"), name="schedule_overlap"),
         sa.CheckConstraint("active IN (0, 1)", name="schedule_active"),
         sa.ForeignKeyConstraint(["deployment"], ["deployment.name"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
@@ -261,8 +268,7 @@ def _upgrade_state() -> None:
         sa.Column("inputs_hash", sa.Text(), nullable=True),
         sa.Column("wake_at_us", INTEGER, nullable=True),
         sa.CheckConstraint(
-            "(ended_at_us IS NOT NULL) = (state_type IN ('CANCELLED', 'COMPLETED', 'FAILED', 'CRASHED')"
-            " OR state_name = 'NotReady')",
+            f"(ended_at_us IS NOT NULL) = ({HAS_ENDED} OR state_name = 'NotReady')",
             name="task_run_ended_at_us",
         ),
         sa.CheckConstraint("kind IN ('task', 'subflow')", name="task_run_kind"),
@@ -294,7 +300,7 @@ def _upgrade_telemetry() -> None:
         sa.Column("logger", sa.Text(), nullable=False),
         sa.Column("stream", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
-        sa.CheckConstraint("stream IN ('log', 'stdout', 'stderr')", name="log_stream"),
+        sa.CheckConstraint(_any_of("stream", "log", "stdout", "stderr"), name="log_stream"),
         sa.PrimaryKeyConstraint("root_id", "line"),
         sqlite_strict=True,
         sqlite_with_rowid=False,
