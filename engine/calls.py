@@ -31,8 +31,9 @@ def call(
     frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool, wait_for: Any
 ) -> Any:
     """Run in this thread; the value once the record is durable."""
-    with engine_code(), frame.run.session.gate.blocked():
-        _record_caller(frame)
+    with frame.run.session.gate.in_engine():
+        if frame.task is not None:
+            record_caller(frame.task)
         made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
         for future in made.dependencies():
             future.wait()

@@ -45,6 +45,9 @@ def encode(value: Any, serializer: Serializer | None = None) -> Encoded:
     """Encode any value; never raises: what cannot be stored gets codec ``none`` and a reason."""
     if value is None:
         return _NONE
+    if type(value) is int and serializer is None and -_SHORT < value < _SHORT and not is_active():
+        text = repr(value)  # what most small tasks return
+        return Encoded("json", data := text.encode(), f"{crc32(data):08x}", text, None)
     encoded = _encode(value) if serializer is None else _encode_as(value, serializer)
     if is_active() and encoded.data is not None and holds_secret(encoded.data):
         # A result is written for the next attempt; a secret is not for the store.
@@ -75,10 +78,6 @@ def _encode_as(value: Any, serializer: Serializer) -> Encoded:
 
 
 def _encode(value: Any) -> Encoded:
-    if type(value) is int and -_SHORT < value < _SHORT:  # what most small tasks return
-        text = repr(value)
-        data = text.encode()
-        return Encoded("json", data, checksum(data), mask(text), None)
     # A long text would be in memory three times as JSON, as a pickle only twice.
     if not (type(value) is str and len(value) > _LONG_TEXT) and _round_trips(value, 0):
         try:

@@ -145,15 +145,10 @@ class FlowRun:
             if counts:
                 self._call_counts[seq] = dict(counts)
 
-    def seq_of(self, scope_seq: int, key: str, call_index: int) -> int:
-        """The number of this call: the journal's when an earlier attempt made it, else a new one."""
+    def place_of(self, scope_seq: int, key: str, call_index: int) -> tuple[int, bool]:
+        """The number of this call, a new one unless an earlier attempt recorded it, and whether one did."""
         seq = self._journal.seq(scope_seq, key, call_index) if self._journal is not None else None
-        return seq if seq is not None else next(self._seqs)
-
-    def is_journalled(self, call: TaskCall) -> bool:
-        """Whether earlier attempts recorded this call."""
-        journal = self._journal
-        return journal is not None and journal.seq(call.scope_seq, call.key, call.call_index) is not None
+        return (next(self._seqs), False) if seq is None else (seq, True)
 
     def journalled(self, call: TaskCall | SubflowCall) -> TaskRow | None:
         """What earlier attempts recorded of this call."""

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from .context import current_frame
 from .errors import Cancelled, Suspended
-from .interrupts import woken_by
+from .interrupts import current_thread_slot, woken_by
 
 if TYPE_CHECKING:
     from .context import Frame
+    from .interrupts import ThreadSlot
 
 
 class Gate:
@@ -156,9 +157,39 @@ class Gate:
         """It ended."""
         self._depths.pop(id(frame), None)
 
+    def in_engine(self) -> _InEngine:
+        """Around a call of this run's code into the engine that waits there: it is not interrupted, nor busy."""
+        return _InEngine(self._lock, self._depths.get(id(current_frame.get())))
+
     def blocked(self) -> _Blocked:
         """Around waiting for something of this run: the current code is not busy meanwhile."""
         return _Blocked(self._lock, self._depths.get(id(current_frame.get())))
+
+
+class _InEngine:
+    """``engine_code`` and ``blocked`` in one, for what runs with every task."""
+
+    __slots__ = ("_depth", "_lock", "_slot")
+
+    def __init__(self, lock: threading.Lock, depth: list[int] | None) -> None:
+        self._lock = lock
+        self._depth = depth
+
+    def __enter__(self) -> None:
+        slot = current_thread_slot()
+        self._slot: ThreadSlot | None = slot if slot is not None and slot.is_open else None
+        if self._slot is not None:
+            self._slot.close()
+        if self._depth is not None:
+            with self._lock:
+                self._depth[0] += 1
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._depth is not None:
+            with self._lock:
+                self._depth[0] -= 1
+        if self._slot is not None:
+            self._slot.open()
 
 
 class _Blocked:

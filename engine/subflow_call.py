@@ -24,7 +24,7 @@ class SubflowCall:
         self.key = self.name = flow.name
         self.scope_seq = scope_seq
         self.call_index = parent.next_call_index(scope_seq, self.key)
-        self.seq = parent.seq_of(scope_seq, self.key, self.call_index)
+        self.seq, _ = parent.place_of(scope_seq, self.key, self.call_index)
         if self.call_index:
             self.name = f"{flow.name}[{self.call_index}]"
         self.upstream = upstream

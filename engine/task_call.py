@@ -68,7 +68,10 @@ class EndedCall:
 
 
 class TaskCall:
-    """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity."""
+    """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity.
+
+    ``is_replay``: an earlier attempt of the run recorded this call.
+    """
 
     __slots__ = (
         "again",
@@ -130,7 +133,7 @@ class TaskCall:
         self.call_index = run.next_call_index(scope_seq, self.key)
         self.map_index = map_index
         self.map_group = self.call_index - map_index if map_index is not None else None
-        self.seq = run.seq_of(scope_seq, self.key, self.call_index)
+        self.seq, self.is_replay = run.place_of(scope_seq, self.key, self.call_index)
         self.attempt = 0
         self.reason: str | None = None
         """Why it is tried again; its row says so while it runs."""
@@ -170,8 +173,6 @@ class TaskCall:
         """Whether its row stands before those of the calls it makes."""
         self.beginning: Beginning | None = None
         """The attempt under way, as the store is to hear of it; None once it has ended."""
-        self.is_replay = run.is_journalled(self)
-        """An earlier attempt of the run recorded this call."""
         tags = task.tags | current_tags.get()
         self.tags = NO_TAGS if not tags else _json_array(tags)
         self.name = task.default_name(self) if task.task_run_name is None else self._first_name()

@@ -50,7 +50,7 @@ def task_steps(call: TaskCall) -> Steps:
     call.inputs_hash = fingerprint(values, run.lineage.name_of)
     if call.task.task_run_name is not None:
         call.rename(values)
-    recalled = run.recall(call)
+    recalled = run.recall(call) if call.is_replay else None
     if recalled is not None:
         if current_transaction.get() is not None or call.task.hooks["on_commit"]:
             yield from _settle_transaction(call, recalled, values, recalled=True)

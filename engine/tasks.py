@@ -220,12 +220,15 @@ class Task(Authored, Drawable, Generic[P, R]):
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Name → value as given (defaults are the function's own business); TypeError as Python would."""
-        if self._is_plain and len(args) <= len(self._names):
-            values = dict(zip(self._names, args, strict=False))
+        names = self._names
+        if self._is_plain and len(args) <= len(names):
+            if not kwargs and len(args) == len(names):
+                return dict(zip(names, args, strict=True))
+            values = dict(zip(names, args, strict=False))
             if not kwargs:
-                if len(values) == len(self._names) or self._required <= values.keys():
+                if self._required <= values.keys():
                     return values
-            elif not (kwargs.keys() & values.keys()) and kwargs.keys() <= set(self._names):
+            elif not (kwargs.keys() & values.keys()) and kwargs.keys() <= set(names):
                 values.update(kwargs)
                 if self._required <= values.keys():
                     return values

@@ -16,8 +16,13 @@ COLUMNS_OF_NEW: Final = (
 INSERT: Final = (
     f"INSERT INTO event ({COLUMNS_OF_NEW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-INSERT_TWO: Final = f"{INSERT}, (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Also used by ``tasks`` and ``runs``, which append their event in the same transaction as their row."""
+INSERT_BEGUN_AND_ENDED: Final = (
+    f"INSERT INTO event ({COLUMNS_OF_NEW}) VALUES"
+    " (?1, 'state', ?3, ?4, ?5, NULL, NULL, ?6, ?7, ?10, NULL, NULL),"
+    " (?2, 'state', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, NULL)"
+)
+"""Both events of a task that ended before anybody heard of its beginning: values said once cost half."""
 SELECT_AFTER: Final = f"SELECT {EVENT_COLUMNS} FROM event WHERE id > ? ORDER BY id LIMIT ?"
 SELECT_BOUNDS_OF_RUN: Final = "SELECT min(id), max(id) FROM event WHERE run_id = ? AND task_seq IS NULL"
 SELECT_ENDED: Final = "SELECT ended_at_us IS NOT NULL FROM flow_run WHERE id = ?"

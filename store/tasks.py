@@ -172,11 +172,10 @@ def record_new(
         raise _stale(connection, ended.run_id, ended.seq, f"attempt {ended.run_attempt} of the run")
     run_id, seq, attempt, (type_, name) = ended.run_id, ended.seq, ended.attempt, middle
     connection.execute(
-        events.INSERT_TWO,
+        events.INSERT_BEGUN_AND_ENDED,
         (
-            started_at_us, "state", run_id, seq, attempt, None, None, type_, name, actor, None, None,
-            ended_at_us, "state", run_id, seq, attempt, type_, name, ended.state_type, ended.state_name, actor,
-            ended.cause, None,
+            started_at_us, ended_at_us, run_id, seq, attempt, type_, name, ended.state_type, ended.state_name, actor,
+            ended.cause,
         ),
     )  # fmt: skip
     return True

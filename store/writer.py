@@ -42,7 +42,7 @@ LOCK_WAIT_SECONDS: Final = 1.0
 """How long to try for the write lock before saying that it is held; then it is tried again."""
 DISK_ERROR_TRIES: Final = 4
 """After so many input/output errors in a row the operations fail: the disk is broken, not busy."""
-LOOK_SECONDS: Final = 0.002
+LOOK_SECONDS: Final = 0.005
 """How often to look, while writing, whether the file is still there and how long its log is."""
 IDLE_WAKE_SECONDS: Final = 1.0
 """A caller can be interrupted between handing over and waking the thread; it looks for itself now and then."""
@@ -184,9 +184,10 @@ class Writer:
             if not isinstance(error, Exception) and not is_done:
                 self._put(ticket, urgent=False)  # interrupted from the keyboard: it still happens
             raise
-        if (missing := self._look_at_log()) is not None:
-            raise missing
-        self._checkpoint_if_due()
+        if time.monotonic() >= self._no_look_before:
+            if (missing := self._look_at_log()) is not None:
+                raise missing
+            self._checkpoint_if_due()
         return True
 
     def submit(self, operation: Operation[T], done: Callable[[T | None, BaseException | None], object]) -> None:
@@ -403,13 +404,11 @@ class Writer:
             return error
         except BaseException as error:  # noqa: BLE001 - an operation is somebody else's code; its error is handed back
             return error
-        return self._look_at_log()
+        return self._look_at_log() if time.monotonic() >= self._no_look_before else None
 
     def _look_at_log(self) -> StoreError | None:
         """After a commit: how long the log is, and that the file is still there."""
-        if (now := time.monotonic()) < self._no_look_before:
-            return None
-        self._no_look_before = now + LOOK_SECONDS
+        self._no_look_before = time.monotonic() + LOOK_SECONDS
         try:
             self._log_bytes = log_size(self._log_path)
         except FileNotFoundError:

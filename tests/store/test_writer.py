@@ -513,6 +513,7 @@ def test_a_reader_in_the_way_delays_a_checkpoint_only(folder: Path, monkeypatch:
     for module in ("flowdeck.store.connection", "flowdeck.store.writer"):
         monkeypatch.setattr(f"{module}.LOG_BYTES", {"state": 64 * 1024, "telemetry": 64 * 1024})
     monkeypatch.setattr(writer_module, "CHECKPOINT_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(writer_module, "LOOK_SECONDS", 0.0)
     writer = Writer(folder)
     writer.commit(_insert("first"))
     reader = connect(folder, "state", readonly=True)
