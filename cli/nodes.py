@@ -31,14 +31,17 @@ class Named(NamedTuple):
         return self.run.root_id or self.run.id
 
 
-def find_nodes(reader: Reader, ref: str, *, unfinished: bool = False) -> Named:
+def find_nodes(reader: Reader, ref: str, *, unfinished: bool = False, rows_too: bool = True) -> Named:
     """The run or the calls; raises ``NotFound`` with the way to the names there are.
 
-    A task's name without a place means all its calls; with ``unfinished`` those that have not ended, if any.
+    A task's name without a place means all its calls; with ``unfinished`` those that have not ended, if any. Without
+    ``rows_too`` the calls of such a name are not read, of which there may be a hundred thousand.
     """
     run_part, stroke, name = ref.strip().partition("/")
     if stroke and name and not name.isdecimal() and (name.endswith(ALL) or not name.endswith("]")):
         owner = reader.find(run_part)
+        if owner is not None and not rows_too and (found := reader.nodes_named(owner.id, name.removesuffix(ALL))):
+            return Named(owner, found, [])
         rows = reader.calls(owner.id, name.removesuffix(ALL)) if owner is not None else []
         if owner is not None and rows:
             wanted = [row for row in rows if not is_terminal(row.state_type, row.state_name)] if unfinished else rows

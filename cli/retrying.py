@@ -70,7 +70,7 @@ def _by_root(reader: Reader, args: argparse.Namespace) -> tuple[list[list[Named]
     answers: list[Answer] = []
     for ref in args.runs:
         try:
-            named = find_nodes(reader, ref)
+            named = find_nodes(reader, ref, rows_too=args.failed)
         except FlowdeckError as error:
             answers.append(Answer(None, ref, error))
             continue

@@ -1,7 +1,8 @@
 """The one door for requests: console, command line and users' code come to runs only through here.
 
-Each request is one transaction: when nothing of the run lives, the state machine moves it now; else its intent is
-set and its process acts on it within about 100 ms. There is always an event naming who asked. Works without a daemon.
+Each request is one transaction (a retry that gives up thousands of results: several): when nothing of the run lives,
+the state machine moves it now; else its intent is set and its process acts on it within about 100 ms. There is always
+an event naming who asked. Works without a daemon.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..store import deployments, events, inputs, leases, limits, runs, schedules
 from ..store.connection import BUSY_TIMEOUT_MS, connect, open_store, transaction, translate
 from ..store.locking import begin_immediate
 from ..store.nodes import Node
-from ..store.rows import InputRow, LeaseRow, LimitRow, RunRow
+from ..store.rows import CallRow, InputRow, LeaseRow, LimitRow, RunRow
 from ..store.states import TERMINAL_TYPES
 from . import node_control, processes, retrying
 from . import variables as variables_of_users
@@ -73,6 +74,7 @@ class Control:
         self._actor = actor
         self._read_only = read_only
         self._connection: sqlite3.Connection | None = None
+        self._last_plan: tuple[int, tuple[Node, ...], str, tuple[RunRow, Plan]] | None = None
 
     def close(self) -> None:
         """Close the connection."""
@@ -208,7 +210,7 @@ class Control:
 
     def plan_retry(self, target: Target, kind: Literal["failed", "all"] = "failed") -> Plan:
         """What a retry would run again, with counts and names: nothing is asked. Refused where the retry would be."""
-        return self._transact(lambda conn: self._plan(conn, target, kind)[1], begin="BEGIN")
+        return self._planned(target, kind)[1]
 
     def retry(
         self, target: Target, kind: Literal["failed", "all"] = "failed", *, parameters: dict[str, Any] | None = None
@@ -225,11 +227,9 @@ class Control:
             root, plan = planned
             if runs.get(conn, root.id) != root:
                 root, plan = self._plan(conn, target, kind)
-            lease = self._lease_of(conn, root.id)
-            if lease is not None:
-                raise _StillCleansUp(f"run #{root.id} has ended but its process {lease.pid} still cleans up; try again")
+            self._check_has_ended(conn, root)
             if parameters is None:
-                return root.id, retrying.retry(conn, root, plan, self._actor)
+                return root.id, retrying.retry(conn, root, plan, self._actor, left if plan is planned[1] else None)
             found = deployments.get(conn, root.deployment) if root.deployment is not None else None
             if found is not None:
                 merged = {**json.loads(root.parameters), **parameters}
@@ -238,27 +238,62 @@ class Control:
             return made, f"queued: forked from #{root.id}, {plan.kept} finished calls are kept"
 
         # Nothing but another such request changes a run that has ended: it is planned without the write lock.
-        planned = self._transact(lambda conn: self._plan(conn, target, kind), begin="BEGIN")
+        planned = self._planned(target, kind)
+        left = planned[1].reset
         deadline = time.monotonic() + _CLEAN_UP_SECONDS
         while True:
             try:
+                while parameters is None and len(left) > retrying.RESET_AT_ONCE:
+                    self._give_up(*planned, left[: retrying.RESET_AT_ONCE])
+                    left = left[retrying.RESET_AT_ONCE :]
                 return Outcome(*self._transact(ask))
             except _StillCleansUp:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
 
+    def _planned(self, target: Target, kind: Literal["failed", "all"]) -> tuple[RunRow, Plan]:
+        """The last plan if it was this one and nothing was written since, else a new one."""
+        wanted = tuple(_nodes(target))
+
+        def look(conn: sqlite3.Connection) -> tuple[RunRow, Plan]:
+            runs.get(conn, wanted[0].run_id)  # reads, so that the version is that of what is read
+            version = conn.execute("PRAGMA data_version").fetchone()[0]
+            if self._last_plan is not None and self._last_plan[:3] == (version, wanted, kind):
+                return self._last_plan[3]
+            planned = self._plan(conn, target, kind)
+            self._last_plan = (version, wanted, kind, planned)
+            return planned
+
+        return self._transact(look, begin="BEGIN")
+
     def _plan(
         self, conn: sqlite3.Connection, target: Target, kind: Literal["failed", "all"]
     ) -> tuple[RunRow, Plan]:
-        places = [node_control.find(conn, node) for node in _nodes(target)]
-        root = self._root_of(conn, places)
+        wanted = _nodes(target)
+        root = retrying.root_of(conn, wanted)
         if not allowed("retry", root.state_type, root.state_name):
             hint = "; resume it: what is held is tried again" if root.state_type == "PAUSED" else ""
             raise NotAllowed(f"run #{root.id} is {root.state_name}: it cannot be asked to retry{hint}")
-        if any(place.node == Node(root.id) for place in places):
-            places = []
-        return root, retrying.plan(conn, root, places, kind)
+        return root, retrying.plan(conn, root, wanted, kind)
+
+    def _give_up(self, root: RunRow, plan: Plan, rows: Sequence[CallRow]) -> None:
+        """Part of the results that a large retry gives up, before the run moves: no write holds up others for long."""
+
+        def give_up(conn: sqlite3.Connection) -> None:
+            run = runs.get(conn, root.id)
+            if run != root:
+                now = f"is {run.state_name}" if run is not None else "is gone"
+                raise NotAllowed(f"run #{root.id} {now}: somebody else asked something of it at the same time")
+            self._check_has_ended(conn, root)
+            retrying.give_up(conn, root, plan, rows, self._actor)
+
+        self._transact(give_up)
+
+    def _check_has_ended(self, conn: sqlite3.Connection, root: RunRow) -> None:
+        lease = self._lease_of(conn, root.id)
+        if lease is not None:
+            raise _StillCleansUp(f"run #{root.id} has ended but its process {lease.pid} still cleans up; try again")
 
     def set_state(self, node: Node, state: Literal["completed", "skipped"], result: Any = None) -> Outcome:
         """Decide for a task that did not do it: taken as Completed with this JSON value, or as Skipped (None).
@@ -534,6 +569,7 @@ class Control:
                 self._connection = connect(self._folder, "state")
             if begin == "BEGIN IMMEDIATE":
                 # SQLite's own wait misses the gaps of busy neighbours.
+                self._last_plan = None  # the version does not tell of writes of one's own
                 self._connection.execute("PRAGMA busy_timeout=0")
                 try:
                     begin_immediate(self._connection, BUSY_TIMEOUT_MS / 1000)

@@ -45,7 +45,7 @@ def find(connection: sqlite3.Connection, node: Node) -> Place:
         rows = tuple(nodes.of_group(connection, node))
         if not rows:
             raise NotFound(f"run #{node.run_id} has no mapped task {node.key!r}")
-        return Place(node, f"{node.key}[*] of #{node.run_id} ({len(rows)} calls)", run, rows)
+        return Place(node, label_of_group(node, len(rows)), run, rows)
     return Place(node, f"#{run.id} {run.flow_name}", run, ())
 
 
@@ -54,6 +54,11 @@ def label_of(row: TaskRow) -> str:
     index = row.map_index if row.map_index is not None else row.call_index
     named = row.name if row.name != row.key or not index else f"{row.key}[{index}]"
     return f"{named} ({row.run_id}/{row.seq})"
+
+
+def label_of_group(node: Node, calls: int) -> str:
+    """A mapped group as people name it."""
+    return f"{node.key}[*] of #{node.run_id} ({calls} calls)"
 
 
 def root_of(connection: sqlite3.Connection, run: RunRow) -> RunRow:
@@ -151,4 +156,4 @@ def _end_now(connection: sqlite3.Connection, row: TaskRow, actor: str) -> None:
     )
 
 
-__all__ = ["Place", "cancel", "find", "label_of", "root_of", "set_state"]
+__all__ = ["Place", "cancel", "find", "label_of", "label_of_group", "root_of", "set_state"]

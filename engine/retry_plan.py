@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from ..store.rows import EdgeRow, TaskRow
+from ..store.rows import CallRow, EdgeRow
 
 CallId = tuple[int, int]
 Kind = Literal["failed", "from", "all"]
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     parts: tuple[Part, ...]
     again: frozenset[CallId]
     """Every call that is known to run again."""
-    reset: tuple[TaskRow, ...]
+    reset: tuple[CallRow, ...]
     """Those that have a result now and are to run all the same: the set that is recorded with the request."""
     unfinished: int
     """Calls that did not complete, which run again in any case."""
@@ -69,36 +69,44 @@ def _times(part: Part) -> str:
 
 
 def make_plan(
-    root_id: int, kind: Kind, target: str, rows: Sequence[TaskRow], edges: Iterable[EdgeRow], chosen: Iterable[CallId],
+    root_id: int, kind: Kind, target: str, rows: Sequence[CallRow], edges: Iterable[EdgeRow], chosen: Iterable[CallId],
     reopened: Iterable[CallId] = (),
 ) -> Plan:
-    """The plan of a retry of a run tree; ``rows`` are all its calls, ``reopened`` only have their body run again."""
+    """The plan of a retry of a run tree; ``rows`` are all its calls in order, ``reopened`` only have their body run."""
     calls = {(row.run_id, row.seq): row for row in rows}
     places = {row.child_run_id: key for key, row in calls.items() if row.child_run_id is not None}
     forced = set(calls) if kind == "all" else _closure(calls, places, edges, chosen, reopened)
     again = set(forced)
-    for key, row in calls.items():
-        if row.state_type != "COMPLETED" and _is_reached(key, calls, places, forced):
-            again.add(key)
     parts: Counter[tuple[int, str]] = Counter()
     lost: Counter[tuple[int, str]] = Counter()
-    for key in sorted(again):
-        row = calls[key]
+    reset: list[CallRow] = []
+    done = 0
+    for key, row in calls.items():
+        is_done = row.state_type == "COMPLETED"
+        done += is_done
+        if key in forced:
+            if is_done:
+                reset.append(row)
+                lost[row.run_id, row.key] += 1
+        elif is_done or not _is_reached(key, calls, places, forced):
+            continue
+        else:
+            again.add(key)
         parts[row.run_id, row.key] += 1
-        lost[row.run_id, row.key] += row.state_type == "COMPLETED"
-    done = sum(row.state_type == "COMPLETED" for row in calls.values())
-    reset = tuple(calls[key] for key in sorted(forced) if calls[key].state_type == "COMPLETED")
     return Plan(
         root_id, kind, target, tuple(Part(run, name, count, lost[run, name]) for (run, name), count in parts.items()),
-        frozenset(again), reset, sum(calls[key].state_type != "COMPLETED" for key in again), done - len(reset),
+        frozenset(again), tuple(reset), len(again) - len(reset), done - len(reset),
     )
 
 
 def _closure(
-    calls: dict[CallId, TaskRow], places: dict[int, CallId], edges: Iterable[EdgeRow], chosen: Iterable[CallId],
+    calls: dict[CallId, CallRow], places: dict[int, CallId], edges: Iterable[EdgeRow], chosen: Iterable[CallId],
     reopened: Iterable[CallId],
 ) -> set[CallId]:
     """The chosen calls, what is beneath and downstream of them, and what called them."""
+    work = [(key, True) for key in chosen] + [(key, False) for key in reopened]
+    if not work:
+        return set()
     beneath: defaultdict[CallId, list[CallId]] = defaultdict(list)
     feeds: defaultdict[CallId, list[CallId]] = defaultdict(list)
     for key, row in calls.items():
@@ -109,7 +117,6 @@ def _closure(
         feeds[edge.from_run_id, edge.from_seq].append((edge.run_id, edge.to_seq))
     whole: set[CallId] = set()
     bodies: set[CallId] = set()
-    work = [(key, True) for key in chosen] + [(key, False) for key in reopened]
     while work:
         key, is_whole = work.pop()
         found = calls.get(key)
@@ -117,9 +124,9 @@ def _closure(
             continue
         if is_whole:
             whole.add(key)
-            work += [(below, True) for below in beneath[key]]
+            work += [(below, True) for below in beneath.get(key, ())]
         bodies.add(key)
-        work += [(fed, True) for fed in feeds[key]]
+        work += [(fed, True) for fed in feeds.get(key, ())]
         caller = (found.run_id, found.scope_seq) if found.scope_seq else places.get(found.run_id)
         if caller is not None:
             work.append((caller, False))
@@ -127,7 +134,7 @@ def _closure(
 
 
 def _is_reached(
-    key: CallId, calls: dict[CallId, TaskRow], places: dict[int, CallId], forced: set[CallId]
+    key: CallId, calls: dict[CallId, CallRow], places: dict[int, CallId], forced: set[CallId]
 ) -> bool:
     """Whether no call around it returns a recorded result, which would keep the run from coming to it."""
     around = calls[key]

@@ -9,53 +9,104 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ..store import edges, events, nodes, results, runs, tasks
+from ..store.nodes import Node
 from ..store.result_files import ResultFiles, folder_of
-from ..store.rows import EdgeRow, ResultRow, RunRow, TaskRow
+from ..store.rows import CallRow, EdgeRow, ResultRow, RunRow, TaskRow
 from ..store.states import TERMINAL_TYPES
+from . import node_control
 from .clock import now_us
-from .errors import NotAllowed
+from .errors import NotAllowed, NotFound
 from .machine import next_run_state, next_task_state
-from .node_control import Place
 from .retry_plan import CallId, Kind, Plan, make_plan
 
 PARAMETERS_SEQ: Final = -1
 """Where a run keeps parameters that have no JSON form."""
-_MAKE_SET: Final = (
-    "CREATE TEMP TABLE IF NOT EXISTS to_reset (run_id INTEGER NOT NULL, seq INTEGER NOT NULL, run_attempt INTEGER NOT"
-    " NULL, PRIMARY KEY (run_id, seq)) WITHOUT ROWID"
-)
 _RESET_EVENTS: Final = (
-    f"INSERT INTO event ({events.COLUMNS_OF_NEW}) SELECT ?1, 'state', task.run_id, task.seq, task.attempt,"
-    " task.state_type, task.state_name, ?2, ?3, ?4, ?5, NULL FROM to_reset JOIN task_run AS task"
-    " USING (run_id, seq) WHERE task.state_type = 'COMPLETED' ORDER BY task.run_id, task.seq"
+    f"INSERT INTO event ({events.COLUMNS_OF_NEW}) SELECT ?1, 'state', run_id, seq, attempt, state_type, state_name,"
+    " ?2, ?3, ?4, ?5, NULL FROM task_run WHERE run_id = ?6 AND seq BETWEEN ?7 AND ?8 AND state_type = 'COMPLETED'"
+    " ORDER BY seq"
 )
 _RESET: Final = (
     "UPDATE task_run SET state_type = ?1, state_name = ?2, cause = NULL, wake_at_us = NULL, ended_at_us = NULL,"
-    " run_attempt = (SELECT run_attempt FROM to_reset AS own WHERE (own.run_id, own.seq) = (task_run.run_id,"
-    " task_run.seq)) WHERE (run_id, seq) IN (SELECT run_id, seq FROM to_reset) AND state_type = 'COMPLETED'"
+    " run_attempt = max(run_attempt, ?3) WHERE run_id = ?4 AND seq BETWEEN ?5 AND ?6 AND state_type = 'COMPLETED'"
 )
+RESET_AT_ONCE: Final = 2_000
+"""Calls given up in one transaction: it holds the write lock for some hundredths of a second."""
+_NAMED: Final = 3
+"""Nodes that are named one by one to people; of more the number is said."""
 
 
-def plan(connection: sqlite3.Connection, root: RunRow, places: Sequence[Place], kind: Kind) -> Plan:
-    """What a retry of these nodes runs again; without nodes the run from its failures, or all of it."""
-    rows, links = _tree(connection, root.id)
-    if not places:
+def root_of(connection: sqlite3.Connection, wanted: Iterable[Node]) -> RunRow:
+    """The run that has to be retried for these nodes."""
+    roots: dict[int, RunRow] = {}
+    for run_id in dict.fromkeys(node.run_id for node in wanted):
+        run = runs.get(connection, run_id)
+        if run is None:
+            raise NotFound(f"there is no run #{run_id}")
+        roots[run.root_id or run.id] = run
+    if len(roots) != 1:
+        raise NotAllowed("nodes of several runs are asked for one run after the other")
+    return node_control.root_of(connection, next(iter(roots.values())))
+
+
+def plan(connection: sqlite3.Connection, root: RunRow, wanted: Sequence[Node], kind: Kind) -> Plan:
+    """What a retry of these nodes runs again; of the root itself the run from its failures, or all of it."""
+    rows: list[CallRow] = []
+    links: list[EdgeRow] = []
+    for run in nodes.tree(connection, root.id):
+        rows += tasks.calls(connection, run.id)
+        links += edges.of_run(connection, run.id)
+    if Node(root.id) in wanted:
         return make_plan(root.id, kind, f"#{root.id}", rows, links, ())
     chosen: list[CallId] = []
     reopened: list[CallId] = []
-    for place in places:
-        chosen += [(row.run_id, row.seq) for row in place.rows]
-        if place.node.is_run and place.run.parent_run_id is not None and place.run.parent_seq is not None:
-            of_place = (place.run.parent_run_id, place.run.parent_seq)
-            # A subflow that did not complete goes on from its failures; one that did runs again whole.
-            (chosen if place.run.state_type == "COMPLETED" or kind == "all" else reopened).append(of_place)
-    target = ", ".join(place.label for place in places)
+    groups = _groups(rows) if any(node.key is not None for node in wanted) else {}
+    known = {(row.run_id, row.seq) for row in rows}
+    for node in wanted:
+        if node.is_run:
+            run = _run(connection, node.run_id)
+            if run.parent_run_id is not None and run.parent_seq is not None:
+                # A subflow that did not complete goes on from its failures; one that did runs again whole.
+                is_whole = run.state_type == "COMPLETED" or kind == "all"
+                (chosen if is_whole else reopened).append((run.parent_run_id, run.parent_seq))
+        elif node in groups:
+            chosen += groups[node]
+        elif node.seq is not None and (node.run_id, node.seq) in known:
+            chosen.append((node.run_id, node.seq))
+        else:
+            node_control.find(connection, node)  # says what is missing
+    target = ", ".join(_label(connection, node, groups) for node in wanted[:_NAMED])
+    if len(wanted) > _NAMED:
+        target += f" and {len(wanted) - _NAMED:,} more"
     return make_plan(root.id, "from", target, rows, links, chosen, reopened)
+
+
+def _run(connection: sqlite3.Connection, run_id: int) -> RunRow:
+    run = runs.get(connection, run_id)
+    if run is None:
+        raise NotFound(f"there is no run #{run_id}")
+    return run
+
+
+def _groups(rows: Iterable[CallRow]) -> dict[Node, list[CallId]]:
+    """The calls of each map."""
+    found: dict[Node, list[CallId]] = {}
+    for row in rows:
+        if row.map_group is not None:
+            node = Node(row.run_id, None, row.scope_seq, row.key, row.map_group)
+            found.setdefault(node, []).append((row.run_id, row.seq))
+    return found
+
+
+def _label(connection: sqlite3.Connection, node: Node, groups: Mapping[Node, Sequence[CallId]]) -> str:
+    if node in groups:
+        return node_control.label_of_group(node, len(groups[node]))
+    return node_control.find(connection, node).label
 
 
 def _tree(connection: sqlite3.Connection, root_id: int) -> tuple[list[TaskRow], list[EdgeRow]]:
@@ -67,8 +118,10 @@ def _tree(connection: sqlite3.Connection, root_id: int) -> tuple[list[TaskRow], 
     return rows, links
 
 
-def retry(connection: sqlite3.Connection, root: RunRow, planned: Plan, actor: str) -> str:
-    """Queue the run's next attempt; what the plan gives up is unfinished from here on."""
+def retry(
+    connection: sqlite3.Connection, root: RunRow, planned: Plan, actor: str, left: Sequence[CallRow] | None = None
+) -> str:
+    """Queue the run's next attempt; what the plan gives up, or is ``left`` of that, is unfinished from here on."""
     attempt = root.attempt + 1
     to = next_run_state(root.state_type, "retry")
     runs.transition(
@@ -77,7 +130,7 @@ def retry(connection: sqlite3.Connection, root: RunRow, planned: Plan, actor: st
         message=f"retried by {actor}" + ("" if planned.kind == "failed" else f": {planned.target}"),
         data={"intent": "none", "retry": _recorded(planned)},
     )
-    _reset(connection, planned, {root.id: attempt}, actor)
+    give_up(connection, root, planned, planned.reset if left is None else left, actor)
     return f"queued as attempt {attempt}" + _what(planned)
 
 
@@ -92,25 +145,34 @@ def _what(planned: Plan) -> str:
     return f": {len(planned.again)} calls run again, {planned.kept} keep their results"
 
 
-def _reset(connection: sqlite3.Connection, planned: Plan, attempts: dict[int, int], actor: str) -> None:
-    """Each call whose result is given up, with its event; a hundred thousand of them hold the write lock briefly."""
-    if not planned.reset:
-        return
+def give_up(
+    connection: sqlite3.Connection, root: RunRow, planned: Plan, rows: Sequence[CallRow], actor: str
+) -> None:
+    """These calls are to run again although they have results: each with its event, for the root's next attempt."""
     at_us = now_us()
     to = next_task_state("COMPLETED", "run_again")
-    for row in planned.reset:
-        if row.run_id not in attempts:
-            run = runs.get(connection, row.run_id)
-            attempts[row.run_id] = run.attempt if run is not None else 1
-    connection.execute(_MAKE_SET)
-    connection.execute("DELETE FROM to_reset")
-    connection.executemany(
-        "INSERT INTO to_reset VALUES (?, ?, ?)",
-        [(row.run_id, row.seq, max(row.run_attempt, attempts[row.run_id])) for row in planned.reset],
-    )
-    connection.execute(_RESET_EVENTS, (at_us, *to, actor, f"to run again: retry of {planned.target}"))
-    connection.execute(_RESET, to)
-    connection.execute("DELETE FROM to_reset")
+    attempts = {root.id: root.attempt + 1}
+    for run_id, first, last in _stretches(rows):
+        if run_id not in attempts:
+            attempts[run_id] = _run(connection, run_id).attempt
+        connection.execute(
+            _RESET_EVENTS, (at_us, *to, actor, f"to run again: retry of {planned.target}", run_id, first, last)
+        )
+        connection.execute(_RESET, (*to, attempts[run_id], run_id, first, last))
+
+
+def _stretches(rows: Iterable[CallRow]) -> Iterator[tuple[int, int, int]]:
+    """(run, first seq, last seq) of calls that follow each other."""
+    run_id = first = last = 0
+    for row in rows:
+        if row.run_id == run_id and row.seq == last + 1:
+            last += 1
+            continue
+        if run_id:
+            yield run_id, first, last
+        run_id, first, last = row.run_id, row.seq, row.seq
+    if run_id:
+        yield run_id, first, last
 
 
 # -- a new run forked from a step -------------------------------------------------------------------------------------

@@ -181,6 +181,10 @@ class Reader:
         """Every call of a task of this key in a run, else those of this name."""
         return nodes.named(self._state, run_id, name)
 
+    def nodes_named(self, run_id: int, name: str) -> list[nodes.Node]:
+        """The same calls as nodes: members of one map as their group, any other by itself."""
+        return nodes.of_name(self._state, run_id, name)
+
     def tasks_changed(self, run_id: int, seqs: Iterable[int]) -> list[TaskRow]:
         """The named task runs as they are now."""
         return tasks.by_seq(self._state, run_id, seqs)

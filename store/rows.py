@@ -102,6 +102,19 @@ class TaskRow(NamedTuple):
     """Names the code of the task's function; None where it cannot be known."""
 
 
+class CallRow(NamedTuple):
+    """What of a task run says how it stands among the others of its run tree."""
+
+    run_id: int
+    seq: int
+    key: str
+    scope_seq: int
+    map_group: int | None
+    child_run_id: int | None
+    state_type: str
+    run_attempt: int
+
+
 class EdgeRow(NamedTuple):
     """Task ``(from_run_id, from_seq)`` feeds, or is awaited by, task ``(run_id, to_seq)``."""
 

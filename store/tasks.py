@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from . import events
 from .errors import StaleState
-from .rows import ResultRow, TaskRow
+from .rows import CallRow, ResultRow, TaskRow
 from .states import is_terminal
 
 TASK_COLUMNS: Final = ", ".join(TaskRow._fields)
@@ -61,6 +61,7 @@ SELECT_OF_SCOPE: Final = (
     f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND scope_seq = ? AND scope_seq > 0 ORDER BY seq"
 )
 SELECT_ONE: Final = f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND seq = ?"
+SELECT_CALLS: Final = f"SELECT {', '.join(CallRow._fields)} FROM task_run WHERE run_id = ? ORDER BY seq"
 SELECT_IDENTITIES: Final = "SELECT seq, scope_seq, key, call_index FROM task_run WHERE run_id = ? ORDER BY seq"
 SELECT_IDENTITIES_OF_SCOPE: Final = (
     "SELECT seq, scope_seq, key, call_index FROM task_run WHERE run_id = ? AND scope_seq = ? AND scope_seq > 0"
@@ -278,6 +279,11 @@ def of_run(
 def of_scope(connection: sqlite3.Connection, run_id: int, scope_seq: int) -> list[TaskRow]:
     """What one task of a run called itself."""
     return [TaskRow._make(row) for row in connection.execute(SELECT_OF_SCOPE, (run_id, scope_seq))]
+
+
+def calls(connection: sqlite3.Connection, run_id: int) -> list[CallRow]:
+    """Every call of a run in their order, as far as plans need to know them."""
+    return list(map(CallRow._make, connection.execute(SELECT_CALLS, (run_id,))))
 
 
 def identities(

@@ -131,6 +131,89 @@ def test_a_task_inside_a_subflow_runs_again_and_only_its_path(reader, effects, e
     assert newly(effects, lambda: again(1, etl)) == ["mail", "page"]
 
 
+def test_thousands_of_calls_run_again(reader, effects, control, again) -> None:
+    """However many are given up: each with its event, the run once."""
+
+    @task
+    def step(n):
+        effects(f"step {n % 2}")
+        return n
+
+    @task
+    def other():
+        effects("other")
+
+    @flow
+    def whole():
+        other()
+        return sum(step.map(range(4500)).result())
+
+    whole()
+    node = Node(1, None, 0, "step", 0)
+    plan = control.plan_retry(node)
+    assert ([(part.key, part.calls) for part in plan.parts], plan.kept) == ([("step", 4500)], 1)
+    last = reader.last_event_id()
+    assert control.retry(node).text == "queued as attempt 2: 4500 calls run again, 1 keep their results"
+    asked = reader.events(last, limit=10_000)
+    assert sum(event.to_name == "Pending" and event.actor == "tester@here via test" for event in asked) == 4500
+    of_run = [(event.to_name, json.loads(event.data)["retry"]["given_up"]) for event in asked if event.task_seq is None]
+    assert of_run == [("Scheduled", 4500)]
+    assert reader.task_counts(1) == {("PENDING", "Pending"): 4500, ("COMPLETED", "Completed"): 1}
+    again(1, whole)
+    assert (effects.count("step 0"), effects.count("step 1"), effects.count("other")) == (4500, 4500, 1)
+    assert (reader.run(1).state_name, reader.run(1).attempt) == ("Completed", 2)
+
+
+def test_of_two_who_ask_at_once_one_is_told(store, reader, control) -> None:
+    """Both see the same plan; the second hears that the run has been asked already."""
+
+    @task
+    def step(n):
+        return n
+
+    @flow
+    def whole():
+        step.map(range(2500)).wait()
+
+    whole()
+    other = Control(store, actor="other@here via test")
+    try:
+        assert len(control.plan_retry(1, "all").again) == len(other.plan_retry(1, "all").again) == 2500
+        other.retry(1, "all")
+        with pytest.raises(NotAllowed, match="run #1 is Scheduled"):
+            control.retry(1, "all")
+    finally:
+        other.close()
+    assert reader.run(1).attempt == 2
+
+
+def test_what_was_decided_since_the_plan_was_shown_counts(reader, effects, control, again) -> None:
+    """A call that is counted as completed by hand after the plan was made is given up with the others."""
+
+    @task
+    def first():
+        return 1
+
+    @task
+    def step(n):
+        effects("step")
+        if effects.count("step") == 1:
+            raise ValueError
+        return n
+
+    @flow
+    def whole():
+        return step(first())
+
+    whole(return_state=True)
+    assert control.plan_retry(Node(1, 1)).kept == 0
+    control.set_state(Node(1, 2), "completed", 7)
+    assert len(control.plan_retry(Node(1, 1)).reset) == 1
+    control.retry(Node(1, 1))
+    again(1, whole)
+    assert reader.run(1).state_name == "Completed"
+
+
 def test_everything_runs_again(effects, etl, control, again) -> None:
     """``--all``: nothing is kept, the run keeps its number."""
     etl()
