@@ -59,6 +59,9 @@ _FOOTER_FITS: tuple[tuple[str, frozenset[str]], ...] = (
 _SLICE = 500
 """Tasks taken in at once; some 5 ms."""
 _BETWEEN_SLICES_SECONDS = 0.003
+_NEVER = 1 << 30
+_CALM_SECONDS, _COLLECT_SECONDS = 10.0, 600.0
+"""All garbage is looked for once nothing came for so long, and at the latest after so long."""
 _LIVE_WITH_PROCESS = frozenset({"RUNNING", "PENDING", "CANCELLING", "PAUSED"})
 
 
@@ -140,6 +143,7 @@ class Console(ThinApp):
         self._run_page: RunPage | None = None
         self._flows_page: FlowsPage | None = None
         self._left_of_news: News | None = None
+        self._news_at = self._collected_at = time.monotonic()
         self._notice_until: float | None = None
         self._reaped_at = 0.0
         self._leave_until = 0.0
@@ -210,6 +214,7 @@ class Console(ThinApp):
         if news is None:
             return
         news, self._left_of_news = news.split(_SLICE)
+        self._news_at = time.monotonic()
         if goes_on or self._left_of_news is not None:
             asyncio.get_running_loop().call_later(_BETWEEN_SLICES_SECONDS, self.post_message, Arrived())
         if news.daemon is not None:
@@ -269,11 +274,20 @@ class Console(ThinApp):
         if self._notice_until is not None and time.monotonic() > self._notice_until:
             self._notice_until = None
             self.notices.set_class(False, "open")
+        self._collect_garbage()
         if self.daemon.state in ("none", "dead") and time.monotonic() - self._reaped_at > REAP_SECONDS:
             lines = self.runs_page.view.records.values()
             if any(line.run.state_type in _LIVE_WITH_PROCESS for line in lines):
                 self._reaped_at = time.monotonic()
                 self.asker.reap()
+
+    def _collect_garbage(self) -> None:
+        """Looking through everything a crowded run brought takes 0.1 s: not while somebody reads along."""
+        now = time.monotonic()
+        calm = self._collected_at < self._news_at < now - _CALM_SECONDS
+        if gc.isenabled() and (calm or now - self._collected_at > _COLLECT_SECONDS):
+            self._collected_at = now
+            gc.collect()
 
     # ---- what it says -----------------------------------------------------------------------------------------
 
@@ -605,6 +619,7 @@ def _collect_garbage_again() -> None:
     """The start is over: from here on as usual, but not through what the start made."""
     if not gc.isenabled():
         gc.freeze()
+        gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
         gc.enable()
 
 

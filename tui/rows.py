@@ -207,8 +207,11 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
         self.order = order
         self.reordered()
 
-    def reordered(self) -> None:
-        """The order says something else now: keep cursor and marks with their keys, and draw anew."""
+    def reordered(self, *, draw: bool = True) -> None:
+        """The order says something else now: keep cursor and marks with their keys, and draw anew.
+
+        Without ``draw`` the caller knows better what is to be drawn.
+        """
         order = self.order
         self._index = None
         if self.marks:
@@ -225,7 +228,8 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
             # Rows came or went above: keep the cursor's row where the eye is.
             self._scroll_rows(max(0, found - on_screen) if old_cursor else round(self.scroll_y))
         self._cursor_moved()
-        self.refresh()
+        if draw:
+            self.refresh()
 
     def say_when_empty(self, lines: Sequence[Spans]) -> None:
         """Show this while there are no rows."""
@@ -454,7 +458,14 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
         return max(1, self.size.height - self._head_height())
 
     def _resize(self) -> None:
-        self.virtual_size = Size(self.size.width, len(self.order) + self._head_height())
+        """Tell Textual how long the list is; without a layout of the whole screen where the scroll bar stays."""
+        size = Size(self.size.width, len(self.order) + self._head_height())
+        least = min(size.height, self.virtual_size.height)
+        if size.width == self.virtual_size.width and least > self.container_size.height > 0:
+            self.set_reactive(RowView.virtual_size, size)
+            self._scroll_update(size)
+        else:
+            self.virtual_size = size
 
     def _y_of(self, row: int) -> int | None:
         """The widget line this row is drawn in, if it is in sight."""

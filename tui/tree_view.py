@@ -76,14 +76,16 @@ class TreeView(RowView[TreeKey, TreeLine]):
 
     def apply(self, rows: Iterable[RunRow | TaskRow]) -> None:
         """Rows changed."""
+        before, cursor = self.visible_keys(), self.cursor
         applied = self.model.apply(rows)
         self._choose_columns()
         if applied.moved:
-            self.reordered()
-            return
+            self.reordered(draw=False)
+            if self.cursor != cursor or self.visible_keys() != before:
+                self.refresh()
+                return
         if applied.keys:
-            in_sight = applied.keys.intersection(self.visible_keys())
-            self.redraw(in_sight)
+            self.redraw(applied.keys.intersection(self.visible_keys()))
 
     def _choose_columns(self) -> None:
         """Only those that have something to say: the rest of the room is for the reasons."""
