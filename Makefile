@@ -27,7 +27,7 @@ check: $(STAMP) mypy ## lint, types, the import rule
 # The repository root is the package: mypy sees it under its name through a link.
 mypy: $(STAMP)
 	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/flowdeck
-	cd build/mypy && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p flowdeck.store -p flowdeck.engine -p flowdeck.tui -p flowdeck.cli -m flowdeck $(patsubst %.py,-m flowdeck.%,$(filter-out __init__.py,$(wildcard *.py)))
+	cd build/mypy && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p flowdeck.store -p flowdeck.engine -p flowdeck.tui -p flowdeck.cli -p flowdeck.testing -m flowdeck $(patsubst %.py,-m flowdeck.%,$(filter-out __init__.py,$(wildcard *.py)))
 
 bench: $(STAMP) ## measure the budgets of docs/design.md, side by side with their floors
 	$(BIN)/python -m benchmarks

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import cache_validators as cache_validators
     from . import executors as executors
+    from . import futures as futures
     from . import schedules as schedules
     from . import signals as signals
     from . import state as state
+    from . import testing as testing
     from . import triggers as triggers
     from .engine import runtime as runtime
     from .engine.annotations import allow_failure as allow_failure
@@ -73,9 +75,12 @@ if TYPE_CHECKING:
     from .engine.flows import Flow as Flow
     from .engine.flows import flow as flow
     from .engine.futures import Future as Future
+    from .engine.futures import PrefectFuture as PrefectFuture
     from .engine.futures import as_completed as as_completed
     from .engine.futures import resolve_futures_to_states as resolve_futures_to_states
     from .engine.futures import wait as wait
+    from .engine.harness import flowdeck_test_harness as flowdeck_test_harness
+    from .engine.harness import prefect_test_harness as prefect_test_harness
     from .engine.lock_managers import FileSystemLockManager as FileSystemLockManager
     from .engine.lock_managers import MemoryLockManager as MemoryLockManager
     from .engine.logs import disable_run_logger as disable_run_logger
@@ -83,6 +88,7 @@ if TYPE_CHECKING:
     from .engine.logs import get_run_logger as get_run_logger
     from .engine.logs import task_run_logger as task_run_logger
     from .engine.metrics import metric as metric
+    from .engine.own_processes import with_context as with_context
     from .engine.pausing import pause_flow_run as pause_flow_run
     from .engine.pausing import resume_flow_run as resume_flow_run
     from .engine.pausing import suspend_flow_run as suspend_flow_run
@@ -167,6 +173,7 @@ _HOME = {
     "PauseTimedOut": "errors",
     "Paused": "states",
     "Pending": "states",
+    "PrefectFuture": "futures",
     "ProcessPoolTaskRunner": "runners",
     "RRule": "schedule_kinds",
     "RUN_ID": "cache_policies",
@@ -203,6 +210,7 @@ _HOME = {
     "flatten": "classic",
     "flow": "flows",
     "flow_run_logger": "logs",
+    "flowdeck_test_harness": "harness",
     "get_run_context": "run_context",
     "get_run_logger": "logs",
     "get_transaction": "transactions",
@@ -213,6 +221,7 @@ _HOME = {
     "opaque": "annotations",
     "pause_flow_run": "pausing",
     "pause_task": "classic_signals",
+    "prefect_test_harness": "harness",
     "quote": "annotations",
     "rate_limit": "concurrency",
     "read_global_concurrency_limit_by_name": "concurrency",
@@ -238,10 +247,13 @@ _HOME = {
     "update_progress_artifact": "artifacts",
     "upsert_global_concurrency_limit_by_name": "concurrency",
     "wait": "futures",
+    "with_context": "own_processes",
 }
 _MODULES = frozenset({"runtime"})
 """Names that are modules themselves."""
-_BESIDE = frozenset({"cache_validators", "executors", "schedules", "signals", "state", "triggers"})
+_BESIDE = frozenset(
+    {"cache_validators", "executors", "futures", "schedules", "signals", "state", "testing", "triggers"}
+)
 """Modules that stand beside this one: ``flowdeck.triggers.all_failed``."""
 __all__ = sorted(_HOME, key=str.casefold)
 __version__ = "0.1.0"

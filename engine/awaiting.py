@@ -1,19 +1,29 @@
 """Calls that block in plain code and are awaited in coroutines: one name for both, as in Prefect.
 
-Which of the two it is, the code says that makes the call: a coroutine function of the engine's own (an async flow or
-task) in its event loop, or, outside of runs, whatever runs in an event loop.
+Of a call that waits for long, which of the two it is, the code says that makes the call: a coroutine function of the
+engine's own (an async flow or task) in its event loop, or, outside of runs, whatever runs in an event loop. A call
+that is done at once (``Variable.get``, an artifact) gives its value everywhere, and something to await only where the
+expression itself is ``await …``: a value that was taken for an awaitable fails loudly, the other way round nobody
+would notice.
 """
 
 from __future__ import annotations
 
+import opcode
 import sys
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Callable, Generator
+from functools import wraps
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from .context import Frame
 
+P = ParamSpec("P")
 T = TypeVar("T")
+_AWAIT = opcode.opmap.get("GET_AWAITABLE")
+_CACHE = opcode.opmap.get("CACHE")
+_BYTES_OF_AN_INSTRUCTION = 2
 
 
 def is_awaited(frame: Frame | None) -> bool:
@@ -38,3 +48,25 @@ class Given(Generic[T]):
 def given(frame: Frame | None, value: Any) -> Any:
     """The value, or in a coroutine something that ``await`` turns into it."""
     return Given(value) if is_awaited(frame) else value
+
+
+def also_awaited(function: Callable[P, T]) -> Callable[P, T]:
+    """``await f()`` gives what ``f()`` gives, for a function that waits for nothing but the store."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        value = function(*args, **kwargs)
+        if not _is_awaited_by(sys._getframe(1)):
+            return value
+        awaitable: Any = Given(value)
+        return awaitable  # type: ignore[no-any-return]  # its await is the value
+
+    return call
+
+
+def _is_awaited_by(caller: FrameType) -> bool:
+    """Whether the call under way in this frame is the operand of ``await``: the instruction after it says so."""
+    code, place = caller.f_code.co_code, caller.f_lasti + _BYTES_OF_AN_INSTRUCTION
+    while place < len(code) and code[place] == _CACHE:
+        place += _BYTES_OF_AN_INSTRUCTION
+    return place < len(code) and code[place] == _AWAIT

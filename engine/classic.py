@@ -313,6 +313,10 @@ class GraphFlow(Flow[..., Any]):
 
         return drawn(self, flow_state, filename, format, horizontal=horizontal)
 
+    def generate_mermaid_graph(self, *_args: Any, **_kwargs: Any) -> str:
+        """Prefect 3's name for ``visualize`` in mermaid's words."""
+        return self.visualize(format="mermaid")
+
     # -- running -------------------------------------------------------------------------------------------------
 
     def run(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -73,6 +73,10 @@ class Node(Drawable):
         if self is other or context.current_graph.get() is None:
             return self is not other
         return self.is_not_equal(other)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        yield from ()
+        return self
 
     def __bool__(self) -> bool:
         raise TypeError(f"{self!r} has no value while its flow is drawn, so it cannot decide an if: decide in a task")
@@ -199,6 +203,9 @@ class Wiring:
 
 class Graph:
     """The nodes of one flow, in the order they were drawn."""
+
+    draws_flows = False
+    """Whether a flow called while this is drawn is a node, too."""
 
     def __init__(self, flow_name: str) -> None:
         self.flow_name = flow_name

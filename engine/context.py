@@ -61,7 +61,6 @@ def own_doc(fn: Any) -> str | None:
 
 _ELSEWHERE = {
     "asset_deps": "assets are not declared in code here",
-    "cache_result_in_memory": "a value is held in memory only as long as somebody needs it",
     "result_serializer": "values are kept as JSON where they round-trip, else by cloudpickle",
     "result_storage": "results are kept in the store, large ones as files beside it",
     "viz_return_value": "`flowdeck run FILE --plan` shows what would run",

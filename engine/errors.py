@@ -2,6 +2,7 @@
 
 FlowdeckError
 ├── NotAllowed                 not possible in this state, or not permitted            (exit code 4)
+│   ├── SecretExists           a secret that was not to be overwritten
 │   └── VariableExists         a variable that was not to be overwritten
 ├── NotFound                   no such run, flow, task or schedule                     (exit code 3)
 ├── UsageError                 the caller's words are off                              (exit code 2)
@@ -47,6 +48,10 @@ class NotFound(FlowdeckError):
     """No such run, flow, task or schedule."""
 
     exit_code = 3
+
+
+class SecretExists(NotAllowed, ValueError):
+    """A secret is there already and was not to be overwritten."""
 
 
 class VariableExists(NotAllowed, ValueError):

@@ -353,9 +353,22 @@ def flow_steps(run: FlowRun) -> Steps:
             return state
     end, state = _end_operation(run, state)
     yield Durable(session, end)
+    if not flow.keeps_value and state.is_completed():
+        state = _without_value(run, state)
     if hooks := flow.hooks_for(state):
         yield RunHooks(hooks, flow, run, state)
     return state
+
+
+def _without_value(run: FlowRun, state: State) -> State:
+    """The state without its value, if that can be read from the store again."""
+    from .stored_state import StoredState
+
+    folder = run.session.folder
+    stored = run.session.read(lambda conn: results.get(conn, run.id, RESULT_SEQ))
+    if stored is None or stored.codec == "none":
+        return state
+    return StoredState(state.name, state.message, folder, run.id, RESULT_SEQ)
 
 
 def _recover(run: FlowRun) -> Steps:

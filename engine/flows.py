@@ -57,6 +57,7 @@ class FunctionFlow(Authored, Generic[P, R]):
         timeout_seconds: float | None = None,
         validate_parameters: bool = True,
         persist_result: bool | None = None,
+        cache_result_in_memory: bool = True,
         log_prints: bool | None = None,
         schedule: Any = None,
         schedules: Any = None,
@@ -84,6 +85,7 @@ class FunctionFlow(Authored, Generic[P, R]):
             self.task_runner = made_runner(task_runner)
         self.validates = validate_parameters
         self.persist_result = persist_result
+        self.keeps_value = cache_result_in_memory is not False
         self.parameters = Parameters(self.fn, self.name)
         self.schedules = _schedules(self.name, schedule, schedules)
         if concurrency_limit is not None or collision_strategy is not None:
@@ -181,13 +183,15 @@ class FunctionFlow(Authored, Generic[P, R]):
     def visualize(self, *_args: Any, **_options: Any) -> Any:
         """Only a flow that was drawn has a figure before it runs: what a function calls is known once it did."""
         raise UsageError(
-            f"flow {self.name!r} has no figure before it runs, since its code decides what it calls: run it and look "
-            "at its graph in the console, or draw it as `with Flow(\"…\") as flow` and call flow.visualize()"
+            f"flow {self.name!r} has no picture before it runs, since its code decides what it calls: run it and look "
+            "at its graph in the console, or have its text drawn by flow.generate_mermaid_graph()"
         )
 
-    def generate_mermaid_graph(self) -> str:
-        """The figure of a flow that was drawn, in mermaid's words."""
-        return str(self.visualize(format="mermaid"))
+    def generate_mermaid_graph(self, *args: Any, **kwargs: Any) -> str:
+        """The figure in mermaid's words. No task runs; the code between them does, with these parameters."""
+        from .drawing import mermaid_of
+
+        return mermaid_of(self, args, kwargs)
 
     # -- calling -------------------------------------------------------------------------------------------------
 
@@ -199,6 +203,11 @@ class FunctionFlow(Authored, Generic[P, R]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run here and now: a run of its own, or within another run a subflow."""
+        graph = context.current_graph.get()
+        if graph is not None and graph.draws_flows:
+            from .drawing import draw_flow
+
+            return draw_flow(graph, self, args, kwargs)
         if context.importing.get():
             if self.is_generator:
                 return _no_items() if self.is_async else iter(())

@@ -137,6 +137,10 @@ class Future(Generic[T]):
         return f"<Future {name} {(self._state or _PENDING).name}>"
 
 
+PrefectFuture = Future
+"""Prefect's name for it."""
+
+
 class FutureList(list[Future[T]]):
     """What ``map`` returns: a list of futures with ``result()`` and ``wait()`` of all."""
 

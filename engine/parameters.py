@@ -224,7 +224,7 @@ def preview_json(values: dict[str, Any]) -> str:
 
 def _plain(value: Any) -> Any:
     kind = type(value)
-    if isinstance(value, Secret):
+    if isinstance(value, Secret) and value.name is not None:
         return value.name
     if kind.__module__ == "datetime" and hasattr(value, "isoformat"):
         return value.isoformat()

@@ -5,6 +5,7 @@ underscore), or in a file of that name that only its owner may read, in ``$FLOWD
 ``$CREDENTIALS_DIRECTORY`` or ``~/.config/flowdeck/secrets``. The store never holds a value: a ``Secret`` is stored by
 its name, and every value a run's process knows is masked in what it writes, those of the environment and of the files
 from its first moment. A flow takes one as a parameter, ``def etl(token: Secret)``, and is given its name.
+``Secret(value="…").save("name")`` writes such a file.
 """
 
 from __future__ import annotations
@@ -12,43 +13,70 @@ from __future__ import annotations
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from . import masking
-from .errors import NotFound, UsageError
+from .awaiting import also_awaited
+from .errors import NotAllowed, NotFound, SecretExists, UsageError
 
 PREFIX: Final = "FLOWDECK_SECRET_"
 FOLDER: Final = "FLOWDECK_SECRETS"
 REFERENCE: Final = "secret:"
 """``secret:NAME`` is how a text parameter for a ``SecretStr`` names a secret instead of holding one."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+_LONGEST: Final = 1 << 20
 
 
 class Secret:
-    """A named secret. ``get()`` is its value; everything else about it may be shown."""
+    """A named secret. ``get()`` is its value; everything else about it may be shown.
 
-    __slots__ = ("name",)
+    ``Secret(value="…")`` has no name, and is nowhere but in this process, until ``save``.
+    """
 
-    def __init__(self, name: str) -> None:
-        if not isinstance(name, str) or not _NAME.match(name):
-            raise UsageError(f"a secret's name is made of letters, digits, dots, dashes and underscores, not {name!r}")
-        self.name = name
+    __slots__ = ("_unsaved", "name")
+
+    def __init__(self, name: str | None = None, *, value: Any = None) -> None:
+        if (name is None) == (value is None):
+            raise UsageError('Secret("name") names a secret; Secret(value="…").save("name") makes one')
+        self.name = name if name is None else _checked(name)
+        self._unsaved: str | None = None if value is None else _text(value)
+        if self._unsaved is not None:
+            masking.conceal(self._unsaved)
 
     @classmethod
+    @also_awaited
     def load(cls, name: str) -> Secret:
         """As ``Secret(name)``, but ``NotFound`` now when there is no such secret."""
         secret = cls(name)
         secret.get()
         return secret
 
+    @also_awaited
+    def save(self, name: str | None = None, overwrite: bool = False) -> str:
+        """Keep the value in a file that only its owner may read, durable on return; gives the name.
+
+        One that exists is changed only with ``overwrite=True``.
+        """
+        name = _checked(name if name is not None else self.name)
+        value = self.get()
+        _refuse_hidden(name)
+        _write(_home(), name, value, overwrite=overwrite)
+        self.name, self._unsaved = name, None
+        return name
+
     def get(self) -> str:
         """The value; ``NotFound`` says where it was looked for."""
-        value = _find(self.name)
+        if self._unsaved is not None:
+            return self._unsaved
+        name = _checked(self.name)
+        value = _find(name)
         if value is None:
             raise NotFound(
-                f"no secret {self.name!r}: set the environment variable {variable_of(self.name)}, or write it to "
-                f"{os.path.join(_folders()[-1], self.name)} (chmod 600)"
+                f"no secret {name!r}: set the environment variable {variable_of(name)}, or write it to "
+                f"{os.path.join(_home(), name)} (chmod 600)"
             )
         masking.conceal(value)
         return value
@@ -56,17 +84,23 @@ class Secret:
     get_secret_value = get
     """pydantic's name, so that a ``Secret`` stands where a ``SecretStr`` does."""
 
+    def reference(self) -> str:
+        """The name it is stored by; refused while it has none."""
+        if self.name is None:
+            raise UsageError('a Secret that was not saved has no name to be stored by: Secret(value="…").save("name")')
+        return self.name
+
     def __repr__(self) -> str:
-        return f"Secret({self.name!r})"
+        return f"Secret({self.name!r})" if self.name is not None else f"Secret(value={masking.MASK!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other.name == self.name
+        return isinstance(other, Secret) and (other.name, other._unsaved) == (self.name, self._unsaved)
 
     def __hash__(self) -> int:
-        return hash((Secret, self.name))
+        return hash((Secret, self.name, self._unsaved))
 
     def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
-        return Secret, (self.name,)
+        return Secret, (self.reference(),)
 
     def __format__(self, _spec: str) -> NoReturn:
         raise UsageError(f"{self!r} in a text would show its name only; write {self!r}.get() where its value belongs")
@@ -76,7 +110,7 @@ class Secret:
         return {
             "type": "function-plain",
             "function": {"type": "no-info", "function": cls._from_parameter},
-            "serialization": {"type": "function-plain", "function": lambda secret: secret.name},
+            "serialization": {"type": "function-plain", "function": cls.reference},
         }
 
     @classmethod
@@ -155,6 +189,69 @@ def _folders() -> list[str]:
     return [*(folder for folder in named if folder), os.path.join(configuration, "flowdeck", "secrets")]
 
 
+def _home() -> str:
+    """Where ``save`` keeps secrets: the person's own folder; systemd's is read only."""
+    return os.environ.get(FOLDER) or _folders()[-1]
+
+
+def _checked(name: Any) -> str:
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise UsageError(f"a secret's name is made of letters, digits, dots, dashes and underscores, not {name!r}")
+    return name
+
+
+def _text(value: Any) -> str:
+    """The value as it is kept; its errors do not show it."""
+    text = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+    if not isinstance(text, str):
+        raise UsageError(f"the value of a secret is a text, not of type {type(text).__name__}")
+    if text.rstrip("\r\n") != text:
+        raise UsageError("the value of a secret cannot end with an end of line: leave that out")
+    if len(text.encode("utf-8", "replace")) > _LONGEST or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UsageError("the value of a secret is a text of at most 1 MiB, without lone surrogates")
+    return text
+
+
+def _refuse_hidden(name: str) -> None:
+    """What would be looked at before the file would still be what ``get`` gives."""
+    if variable_of(name) in os.environ:
+        raise NotAllowed(f"secret {name!r} is in the environment as {variable_of(name)}, which goes before any file")
+    for folder in _folders()[: _folders().index(_home())]:
+        if os.path.exists(os.path.join(folder, name)):
+            raise NotAllowed(f"secret {name!r} is in {folder}, which goes before {_home()}")
+
+
+def _write(folder: str, name: str, value: str, *, overwrite: bool) -> None:
+    """A whole file or none, never readable by others, and synced with its folder."""
+    path = os.path.join(folder, name)
+    unfinished = os.path.join(folder, f".{name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with open(descriptor, "w", encoding="utf-8", newline="") as file:
+                os.fchmod(descriptor, 0o600)
+                file.write(value)
+                file.flush()
+                os.fsync(descriptor)
+            if overwrite:
+                os.replace(unfinished, path)
+            else:
+                os.link(unfinished, path)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(unfinished)
+        folder_descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder_descriptor)
+        finally:
+            os.close(folder_descriptor)
+    except FileExistsError:
+        raise SecretExists(f"there is a secret {name!r} in {folder} already; overwrite=True replaces it") from None
+    except OSError as error:
+        raise UsageError(f"the secret {path} cannot be written: {error.strerror}") from None
+
+
 def _names_in(folder: str) -> list[str]:
     try:
         return [name for name in os.listdir(folder) if _NAME.match(name)]
@@ -165,15 +262,17 @@ def _names_in(folder: str) -> list[str]:
 def _read(path: str) -> str | None:
     """A secret's file; refused when others than its owner may read it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Not to wait for the writer of a pipe, which is no secret's file.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UsageError(f"the secret {path} cannot be read: {error.strerror}") from None
-    with open(descriptor, encoding="utf-8", errors="replace") as file:
-        mode = os.fstat(descriptor)
-        if not stat.S_ISREG(mode.st_mode):
-            return None
-        if stat.S_IMODE(mode.st_mode) & 0o077:
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        return None
+    with open(descriptor, encoding="utf-8", errors="replace", newline="") as file:
+        if stat.S_IMODE(mode) & 0o077:
             raise UsageError(f"the secret {path} can be read by others: chmod 600 {path}")
-        return file.read(1 << 20).rstrip("\r\n")
+        return file.read(_LONGEST).rstrip("\r\n")

@@ -78,6 +78,11 @@ class _LeftBehind:
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
+def live_sessions() -> list[Session]:
+    """Of the root runs of this process; in a forked one of those it left behind."""
+    return list(_sessions)
+
+
 _fork = threading.local()
 
 

@@ -1,4 +1,4 @@
-"""The state of a completed task whose value is not kept in memory: read from the journal each time it is asked for."""
+"""The state of a completed task or flow whose value is not kept in memory: read from the store when it is asked for."""
 
 from __future__ import annotations
 

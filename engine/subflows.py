@@ -74,7 +74,8 @@ def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for:
         state = yield from flow_steps(run)
     finally:
         session.live_runs.pop(run.id, None)
-    parent.lineage.track(state.data, (parent.id, subflow.seq))
+    if subflow.flow.keeps_value:
+        parent.lineage.track(state.data, (parent.id, subflow.seq))
     _settle_transaction(subflow, state)
     return state
 

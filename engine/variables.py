@@ -15,6 +15,7 @@ from ..store import variables
 from ..store.connection import connect, open_store
 from ..store.location import find_store
 from ..store.rows import VariableRow
+from .awaiting import also_awaited
 from .context import current_frame
 from .errors import NotAllowed, NotFound, UsageError
 from .interrupts import engine_code
@@ -37,12 +38,14 @@ class Variable:
         return f"Variable({self.name!r}, {self.value!r})"
 
     @classmethod
+    @also_awaited
     def get(cls, name: str, default: Any = None) -> Any:
         """The value now, or ``default`` where there is no such variable."""
         row = _read(name)
         return default if row is None else json.loads(row.value)
 
     @classmethod
+    @also_awaited
     def set(cls, name: str, value: Any, tags: Iterable[str] | None = None, overwrite: bool = False) -> Variable:
         """Make a variable; one that exists is changed only with ``overwrite=True``."""
         listed = [str(tag) for tag in tags or ()]
@@ -50,6 +53,7 @@ class Variable:
         return cls(name, value, listed)
 
     @classmethod
+    @also_awaited
     def unset(cls, name: str) -> bool:
         """Remove a variable; says whether there was one."""
         try:

@@ -35,23 +35,23 @@ Terminal = tuple[int, int] | None
 _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
 
-class _Refusing:
+class StandIn:
     """What stands for a part of the run: it answers what it was given, and refuses the rest in words."""
 
-    def __init__(self, task_name: str, /, **known: Any) -> None:
+    def __init__(self, who: str, /, **known: Any) -> None:
         self.__dict__.update(known)
-        self.__dict__["_task_name"] = task_name
+        self.__dict__["_who"] = who
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         raise UsageError(
-            f"task {self._task_name} runs in a worker process: tasks, subflows and what pauses or limits the run "
+            f"{self._who} runs in a worker process: tasks, subflows and what pauses or limits the run "
             "belong to the run's own process; call them in the flow, or call the plain function with task.fn(...)"
         )
 
 
-class _Session(_Refusing):
+class SessionStandIn(StandIn):
     """The parts of a session that also work here: output, reads, metrics, artifacts, slots of limits."""
 
     is_in_worker = True
@@ -188,21 +188,21 @@ class _Worker:
 
     def _frame(self, header: dict[str, Any], kwargs: dict[str, Any]) -> Frame:
         known, task = self._runs[header["run_id"]], header["task"]
-        name = task["name"]
-        session = _Session(
-            name, root_id=self._root_id, folder=self._folder, capture=self._capture, writers=self._writers,
+        who = f"task {task['name']}"
+        session = SessionStandIn(
+            who, root_id=self._root_id, folder=self._folder, capture=self._capture, writers=self._writers,
             keepers=self._keepers,
         )  # fmt: skip
         parent = None if known["parent_id"] is None else SimpleNamespace(run=SimpleNamespace(id=known["parent_id"]))
-        flow = _Refusing(name, name=known["flow"], version=known["version"])
-        run = _Refusing(
-            name, id=known["id"], name=known["name"], attempt=header["run_attempt"], flow=flow, parent=parent,
+        flow = StandIn(who, name=known["flow"], version=known["version"])
+        run = StandIn(
+            who, id=known["id"], name=known["name"], attempt=header["run_attempt"], flow=flow, parent=parent,
             parameters=known["parameters"], session=session, is_root=parent is None,
         )  # fmt: skip
-        call = _Refusing(
-            name, **task, again=parcels.unpack(header["again"]) if header["again"] is not None else None, run=run,
+        call = StandIn(
+            who, **task, again=parcels.unpack(header["again"]) if header["again"] is not None else None, run=run,
             reference=f"{known['id']}/{task['seq']}", values_of_parameters=lambda: dict(kwargs),
-            task=_Refusing(name, name=task["key"], is_async=header["is_async"]),
+            task=StandIn(who, name=task["key"], is_async=header["is_async"]),
         )  # fmt: skip
         made: Any = (run, call)
         return Frame._make(made)

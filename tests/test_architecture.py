@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("store", "engine", "tui", "cli")
+PACKAGES = ("store", "engine", "tui", "cli", "testing")
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "flowdeck.store": ("flowdeck.store",),
@@ -26,10 +26,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "flowdeck.tui": ("flowdeck.tui", "flowdeck.store", "flowdeck.engine.control", "flowdeck.engine.allowed"),
     "flowdeck.cli": ("flowdeck",),
     "flowdeck.executors": ("flowdeck.engine.runners", "flowdeck.engine.classic_executors"),
+    "flowdeck.futures": ("flowdeck.engine.futures",),
     "flowdeck.runtime": ("flowdeck.engine.runtime",),
     "flowdeck.schedules": ("flowdeck.engine.classic_schedules", "flowdeck.engine.schedule_kinds",
                            "flowdeck.engine.schedules"),
     "flowdeck.cache_validators": ("flowdeck.engine.classic_caching",),
+    "flowdeck.testing": ("flowdeck.engine.harness",),
     "flowdeck.signals": ("flowdeck.engine.classic_signals",),
     "flowdeck.state": ("flowdeck.engine.classic_states",),
     "flowdeck.triggers": ("flowdeck.engine.classic_triggers",),

@@ -225,7 +225,7 @@ def test_unknown_options_are_refused_with_the_nearest_name() -> None:
         flow(retrys=1)
     with pytest.raises(UsageError, match="did you mean 'timeout_seconds'"):
         task(timeout_second=3, name="x")
-    with pytest.raises(UsageError, match="has no option 'zzz'; its options are collision_strategy, concurrency_limit"):
+    with pytest.raises(UsageError, match="has no option 'zzz'; its options are cache_result_in_memory, collision_"):
         flow(zzz=1)
     with pytest.raises(UsageError, match="did you mean 'retries'"):
         good.with_options(retires=1)

@@ -219,3 +219,21 @@ def test_a_large_result_is_not_copied_in_memory(script) -> None:
         """)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) < 300
+
+
+def test_a_flows_value_not_kept_in_memory(store) -> None:
+    """Its state reads it from the store each time; a caller that wants the value has it."""
+
+    @flow(cache_result_in_memory=False)
+    def makes(n):
+        return Value(n)
+
+    @flow
+    def whole():
+        state = makes(1, return_state=True)
+        first, second = state.result(), state.result()
+        return first is second, first.n, makes(2).n
+
+    assert whole() == (False, 1, 2)
+    assert makes(3, return_state=True).result().n == 3
+    assert makes(4).n == 4

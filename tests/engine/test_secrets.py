@@ -137,8 +137,14 @@ def test_where_a_secret_is_found(store: Path, tmp_path: Path, monkeypatch: pytes
     (folder / "db-password").chmod(0o600)
     (folder / "open").write_text("read by all")
     (folder / "open").chmod(0o644)
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
     monkeypatch.setenv("FLOWDECK_SECRETS", str(folder))
     assert Secret("db-password").get() == "hunter2-from-file"
+    assert flow(lambda: 1, name="beside-folders")() == 1
+    for name in ("folder", "pipe"):
+        with pytest.raises(NotFound):
+            Secret(name).get()
     monkeypatch.setenv("FLOWDECK_SECRET_DB_PASSWORD", "hunter2-from-env")
     assert Secret.load("db-password").get() == "hunter2-from-env"
     with pytest.raises(UsageError, match="can be read by others: chmod 600"):

@@ -81,3 +81,16 @@ def test_read_only_refuses(store: Path) -> None:
     with pytest.raises(NotAllowed):
         control.set_variable("x", 1)
     control.close()
+
+
+def test_awaited_and_not(store: Path) -> None:
+    """In async code both do: Prefect's ``await Variable.get(…)`` and the plain call."""
+
+    @flow
+    async def main() -> tuple[Any, ...]:
+        await Variable.set("x", [1])  # type: ignore[misc]
+        plain, awaited = Variable.get("x"), await Variable.get("x")
+        several = [await Variable.get(name, default=0) for name in ("x", "y")]
+        return plain, awaited, several, (await Variable.get("x"))[0], await Variable.unset("x")  # type: ignore[misc]
+
+    assert asyncio.run(main()) == ([1], [1], [[1], 0], 1, True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import multiprocessing
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,9 @@ from .names import (
     CacheKeyFnPolicy,
     Completed,
     Failed,
+    PrefectFuture,
     RunInput,
+    Secret,
     ThreadPoolTaskRunner,
     Variable,
     create_markdown_artifact,
@@ -48,6 +51,7 @@ from .names import (
     unmapped,
     update_progress_artifact,
     wait,
+    with_context,
 )  # fmt: skip
 from .records import flow_run, log_lines, task_runs
 
@@ -551,6 +555,28 @@ def test_logging_from_threads_of_ones_own() -> None:
     assert ("INFO", "Processing b") in log_lines("docs threads log", "Processing a", "Processing b")
 
 
+def logs_and_doubles(item):
+    """Runs in a process of the task's own."""
+    get_run_logger().info("Processing %s", item)
+    return item * 2
+
+
+def test_logging_from_processes_of_ones_own() -> None:
+    """how-to/add-logging: the function takes the run with it."""
+
+    @task
+    def process_all(items):
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            return pool.map(with_context(logs_and_doubles), items)
+
+    @flow(name="docs processes log")
+    def parent():
+        return process_all([1, 2])
+
+    assert parent() == [2, 4]
+    assert ("INFO", "Processing 2") in log_lines("docs processes log", "Processing 1", "Processing 2")
+
+
 def test_logs_are_seen_by_pytest(caplog: pytest.LogCaptureFixture) -> None:
     """how-to/test-workflows: caplog has what a run logger says."""
     caplog.set_level(logging.INFO)
@@ -602,6 +628,87 @@ def test_a_crew_from_a_variable() -> None:
     Variable.set(name, ["Zaphod", "Arthur"])
     assert mission() == "Zaphod, Arthur"
     Variable.unset(name)
+
+
+def test_a_crew_in_async_code() -> None:
+    """how-to/variables: awaited in an async flow."""
+    name = f"crew_{uuid4().hex}"
+
+    @flow
+    async def mission():
+        return await Variable.get(name, default=["Backup"])
+
+    assert asyncio.run(mission()) == ["Backup"]
+    Variable.set(name, ["Zaphod"])
+    assert asyncio.run(mission()) == ["Zaphod"]
+    Variable.unset(name)
+
+
+def test_a_secret_is_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """how-to/store-secrets: saved, loaded by name in a flow, changed only when told so."""
+    monkeypatch.setenv("FLOWDECK_SECRETS", str(tmp_path))
+    name = f"party-{uuid4().hex}"
+    Secret(value="surprise on the 15th").save(name)
+
+    @flow
+    def reads():
+        return len(Secret.load(name).get())
+
+    assert reads() == len("surprise on the 15th")
+    with pytest.raises(ValueError, match="overwrite"):
+        Secret(value="on the 16th").save(name)
+    Secret(value="on the 16th").save(name, overwrite=True)
+    assert reads() == len("on the 16th")
+
+
+def test_large_values_are_not_kept_in_memory() -> None:
+    """advanced/results: of a flow and of a task; who asks gets them."""
+
+    @flow(cache_result_in_memory=False, persist_result=True)
+    def large():
+        return "large"
+
+    @task(cache_result_in_memory=False, persist_result=True)
+    def larger():
+        return "larger"
+
+    @flow
+    def parent():
+        return large(return_state=True).result(), larger()
+
+    assert list(parent()) == ["large", "larger"]
+
+
+def test_a_figure_of_the_calls() -> None:
+    """how-to/visualize: what is called and what feeds what, as mermaid; no task runs."""
+
+    @task(name="Print Hello")
+    def hello(name):
+        raise AssertionError("it ran")
+
+    @flow(name="docs figure")
+    def parent(name="world"):
+        hello(hello(name))
+
+    drawn = parent.generate_mermaid_graph()
+    assert drawn.count("Print Hello") >= 2
+    assert drawn.count("-->") == 1
+
+
+def test_futures_are_annotated() -> None:
+    """how-to/run-work-concurrently: the name in an annotation."""
+
+    @task
+    def one():
+        return 1
+
+    @flow
+    def parent():
+        futures: list[PrefectFuture[int]] = [one.submit()]
+        assert isinstance(futures[0], PrefectFuture)
+        return [future.result() for future in futures]
+
+    assert parent() == [1]
 
 
 class ShirtOrder(RunInput):
