@@ -328,7 +328,7 @@ def _record_lines(content: bytes, root_id: int, attempt: int) -> list[_Line]:
             if stream not in STREAMS or not (
                 type(at_us) is type(run_id) is type(level) is int
                 and (task_seq is None or (type(task_seq) is int and -_LARGEST <= task_seq <= _LARGEST))
-                and -_LARGEST <= at_us <= _LARGEST and -_LARGEST <= run_id <= _LARGEST and -_LARGEST <= level <= _LARGEST
+                and max(abs(at_us), abs(run_id), abs(level)) <= _LARGEST
             ):  # fmt: skip
                 raise TypeError("not a record")  # else one foreign line would keep all that follow from being stored
             if len(message) <= MAX_LINE and message.isascii() and logger.isascii() and "\n" not in message:
