@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ class Capture:
         if self._owns:
             for stream in (sys.stdout, sys.stderr, *self._streams):
                 # The originals, too: bytes written to ``sys.stdout.buffer`` belong to the run.
-                if stream is not None:
+                with suppress(Exception):  # user code may have put anything there, or closed it
                     stream.flush()
             if self._stop_listening is not None:
                 self._stop_listening()
@@ -343,9 +344,9 @@ class RunStream(io.TextIOBase):
 
 def user_traceback(error: BaseException) -> str:
     """The traceback as the user's own code sees it, causes included: frames of this package are left out."""
-    if isinstance(elsewhere := error.__dict__.get(ELSEWHERE), str):
-        return elsewhere
     try:
+        if isinstance(elsewhere := error.__dict__.get(ELSEWHERE), str):
+            return elsewhere
         told = traceback.TracebackException.from_exception(error, compact=True)
         waiting = [told]
         while waiting:
@@ -355,7 +356,7 @@ def user_traceback(error: BaseException) -> str:
             waiting += [other for other in (part.__cause__, part.__context__) if other is not None]
             waiting += part.exceptions or ()
         text = "".join(told.format()).rstrip("\n")
-    except Exception as broken:  # noqa: BLE001 - the user's exception cannot even be printed
+    except BaseException as broken:  # noqa: BLE001 - the user's exception cannot even be printed
         text = f"{type(error).__name__}: <its text cannot be made: {type(broken).__name__}>"
     return text if len(text) <= _LONGEST_TRACEBACK else text[:_LONGEST_TRACEBACK] + f"… ({len(text)} characters)"
 

@@ -42,7 +42,7 @@ class Encoded(NamedTuple):
 
 
 def encode(value: Any, serializer: Serializer | None = None) -> Encoded:
-    """Encode any value; never raises: what cannot be stored gets codec ``none`` and a reason."""
+    """Encode any value; what cannot be stored gets codec ``none`` and a reason. Raises nothing but Ctrl-C."""
     if value is None:
         return _NONE
     if type(value) is int and serializer is None and -_SHORT < value < _SHORT and not is_active():
@@ -68,7 +68,9 @@ def _encode_as(value: Any, serializer: Serializer) -> Encoded:
             return Encoded("json", data, checksum(data), preview(value), None)
         if serializer.kind == "own":
             value = Foreign(serializer.own, serializer.own.dumps(value))
-    except Exception as error:  # noqa: BLE001 - the user's serializer, and what JSON thinks of the value
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the user's serializer, and what JSON thinks of the value
         reason = f"{type(value).__qualname__} cannot be serialized: {describe_exception(error)}"
         return Encoded("none", None, "", preview(value), reason[:300])
     pickle = pickled(value)
@@ -98,7 +100,9 @@ def pickled(value: Any) -> bytes | str:
         import cloudpickle
 
         data: bytes = cloudpickle.dumps(value, protocol=5)
-    except Exception as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
         return f"{type(value).__qualname__} cannot be pickled: {describe_exception(error)}"[:300]
     return data
 
@@ -115,8 +119,11 @@ def is_large(value: Any) -> bool:
 
 
 def _buffer_bytes(value: Any) -> int:
-    size = len(value) if isinstance(value, (bytes, str, bytearray)) else getattr(value, "nbytes", 0)
-    return size if isinstance(size, int) else 0
+    try:
+        size = len(value) if isinstance(value, (bytes, str, bytearray)) else getattr(value, "nbytes", 0)
+        return size if isinstance(size, int) else 0
+    except Exception:  # noqa: BLE001 - the user's __getattr__, __class__ or __len__
+        return 0
 
 
 def encode_into(value: Any, file: IO[bytes]) -> Encoded:
@@ -126,7 +133,9 @@ def encode_into(value: Any, file: IO[bytes]) -> Encoded:
         import cloudpickle
 
         cloudpickle.Pickler(summing, protocol=5).dump(value)
-    except Exception as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
         summing.check()
         reason = f"{type(value).__qualname__} cannot be pickled: {describe_exception(error)}"
         return Encoded("none", None, "", preview(value), reason[:300])
@@ -174,7 +183,9 @@ def decode_file(codec: str, path: str, expected_checksum: str) -> Any:
             import pickle
 
             return pickle.load(file)  # noqa: S301 - the run's own process reads what the run itself wrote
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ResultUnreadable(f"{type(error).__name__}: {error}") from error
 
 
@@ -192,7 +203,9 @@ def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
         import pickle
 
         return pickle.loads(data)  # noqa: S301 - the run's own process reads what the run itself wrote
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ResultUnreadable(f"{type(error).__name__}: {error}") from error
 
 
@@ -221,7 +234,7 @@ def preview(value: Any) -> str:
         limited.maxlist = limited.maxtuple = limited.maxdict = limited.maxset = 6
         try:
             text = limited.repr(value)
-        except Exception as error:  # noqa: BLE001 - the user's __repr__
+        except BaseException as error:  # noqa: BLE001 - the user's __repr__
             text = f"<{kind.__qualname__}: its repr raised {type(error).__name__}>"
     text = storable(text)
     return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"

@@ -47,7 +47,7 @@ class _Collector:
         kind = type(value)
         if kind in _SCALARS and kind is not str:
             return
-        if isinstance(value, Future):
+        if issubclass(kind, Future):
             if value.outcome is None:
                 self.waiting.append(value)
             if value.call is not None:
@@ -107,7 +107,7 @@ def _children(value: Any, kind: type) -> Any:
         return [value.value] if wrapped != "quote" else None
     if hasattr(kind, "__dataclass_fields__"):
         return [getattr(value, name, None) for name in kind.__dataclass_fields__]
-    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return value
     return None
 
@@ -117,9 +117,9 @@ def _replace(value: Any, settle: _Settle, depth: int, allow_failure: bool = Fals
     kind = type(value)
     if kind in _SCALARS:
         return value
-    if isinstance(value, Future):
+    if issubclass(kind, Future):
         return settle(value, allow_failure)
-    if isinstance(value, State):
+    if issubclass(kind, State):
         return settle(value.plain(), allow_failure)
     wrapped = getattr(kind, "flowdeck_wrapped", None)
     if wrapped == "quote" or (wrapped == "opaque" and not isinstance(value.value, (Future, State))):
@@ -153,7 +153,7 @@ def _replace_in_record(
             value = copy.copy(value)
             for name, item in changed.items():
                 object.__setattr__(value, name, item)  # also where the class is frozen
-    elif isinstance(value, tuple) and hasattr(kind, "_fields"):
+    elif issubclass(kind, tuple) and hasattr(kind, "_fields"):
         items = [_replace(item, settle, depth, allow_failure) for item in value]
         if any(a is not b for a, b in zip(items, value, strict=True)):
             return kind(*items)

@@ -90,11 +90,11 @@ class _Walker:
         self._walk_object(value, kind, depth)
 
     def _walk_object(self, value: Any, kind: type, depth: int) -> None:
-        if isinstance(value, (list, tuple)):
+        if issubclass(kind, (list, tuple)):
             self.parts.append(f"{_opening(kind)}[{len(value)}")
             for item in value[: max(0, self.left)]:
                 self.walk(item, depth + 1)
-        elif isinstance(value, dict):
+        elif issubclass(kind, dict):
             self.parts.append(f"{_opening(kind)}{{{len(value)}")
             for key, item in value.items():
                 if self.left <= 0:

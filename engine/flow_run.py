@@ -26,7 +26,7 @@ from .journal import Journal, Recorded
 from .machine import next_run_state, next_task_state
 from .outstanding import Outstanding
 from .retries import Verdict
-from .states import State, aggregate, as_state, describe_exception
+from .states import State, aggregate, as_state, describe_exception, exit_call
 from .timeouts import how_late
 
 if TYPE_CHECKING:
@@ -351,7 +351,11 @@ def flow_steps(run: FlowRun) -> Steps:
         session.capture.settle()
         if state.is_crashed() and session.leaves_end_to_supervisor():
             return state
-    end, state = _end_operation(run, state)
+    try:
+        end, state = _end_operation(run, state)
+    except KeyboardInterrupt as error:  # while its result was pickled
+        session.begin_cancel("interrupted from the keyboard (Ctrl-C)")
+        end, state = _end_operation(run, _judge(run, error))
     yield Durable(session, end)
     if not flow.keeps_value and state.is_completed():
         state = _without_value(run, state)
@@ -443,12 +447,12 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
 def _final_state(run: FlowRun, value: Any) -> State:
     """Prefect's rule: a returned state or states decide; else an unseen failure of a submitted task; else Completed."""
     value = as_state(resolve_futures_to_states(value))
-    if isinstance(value, State):
+    if issubclass(type(value), State):  # not isinstance: that asks a proxy for its __class__, which may raise
         return value if value.is_final() else State("FAILED", None, f"the flow returned {value!r}, which is not final")
     states = list(value.values()) if type(value) is dict else value
     if type(states) in (list, tuple, set):
         states = [as_state(item) for item in states]
-    if isinstance(states, (list, tuple, set)) and states and all(isinstance(item, State) for item in states):
+    if type(states) in (list, tuple, set) and states and all(issubclass(type(item), State) for item in states):
         if any(not state.is_final() for state in states):
             return State("FAILED", None, "the flow returned states of which some are not final", data=value)
         together = aggregate(list(states))
@@ -470,8 +474,10 @@ def _judge(run: FlowRun, error: BaseException) -> State:
     if isinstance(error, KeyboardInterrupt):
         return State("CANCELLED", None, "interrupted from the keyboard (Ctrl-C)", error=error)
     if isinstance(error, SystemExit):
-        return State("CRASHED", None, f"the flow called sys.exit({error.code!r})", error=error)
+        return State("CRASHED", None, f"the flow called {exit_call(error)}", error=error)
     if is_coroutine_cancelled(error):
+        if (left := run.session.left_by) is not None:  # asyncio ends everything in its loop after a ``sys.exit``
+            return State("CRASHED", None, f"a task called {exit_call(left)}", error=error)
         return State("CANCELLED", None, "its coroutine was cancelled", error=error)
     run.session.run_exception(run, error)
     return State("FAILED", None, describe_exception(error), error=error)

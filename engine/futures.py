@@ -220,13 +220,41 @@ def _next_ended(ended: Any, frame: Any, deadline: float | None, total: int) -> F
 
 
 def resolve_futures_to_states(value: Any) -> Any:
-    """``value`` with every future in it (also in lists, tuples, dicts and sets) replaced by its final state."""
-    if isinstance(value, Future):
+    """``value`` with every future in it (also in lists, tuples, dicts and sets) replaced by its final state.
+
+    The very same object when it holds none; it may be nested however deep, or hold itself.
+    """
+    return _resolved(value, frozenset()) if _holds_future(value) else value
+
+
+def _holds_future(value: Any) -> bool:
+    seen: set[int] = set()
+    left = [value]
+    while left:
+        item = left.pop()
+        kind = type(item)
+        if issubclass(kind, Future):
+            return True
+        if kind in _COLLECTIONS and id(item) not in seen:
+            seen.add(id(item))
+            left.extend(item.values() if kind is dict else item)
+    return False
+
+
+def _resolved(value: Any, around: frozenset[int]) -> Any:
+    kind = type(value)
+    if issubclass(kind, Future):
         value.wait()
         return value.outcome
-    if isinstance(value, (list, tuple, set)) and type(value) in (list, tuple, set, FutureList):
-        states = [resolve_futures_to_states(item) for item in value]
-        return states if isinstance(value, list) else type(value)(states)
-    if type(value) is dict:
-        return {key: resolve_futures_to_states(item) for key, item in value.items()}
-    return value
+    if kind not in _COLLECTIONS or id(value) in around or len(around) >= _DEEPEST:
+        return value
+    around |= {id(value)}
+    if kind is dict:
+        return {key: _resolved(item, around) for key, item in value.items()}
+    states = [_resolved(item, around) for item in value]
+    return states if issubclass(kind, list) else kind(states)
+
+
+_COLLECTIONS = frozenset({list, tuple, set, FutureList, dict})
+_DEEPEST = 200
+"""Futures beneath so many collections are left as they are."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from . import borders
 from .context import current_frame
 from .errors import Cancelled, Suspended
 
@@ -55,11 +56,17 @@ class ThreadSlot:
         token = current_frame.set(frame)
         self._outer = _local.slot
         _local.slot = self
+        forks = borders.forks
         try:
             self.open()
             return fn(*args, **kwargs)
+        except BaseException as error:
+            borders.admit(error)
+            raise
         finally:
             try:
+                if borders.forks != forks:
+                    borders.end_child(frame)
                 self.close()  # an interruption may still land in here
                 frame.run.session.capture.end_lines(frame)
             finally:
@@ -123,6 +130,31 @@ class ThreadSlot:
         return error if self.is_open else None
 
 
+class _Carried:
+    """An exception on its way out of a coroutine, as a value."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def _carry(frame: Frame, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``await fn(*args, **kwargs)``; what asyncio would end the whole event loop with is returned ``_Carried``."""
+    forks = borders.forks
+    try:
+        try:
+            return await fn(*args, **kwargs)
+        except Exception as error:
+            borders.admit(error)
+            raise
+        finally:
+            if borders.forks != forks:
+                borders.end_child(frame)
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        return _Carried(error)
+
+
 class CoroutineSlot:
     """User code running as a coroutine; interrupted by cancelling its asyncio task."""
 
@@ -143,13 +175,13 @@ class CoroutineSlot:
         context.run(current_frame.set, frame)
         self._loop = asyncio.get_running_loop()
         outer, _local.slot = _local.slot, None
-        task = context.run(lambda: self._loop.create_task(fn(*args, **kwargs), context=context))
+        task = context.run(lambda: self._loop.create_task(_carry(frame, fn, args, kwargs), context=context))
         self._task = task
         self.is_open = True
         try:
             if self._error is not None:
                 task.cancel()
-            return await task
+            value = await task
         except asyncio.CancelledError:
             if self._error is not None:
                 raise self._error from None
@@ -163,6 +195,10 @@ class CoroutineSlot:
         finally:
             self.is_open = False
             _local.slot = outer
+        if type(value) is _Carried:
+            borders.admit(value.error)
+            raise value.error
+        return value
 
     @property
     def is_signalled(self) -> bool:

@@ -34,7 +34,7 @@ class Lineage:
         kind = type(value)
         if kind in _UNTRACKED or (kind in (str, bytes, tuple, frozenset) and len(value) < 2):
             return
-        if isinstance(value, type) or hasattr(kind, "__members__"):
+        if issubclass(kind, type) or hasattr(kind, "__members__"):
             return
         with self._lock:
             self._entries[id(value)] = (value, origin)

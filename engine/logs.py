@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from .codec import preview
 from .context import require_frame
+from .states import describe_exception
 
 if TYPE_CHECKING:
     from .capture import Capture
@@ -76,7 +78,9 @@ class RunHandler(logging.Handler):
                 message = f"{message}\n{user_traceback(record.exc_info[1])}"
             if record.stack_info:
                 message = f"{message}\n{record.stack_info}"
-        except Exception:  # noqa: BLE001 - the user's arguments do not fit the message
-            self.handleError(record)
+        except BaseException as error:  # noqa: BLE001 - the user's arguments do not fit the message
+            where = f"{record.pathname}:{record.lineno}"
+            message = f"a log call at {where} does not fit together: {describe_exception(error)}: {preview(record.msg)}"
+            self._capture.record_here(logging.ERROR, "flowdeck.engine", "log", message)
             return
         self._capture.record_here(record.levelno, record.name, "log", message)

@@ -52,7 +52,7 @@ def pack_call(
     _look_at_module(fn if author is None else author)
     try:
         return _pickled((fn, args, kwargs))
-    except Exception as error:  # noqa: BLE001 - the user's __reduce__
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - what the user's classes do
         what, reason = _culprit(args, kwargs, error)
         raise UsageError(
             f"task {name} cannot be given to a worker process: {what} cannot be pickled ({reason}); pass plain data, "
@@ -81,7 +81,7 @@ def pack_error(error: BaseException) -> bytes:
     try:
         parcel = pack((error,))
         unpack(parcel)
-    except Exception:  # noqa: BLE001 - the user's class
+    except BaseException:  # noqa: BLE001 - the user's class
         parcel = pack((type(error), error.args, error.__dict__))
         unpack_error(parcel)
     return parcel
@@ -100,13 +100,13 @@ def unpack_error(parcel: bytes) -> BaseException:
     return error
 
 
-def _culprit(args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> tuple[str, str]:
+def _culprit(args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException) -> tuple[str, str]:
     named = [(f"argument {number}", value) for number, value in enumerate(args, 1)]
     named += [(f"its argument {key!r}", value) for key, value in kwargs.items()]
     for what, value in named:
         try:
             pack(value)
-        except Exception as broken:  # noqa: BLE001 - the user's __reduce__
+        except (Exception, SystemExit) as broken:  # noqa: BLE001 - what the user's classes do
             return f"{what}, a {type(value).__name__},", describe_exception(broken)
     return "the function, or something it refers to,", describe_exception(error)
 

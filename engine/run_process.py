@@ -14,11 +14,12 @@ import socket
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..store import inputs, leases, results, runs
-from ..store.connection import connect, open_store
+from ..store.connection import connect, open_store, transaction
 from ..store.errors import StaleState, StoreError
 from ..store.location import find_store
 from ..store.rows import LeaseRow, RunRow
@@ -32,7 +33,7 @@ from .leaving import SUSPENDED_EXIT, record
 from .parameters import preview_json, to_json
 from .secrets import conceal_known
 from .session import Session
-from .states import State
+from .states import State, describe_exception
 
 if TYPE_CHECKING:
     from .flows import Flow
@@ -80,12 +81,11 @@ def run_here(
 ) -> Any:
     """Make a run of ``flow`` and run it in this process; returns its value or raises what ended it."""
     session, run = _open_new(flow, parameters, folder, via)
-    try:
-        state: State = drive(flow_steps(run))
-    except Suspended:
-        state = record(session)
-    finally:
-        session.close()
+    with _closing(session):
+        try:
+            state: State = drive(flow_steps(run))
+        except Suspended:
+            state = record(session)
     return _answer(session, state, return_state)
 
 
@@ -94,12 +94,11 @@ async def run_here_async(
 ) -> Any:
     """As ``run_here``, in the running event loop."""
     session, run = _open_new(flow, parameters, folder, "script")
-    try:
-        state: State = await drive_async(flow_steps(run))
-    except Suspended:
-        state = await _record_in_thread(session)
-    finally:
-        session.close()
+    with _closing(session):
+        try:
+            state: State = await drive_async(flow_steps(run))
+        except Suspended:
+            state = await _record_in_thread(session)
     return _answer(session, state, return_state)
 
 
@@ -186,11 +185,49 @@ def _open_new(
     except FlowdeckError as error:
         _explain_uncaught(error)
         raise
-    session = Session(where, run_id, 1, echo=True)
-    session.lease = _lease(run_id, 1, actor_name(via), resumable=False)
-    run = FlowRun(session, flow, run_id, 1, parameters, state=("PENDING", "Pending"))
-    _begin(session, run)
+    lease = _lease(run_id, 1, actor_name(via), resumable=False)
+    try:
+        session = Session(where, run_id, 1, echo=True)
+        session.lease = lease
+        run = FlowRun(session, flow, run_id, 1, parameters, state=("PENDING", "Pending"))
+        _begin(session, run)
+    except BaseException as error:
+        settle_broken(where, lease, error)
+        raise
     return session, run
+
+
+@contextmanager
+def _closing(session: Session) -> Iterator[None]:
+    """Close the session; a run that the engine itself could not bring to its end is not left as if it went on."""
+    try:
+        try:
+            yield
+        finally:
+            session.close()
+    except BaseException as error:
+        if session.lease is not None and not session.fenced:
+            settle_broken(session.folder, session.lease, error)
+        raise
+
+
+def settle_broken(folder: Path, lease: LeaseRow, error: BaseException) -> None:
+    """End the record of a run whose process lives and does not go on with it; nothing when it has ended."""
+    try:
+        from .reaping import Fate, settle
+    except OSError:  # not one more file can be opened
+        return
+    fate = Fate("crash", f"the engine could not go on with it: {describe_exception(error)}")
+    if isinstance(error, KeyboardInterrupt):
+        fate = Fate("cancel", "interrupted from the keyboard (Ctrl-C)")
+    with suppress(sqlite3.Error, StoreError):  # the store is gone or full: whoever finds the run dead settles it
+        connection = connect(folder, "state")
+        try:
+            with transaction(connection):
+                leases.release(connection, lease.owner, lease)
+            settle(connection, lease.run_id or 0, fate, resumable=False)
+        finally:
+            connection.close()
 
 
 def make_run(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via: str) -> int:

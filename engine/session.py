@@ -153,6 +153,8 @@ class Session:
         self.is_resumable = False
         """Whether a supervisor resumes the run when this process dies."""
         self.ends_by_signal = False
+        self.left_by: SystemExit | None = None
+        """A task called ``sys.exit``."""
         self._closing = False
         self._outer_mark: str | None = None
         self._reader: sqlite3.Connection | None = None
@@ -263,7 +265,10 @@ class Session:
         """The row for a result; a large one is written to its file first, durable before the row is."""
         data, path = encoded.data, None
         if data is not None and len(data) > INLINE_BYTES:
-            path = self.result_files.write(run_id, seq, data)
+            try:
+                path = self.result_files.write(run_id, seq, data)
+            except OSError as error:
+                return self._not_stored(run_id, seq, encoded.preview, error)
         size = len(data) if data is not None else 0
         inline = data if path is None else None
         return ResultRow(run_id, seq, encoded.codec, encoded.checksum, size, inline, path, encoded.preview)
@@ -277,12 +282,21 @@ class Session:
     def store_large(self, call: TaskCall, value: Any) -> ResultRow:
         """As ``store_result``, of a value that goes to its file as it is pickled."""
         run_id, seq = call.run.id, call.seq
-        path, size_bytes, encoded = self.result_files.fill(run_id, seq, lambda file: codec.encode_into(value, file))
+        try:
+            path, size_bytes, encoded = self.result_files.fill(run_id, seq, lambda file: codec.encode_into(value, file))
+        except OSError as error:
+            return self._not_stored(run_id, seq, codec.preview(value), error)
         if encoded.codec == "none":
             self.remove_files([path])
             self.tell_not_stored(call, encoded)
             return self.store_result(run_id, seq, encoded)
         return ResultRow(run_id, seq, encoded.codec, encoded.checksum, size_bytes, None, path, encoded.preview)
+
+    def _not_stored(self, run_id: int, seq: int, preview: str, error: OSError) -> ResultRow:
+        """The disk did not take the file of a result: the value goes on, and is made again after a crash."""
+        text = f"the result is not journalled and is made again after a crash: its file cannot be written: {error}"
+        self.capture.record(run_id, seq or None, 30, "flowdeck.engine", "log", text)
+        return ResultRow(run_id, seq, "none", "", 0, None, None, preview)
 
     def tell_not_stored(self, call: TaskCall, encoded: Encoded) -> None:
         """Say in the log what it means that a result cannot be kept."""
@@ -376,6 +390,8 @@ class Session:
 
     def note_exit(self, error: BaseException) -> None:
         """A task called ``sys.exit`` or was interrupted from the keyboard: the latter ends the run."""
+        if isinstance(error, SystemExit):
+            self.left_by = error
         if isinstance(error, KeyboardInterrupt):
             self.begin_cancel("interrupted from the keyboard (Ctrl-C)")
 

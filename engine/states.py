@@ -169,7 +169,7 @@ def Paused(*, message: str | None = None, name: str | None = None) -> State:  # 
 
 def as_state(value: Any) -> Any:
     """A returned ``Cancelled(...)`` as the state it stands for; anything else as it is."""
-    if isinstance(value, Cancelled):
+    if issubclass(type(value), Cancelled):  # not isinstance: that asks a proxy for its __class__, which may raise
         return State("CANCELLED", value.state_name, str(value) or None)
     return value
 
@@ -186,11 +186,18 @@ def describe_exception(error: BaseException) -> str:
     """``TypeName: text`` in one line of at most 300 characters, even for an exception that cannot be printed."""
     try:
         text = str(error)
-    except Exception as broken:  # noqa: BLE001 - the user's __str__
+    except BaseException as broken:  # noqa: BLE001 - the user's __str__, be it that it calls sys.exit()
         text = f"<its text cannot be made: {type(broken).__name__}>"
     line = " ".join(storable(mask(text)[:600]).split())
     described = f"{type(error).__name__}: {line}" if line else type(error).__name__
     return described if len(described) <= 300 else described[:299] + "…"
+
+
+def exit_call(error: SystemExit) -> str:
+    """``sys.exit(3)``, whatever it was given."""
+    code = error.code
+    shown = repr(code) if code is None or isinstance(code, (int, str)) else f"<{type(code).__name__}>"
+    return f"sys.exit({storable(shown[:200])})"
 
 
 def aggregate(states: list[State]) -> State:

@@ -25,7 +25,7 @@ from .hooks import RunHooks
 from .interrupts import is_coroutine_cancelled
 from .machine import next_task_state
 from .slot_steps import task_slot_steps
-from .states import State, as_state, describe_exception
+from .states import State, as_state, describe_exception, exit_call
 from .task_call import NO_TAGS, Beginning, TaskCall, cancelled_state
 from .timeouts import how_late
 
@@ -194,7 +194,7 @@ def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
         call.run.session.note_exit(error)
         if isinstance(error, KeyboardInterrupt):
             return "cancel", State("CANCELLED", None, "interrupted from the keyboard", error=error)
-        return "crash", State("CRASHED", None, f"the task called sys.exit({error.code!r})", error=error)
+        return "crash", State("CRASHED", None, f"the task called {exit_call(error)}", error=error)
     if is_coroutine_cancelled(error):
         return "cancel", State("CANCELLED", None, "its coroutine was cancelled", error=error)
     if hasattr(type(error), "flowdeck_ending"):  # one of Prefect 1's signals
@@ -228,7 +228,7 @@ def _event_of_refusal(state: State) -> str:
 
 
 def _judge_value(value: Any) -> tuple[str, State]:
-    if isinstance(value, (State, Cancelled)):
+    if issubclass(type(value), (State, Cancelled)):  # not isinstance: it asks a proxy for its class, which may raise
         value = as_state(value)
         events = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
         value = value.plain()
@@ -337,9 +337,13 @@ def _let_go(call: TaskCall) -> None:
 def _store(call: TaskCall, value: Any) -> ResultRow:
     """The row of the result, whose file, if it has one, is durable."""
     session = call.run.session
-    if call.task.serializer is None and codec.is_large(value) and not masking.is_active():
-        return session.store_large(call, value)
-    encoded = codec.encode(value, call.task.serializer)
+    try:
+        if call.task.serializer is None and codec.is_large(value) and not masking.is_active():
+            return session.store_large(call, value)
+        encoded = codec.encode(value, call.task.serializer)
+    except KeyboardInterrupt as error:  # the task has completed all the same
+        session.note_exit(error)
+        encoded = codec.Encoded("none", None, "", codec.preview(value), "its writing was interrupted from the keyboard")
     if encoded.codec == "none":
         session.tell_not_stored(call, encoded)
     return session.store_result(call.run.id, call.seq, encoded)

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 from ..store.connection import connect
 from ..store.writer import Writer
-from . import masking, parcels
+from . import borders, masking, parcels
 from .capture import Capture, user_traceback
 from .context import Frame, current_frame, current_tags
 from .errors import Cancelled, UsageError
@@ -102,6 +102,7 @@ class _Worker:
         self._writers: dict[str, Writer] = {}
         self._keepers: list[Keeper] = []
         self._in_task = False
+        self._pid = os.getpid()
 
     def serve(self) -> None:
         """Until the run's process closes its end."""
@@ -122,7 +123,10 @@ class _Worker:
             writer.close()
         _end_modules()
 
-    def _terminated(self, _number: int, _frame: object) -> None:
+    def _terminated(self, number: int, _frame: object) -> None:
+        if os.getpid() != self._pid:  # a child of the task's own: a pool, say
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         if self._in_task:
             raise Cancelled("its worker process was told to end")
         os._exit(0)
@@ -172,6 +176,8 @@ class _Worker:
             value = _call(fn, args, kwargs, header["is_async"])
         except BaseException as raised:  # noqa: BLE001 - the user's task
             error = raised
+        if os.getpid() != self._pid:
+            borders.end_child(frame, error)
         self._in_task = False
         self._end_output(frame)
         current_frame.reset(tokens[0])

@@ -16,7 +16,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from . import deaths, masking, parcels
+from . import borders, deaths, masking, parcels
 from .capture import ELSEWHERE
 from .clock import now_us
 from .context import current_tags
@@ -24,6 +24,7 @@ from .defaults import pool_size
 from .effects import Call
 from .errors import Cancelled, RunFailed, UsageError, WorkerDied
 from .interrupts import ProcessSlot
+from .states import describe_exception
 from .worker_line import Worker
 from .worker_server import WorkerServer
 
@@ -291,7 +292,7 @@ def _describe(run: FlowRun) -> dict[str, Any]:
     }  # fmt: skip
     try:
         parcels.unpack(parcels.pack(described))
-    except Exception:  # noqa: BLE001 - the user's objects; the task is not to fail for what it may never ask
+    except (Exception, SystemExit):  # noqa: BLE001 - the user's objects; the task is not to fail for what it may never ask
         described["parameters"] = {key: repr(value)[:200] for key, value in run.parameters.items()}
     return described
 
@@ -308,10 +309,20 @@ def _answer(call: TaskCall, kind: int, header: dict[str, Any], parcel: bytes) ->
     if "cpu_us" in header:
         call.usage = Usage(header["cpu_us"], header["peak_rss_bytes"])
     if kind == parcels.RETURNED:
-        return parcels.unpack(parcel)
+        try:
+            return parcels.unpack(parcel)
+        except (Exception, SystemExit) as broken:  # noqa: BLE001 - what the user's classes do
+            raise UsageError(f"task {call.name}: its result cannot be read: {describe_exception(broken)}") from None
     if kind == parcels.UNSENDABLE:
         raise UsageError(f"task {call.name}: {header['text']}")
-    error = parcels.unpack_error(parcel) if parcel else RunFailed(header["text"])
+    error: BaseException = RunFailed(header["text"])
+    if parcel:
+        try:
+            error = parcels.unpack_error(parcel)
+        except (Exception, SystemExit) as broken:  # noqa: BLE001 - what the user's classes do
+            text = f"{header['text']} (the exception itself cannot be read: {describe_exception(broken)})"
+            error = RunFailed(text)
+    borders.admit(error)
     error.__dict__[ELSEWHERE] = header["traceback"]
     raise error
 

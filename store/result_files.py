@@ -32,10 +32,14 @@ class ResultFiles:
         relative = self._new_path(folder_of(run_id), str(seq))
         path = os.path.join(self._store, relative)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            os.unlink(path)
+            raise
         _sync(os.path.dirname(path))
         return relative
 
