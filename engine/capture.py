@@ -138,7 +138,8 @@ class Capture:
             root.removeHandler(self._handler)
             if self._root_level is not None:
                 root.setLevel(self._root_level)
-        self._drain(final=True)
+        with suppress(FileNotFoundError):  # somebody removed the store: its writer says so
+            self._drain(final=True)
         if self._owns:
             for descriptor in self._saved:
                 os.close(descriptor)
@@ -160,7 +161,7 @@ class Capture:
             self._next_drain = now + _DRAIN_SECONDS
             try:
                 self._drain(final=False)
-            except sqlite3.Error:
+            except (sqlite3.Error, FileNotFoundError):
                 # Disk full or locked: the lines are safe in the spool and are moved later.
                 self._next_drain = now + _BROKEN_SECONDS
 
@@ -232,8 +233,8 @@ class Capture:
             masked.settle()
         try:
             self._drain(final=False)
-        except sqlite3.Error:
-            # Disk full or locked: the lines are safe in the spool and are moved later.
+        except (sqlite3.Error, FileNotFoundError):
+            # Disk full or locked: the lines are safe in the spool and are moved later. Store removed: its writer says so.
             self._next_drain = time.monotonic() + _BROKEN_SECONDS
 
     def record_exception(self, ids: tuple[int, int | None], what: str, error: BaseException) -> None:

@@ -25,6 +25,7 @@ from .interrupts import engine_code
 from .slot_request import Ask
 from .slot_steps import take_steps
 from .slots import Keeper
+from .states import storable
 
 if TYPE_CHECKING:
     from ..store.rows import LimitRow
@@ -126,7 +127,7 @@ def _is_async_code() -> bool:
 def _listed(what: str, names: str | Iterable[str], occupy: int) -> list[str]:
     listed = [names] if isinstance(names, str) else list(names or ())
     for name in listed:
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or storable(name) != name:
             raise UsageError(f"{what}: a limit's name is a text, not {name!r}")
     if isinstance(occupy, bool) or not isinstance(occupy, int) or occupy < 1:
         raise UsageError(f"{what}: occupy is a whole number from 1, not {occupy!r}")

@@ -205,7 +205,7 @@ def to_json(values: dict[str, Any]) -> str | None:
         # A lone surrogate has no place in a database but a way to be written in JSON.
         text = mask(text)
         return text if storable(text) == text else mask(json.dumps(values, default=_plain))
-    except (TypeError, ValueError, RecursionError):
+    except (Exception, SystemExit):  # noqa: BLE001 - no JSON form, or the user's class raises what it likes
         return None
 
 
@@ -217,14 +217,14 @@ def preview_json(values: dict[str, Any]) -> str:
     for name, value in values.items():
         try:
             shown[name] = json.loads(json.dumps(value, default=_plain))
-        except (TypeError, ValueError, RecursionError):
+        except (Exception, SystemExit):  # noqa: BLE001 - as above
             shown[name] = preview(value)
     return storable(json.dumps(shown, ensure_ascii=False))
 
 
 def _plain(value: Any) -> Any:
     kind = type(value)
-    if isinstance(value, Secret) and value.name is not None:
+    if issubclass(kind, Secret) and value.name is not None:
         return value.name
     if kind.__module__ == "datetime" and hasattr(value, "isoformat"):
         return value.isoformat()
@@ -248,5 +248,7 @@ def _hint_text(hint: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    from .codec import preview
+
+    text = preview(value)
     return text if len(text) <= 60 else text[:59] + "…"

@@ -208,6 +208,7 @@ def _closing(session: Session) -> Iterator[None]:
     except BaseException as error:
         if session.lease is not None and not session.fenced:
             settle_broken(session.folder, session.lease, error)
+        _explain_uncaught(error)
         raise
 
 

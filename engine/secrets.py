@@ -160,11 +160,12 @@ def conceal_in(value: Any, depth: int = 0) -> None:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
+    kind = type(value)
+    if issubclass(kind, Mapping):
         yield from value.values()
-    elif isinstance(value, (list, tuple, set, frozenset)):
+    elif issubclass(kind, (list, tuple, set, frozenset)):
         yield from value
-    elif (fields := getattr(type(value), "__pydantic_fields__", None)) is not None:
+    elif (fields := getattr(kind, "__pydantic_fields__", None)) is not None:
         yield from (getattr(value, field, None) for field in fields)
 
 

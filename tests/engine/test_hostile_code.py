@@ -354,6 +354,29 @@ def test_streams_that_are_no_streams_do_not_break_the_run(script: Any, reader: R
     assert reader.run(1).state_name == "Completed"
 
 
+def test_a_store_that_is_removed_during_the_run_is_told_in_words(script: Any, store: Path) -> None:
+    """The task that cannot be recorded fails with the store's words; no traceback of ours."""
+    done = script.run(
+        """
+        import shutil
+        @task
+        def t():
+            return 1
+        @flow
+        def f():
+            t()
+            print("hello")
+            shutil.rmtree(os.environ["FLOWDECK_STORE"])
+            t()
+        f()
+        """
+    )
+    assert done.returncode == 1
+    assert "removed or moved away while in use" in done.stderr
+    assert "flowdeck/engine" not in done.stderr
+    assert not store.exists()
+
+
 def test_a_run_that_the_engine_itself_cannot_bring_to_its_end_is_not_left_running(
     reader: Reader, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
