@@ -234,7 +234,7 @@ class Capture:
         try:
             self._drain(final=False)
         except (sqlite3.Error, FileNotFoundError):
-            # Disk full or locked: the lines are safe in the spool and are moved later. Store removed: its writer says so.
+            # Disk full or locked: the lines are safe in the spool and moved later. Store removed: its writer says so.
             self._next_drain = time.monotonic() + _BROKEN_SECONDS
 
     def record_exception(self, ids: tuple[int, int | None], what: str, error: BaseException) -> None:

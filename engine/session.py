@@ -8,6 +8,7 @@ attempt loses its writes (``StaleState``) and stops here. One background thread 
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 import itertools
 import logging
@@ -58,6 +59,7 @@ TICK_SECONDS = 0.04
 _CHILDREN_AFTER_SECONDS = 0.5
 """How long user code may take to end by itself before its child processes are told to."""
 _AFTER_KILL_SECONDS = 0.5
+_NO_DESCRIPTORS_EXIT = 70
 INLINE_BYTES = 64 * 1024
 """A larger result becomes a file beside the database."""
 
@@ -538,9 +540,19 @@ class Session:
             # A moment's lock or a busy checkpoint; the next tick reads again.
             self._data_version = -1
         except Exception as error:  # noqa: BLE001 - a service tick: no descriptors left, a disk gone
+            if getattr(error, "errno", None) == errno.EBADF and not self._closing:
+                self._give_up_without_descriptors()
             if self._tick_trouble != (trouble := describe_exception(error)):
                 self._tick_trouble = trouble
                 logger.warning("the background thread of run #%d has trouble: %s", self.root_id, trouble)
+
+    def _give_up_without_descriptors(self) -> None:
+        """User code closed descriptors that are the run's: what is opened next would be mistaken for the store.
+
+        Nothing more can be recorded; whoever finds the run dead settles it.
+        """
+        self.capture.tell(f"run #{self.root_id} ends: its code closed files of the run's own")
+        os._exit(_NO_DESCRIPTORS_EXIT)
 
     def _next_wait(self) -> float:
         with self._timers_lock:
