@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from .engine.secrets import Secret as Secret
     from .engine.serving import serve as serve
     from .engine.sh import ShResult as ShResult
+    from .engine.sh import async_sh as async_sh
     from .engine.sh import sh as sh
     from .engine.sleeping import sleep as sleep
     from .engine.sleeping import sleep_until as sleep_until
@@ -194,6 +195,7 @@ _HOME = {
     "allow_failure": "annotations",
     "apply_map": "classic_control",
     "as_completed": "futures",
+    "async_sh": "sh",
     "case": "classic_control",
     "concurrency": "concurrency",
     "context": "classic_context",

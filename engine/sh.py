@@ -14,6 +14,7 @@ import selectors
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -73,8 +74,7 @@ def run_command(
     other than 0 raises ``CommandFailed`` unless ``check=False``.
     """
     words = _words(command)
-    if timeout is not None and (isinstance(timeout, bool) or not timeout > 0):
-        raise UsageError(f"sh: timeout must be more than 0 seconds, not {timeout!r}")
+    _check_timeout(timeout)
     with engine_code():
         running = _Command(words, command, env, cwd, timeout)
         try:
@@ -83,6 +83,11 @@ def run_command(
         finally:
             running.close()
         return running.result(check)
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and (isinstance(timeout, bool) or not timeout > 0):
+        raise UsageError(f"sh: timeout must be more than 0 seconds, not {timeout!r}")
 
 
 def _words(command: Any) -> list[str]:
@@ -328,5 +333,47 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
+async def run_command_async(
+    command: str | Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, Any] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109 - the command's, as that of ``run_command``
+    check: bool = True,
+) -> ShResult:
+    """As ``run_command``, in a thread of its own: the event loop goes on meanwhile."""
+    import asyncio
+
+    words = _words(command)
+    _check_timeout(timeout)
+    running = _Command(words, command, env, cwd, timeout)
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[BaseException | None] = loop.create_future()
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            running.run()
+        except BaseException as raised:  # noqa: BLE001 - raised where it is awaited
+            error = raised
+        loop.call_soon_threadsafe(ended.set_result, error)
+
+    threading.Thread(target=run, name="flowdeck-sh", daemon=True).start()  # asyncio's own pool has few
+    try:
+        error = await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        running.wake()
+        await asyncio.wait([ended])
+        raise
+    finally:
+        running.close()
+    if error is not None:
+        raise error
+    return running.result(check)
+
+
 sh: Task[..., ShResult] = Task(run_command, name="sh", description="A shell command.")
 """The task: call it, ``sh.submit(…)``, ``sh.map([…])``, ``sh.with_options(retries=2)(…)``."""
+
+async_sh: Task[..., Any] = Task(run_command_async, name="sh", description="A shell command.")
+"""``await async_sh(…)`` in async flows and tasks, where ``sh(…)``, as any plain function, blocks the event loop."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flowdeck import CommandFailed, CommandTimedOut, ThreadPoolTaskRunner, flow, sh
+from flowdeck import CommandFailed, CommandTimedOut, ThreadPoolTaskRunner, async_sh, flow, sh
 from flowdeck.engine.control import Control
 from flowdeck.engine.errors import UsageError
 from flowdeck.store.reader import Reader
@@ -180,6 +180,38 @@ def test_submitted_mapped_and_in_async_flows(store: Path) -> None:
     assert asyncio.run(main_async()) == ["called", "submitted"]
 
 
+def test_awaited_commands_let_the_event_loop_go_on(store: Path, reader: Reader) -> None:
+    """``async_sh`` beside other coroutines, more of them than asyncio's own pool has threads; codes are errors."""
+
+    @flow
+    async def main_async(folder: Path) -> list[str]:
+        count = 20
+        met = f"touch {folder}/$0; while [ $(ls {folder} | wc -l) -lt {count} ]; do sleep 0.01; done; echo $0"
+        results = await asyncio.gather(*(async_sh(["sh", "-c", met, str(n)]) for n in range(count)))
+        with pytest.raises(CommandFailed, match="exited with code 3"):
+            await async_sh("exit 3")
+        return [str(result) for result in results]
+
+    folder = store.parent / "met"
+    folder.mkdir()
+    assert asyncio.run(main_async(folder)) == [str(n) for n in range(20)]
+    said = {(line.task_seq, line.message) for line in reader.logs(1, limit=1000) if line.stream == "stdout"}
+    assert said == {(n + 1, str(n)) for n in range(20)}
+
+
+def test_a_timeout_ends_an_awaited_command(store: Path, pids: Pids) -> None:
+    """With its tree."""
+
+    @flow
+    async def main_async() -> None:
+        await async_sh.with_options(timeout_seconds=1)(TREE.format(pids=pids.path))
+
+    state = asyncio.run(main_async(return_state=True))
+    assert "took longer than 1 s" in state.message
+    assert len(pids.three()) == 3
+    assert not any(map(is_alive, pids.three()))
+
+
 def test_retries(store: Path, tmp_path: Path) -> None:
     """``with_options`` as for any task."""
     marker = tmp_path / "marker"
@@ -277,7 +309,7 @@ def test_freeze_stops_the_commands_of_a_run_too(
     process = script.start(f"""
         @flow
         def main():
-            sh("echo $$ > {path}; while sleep 0.02; do :; done")
+            sh("echo $$ > {path}; exec sleep 600")
         main()
     """)
     pid = eventually(lambda: path.exists() and path.read_text().strip())
