@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..store import leases, runs, supervision
-from ..store.connection import connect
-from ..store.errors import StaleState, StoreError
+from ..store.connection import connect, database_path
+from ..store.errors import StaleState, StoreError, StoreMissing
 from ..store.result_files import ResultFiles
 from ..store.rows import LeaseRow, ResultRow
 from ..store.writer import Writer
@@ -214,6 +214,8 @@ class Session:
         for connection in (self._reader, self._watch_connection):
             if connection is not None:
                 connection.close()
+        if not os.path.exists(path := database_path(self.folder, "state")):
+            raise StoreMissing(f"{path} was removed or moved away during the run: its record is lost.")
 
     @property
     def telemetry(self) -> Writer:
