@@ -1,7 +1,8 @@
-"""Descriptors 1 and 2 of a run that knows secrets: a pipe, whose lines go masked into the spool.
+"""Descriptors 1 and 2 of a run that knows secrets: a pipe, from which everything goes masked into the spool at once.
 
-Without secrets those descriptors are the spool files themselves, and a kill loses nothing. With them, what has no
-end of line yet, or is in the pipe at the moment of a ``kill -9``, is lost: a value in the clear would be worse.
+Without secrets those descriptors are the spool files themselves, and a kill loses nothing. With them, what is in the
+pipe at the moment of a ``kill -9`` is lost, and an end that may be the beginning of a secret's value: a value in the
+clear would be worse.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 import time
 from typing import Final
 
-from .masking import mask_bytes
+from .masking import mask_bytes, undecided
 
 _LONGEST: Final = 64 * 1024
 """Longer lines are masked in pieces."""
@@ -72,10 +73,9 @@ class MaskedOutput:
             if not data:
                 break
             self._pending += data
-            whole = self._pending.rfind(b"\n") + 1
-            if not whole and len(self._pending) > _LONGEST:
-                whole = len(self._pending)
-            self._pass_on(whole)
+            known = len(self._pending) if len(self._pending) > _LONGEST else self._pending.rfind(b"\n") + 1
+            rest = bytes(self._pending[known:])
+            self._pass_on(known + len(rest) - undecided(rest))
         self._pass_on(len(self._pending))
         self._idle.set()
 

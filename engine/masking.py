@@ -21,6 +21,7 @@ _lock = threading.Lock()
 _forms: set[str] = set()
 _pattern: re.Pattern[str] | None = None
 _bytes_pattern: re.Pattern[bytes] | None = None
+_byte_forms: list[bytes] = []
 _listeners: list[Callable[[], None]] = []
 
 
@@ -37,6 +38,19 @@ def mask(text: str) -> str:
 def mask_bytes(data: bytes) -> bytes:
     """As ``mask``, for raw output."""
     return data if _bytes_pattern is None else _bytes_pattern.sub(MASK.encode(), data)
+
+
+def undecided(data: bytes) -> int:
+    """How many bytes at the end may be the beginning of a secret's value: they wait for what comes after them."""
+    longest = 0
+    for form in _byte_forms:
+        at = max(0, len(data) - len(form) + 1)
+        while (at := data.find(form[:1], at)) >= 0 and len(data) - at > longest:
+            if form.startswith(data[at:]):
+                longest = len(data) - at
+                break
+            at += 1
+    return longest
 
 
 def holds_secret(data: bytes) -> bool:
@@ -61,13 +75,14 @@ def known_forms() -> frozenset[str]:
 
 def adopt(forms: Iterable[str]) -> None:
     """Mask what another process of the run masks."""
-    global _pattern, _bytes_pattern
+    global _pattern, _bytes_pattern, _byte_forms
     with _lock:
         if _forms.issuperset(forms):
             return
         _forms.update(forms)
         longest_first = sorted(_forms, key=len, reverse=True)
-        _bytes_pattern = re.compile(b"|".join(re.escape(form.encode("utf-8", "replace")) for form in longest_first))
+        _byte_forms = [form.encode("utf-8", "replace") for form in longest_first]
+        _bytes_pattern = re.compile(b"|".join(map(re.escape, _byte_forms)))
         _pattern = re.compile("|".join(map(re.escape, longest_first)))
         listeners = list(_listeners)
     for listener in listeners:

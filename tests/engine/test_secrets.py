@@ -129,6 +129,34 @@ def test_the_canary_after_kill_9_and_resume(box: Any) -> None:
     assert holders_of(box.folder, CANARY) == []
 
 
+def test_raw_output_without_an_end_of_line_survives_a_kill(box: Any) -> None:
+    """It goes on as it is written, a value that comes in pieces masked all the same."""
+    box.write(
+        "f.py",
+        """
+        import signal
+        from flowdeck import Secret
+        @flow(crash_retries=0)
+        def raw():
+            token = Secret("token").get().encode()
+            os.write(1, b"done 10%.. ")
+            os.write(1, b"[" + token[:7])
+            time.sleep(0.05)
+            os.write(1, token[7:] + b"] 20%.. " + token[:5])
+            effect("written")
+            wait_for("go")
+        """,
+    )
+    box.daemon(FLOWDECK_SECRET_TOKEN=CANARY)
+    run_id = box.submit("raw")
+    box.wait_effects("written")
+    spooled = box.folder / "spool" / f"{run_id}.1.out"
+    box.wait(lambda: b"20%.. " in spooled.read_bytes())
+    os.kill(box.reader.lease_of(run_id).pid, signal.SIGKILL)
+    box.wait_state(run_id, "Crashed")
+    box.wait(lambda: [line.message for line in box.reader.logs(run_id, 0, 100)] == ["done 10%.. [********] 20%.. "])
+
+
 def test_where_a_secret_is_found(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment first, then files that only their owner may read; else words that say what to do."""
     folder = tmp_path / "secrets"
