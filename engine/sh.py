@@ -338,7 +338,7 @@ async def run_command_async(
     *,
     env: Mapping[str, Any] | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    timeout: float | None = None,  # noqa: ASYNC109 - the command's, as that of ``run_command``
+    timeout: float | None = None,
     check: bool = True,
 ) -> ShResult:
     """As ``run_command``, in a thread of its own: the event loop goes on meanwhile."""

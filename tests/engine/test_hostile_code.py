@@ -377,28 +377,6 @@ def test_a_store_that_is_removed_during_the_run_is_told_in_words(script: Any, st
     assert not store.exists()
 
 
-def test_a_task_that_closes_all_descriptors_ends_its_process(script: Any, reader: Reader) -> None:
-    """It could record nothing, and what is opened next would be taken for the store: it ends, and is found dead."""
-    from flowdeck.engine.reaping import reap_dead_runs
-
-    done = script.run(
-        """
-        @task
-        def closes():
-            os.closerange(3, 256)
-            return 1
-        @flow
-        def f():
-            return closes.submit().result()
-        f()
-        """
-    )
-    assert done.returncode == 70
-    reap_dead_runs(script.store)
-    assert reader.run(1).state_name == "Crashed"
-    assert _unended(reader) == []
-
-
 def test_a_run_that_the_engine_itself_cannot_bring_to_its_end_is_not_left_running(
     reader: Reader, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
