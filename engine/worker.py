@@ -12,6 +12,7 @@ import signal
 import socket
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -107,6 +108,7 @@ class _Worker:
     def serve(self) -> None:
         """Until the run's process closes its end."""
         signal.signal(signal.SIGTERM, self._terminated)
+        self._spare_children()
         self._send(parcels.HELLO, {"pid": os.getpid()})
         while (received := self._receive()) is not None:
             kind, header, parcel = received
@@ -123,10 +125,24 @@ class _Worker:
             writer.close()
         _end_modules()
 
-    def _terminated(self, number: int, _frame: object) -> None:
-        if os.getpid() != self._pid:  # a child of the task's own: a pool, say
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+    def _spare_children(self) -> None:
+        """Children of the task's own (a pool, say) do not take TERM for their parent's; none is lost on the way."""
+        masks = threading.local()
+
+        def before() -> None:
+            masks.kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+        def after() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masks.kept)
+
+        def after_in_child() -> None:
+            if signal.getsignal(signal.SIGTERM) == self._terminated:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            after()
+
+        os.register_at_fork(before=before, after_in_parent=after, after_in_child=after_in_child)
+
+    def _terminated(self, _number: int, _frame: object) -> None:
         if self._in_task:
             raise Cancelled("its worker process was told to end")
         os._exit(0)
