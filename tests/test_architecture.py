@@ -90,6 +90,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/task_run.py": "the user's task",
     "engine/parameters.py": "the JSON forms that the user's classes give",
     "engine/parcels.py": "the user's __reduce__",
+    "engine/sh.py": "a command's thread: raised where it is awaited",
     "engine/worker.py": "the user's task, initializer and classes",
     "engine/workers.py": "the user's task, and parameters that cannot be pickled",
     "engine/transaction_parts.py": "the user's rollback and commit hooks",
