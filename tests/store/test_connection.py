@@ -61,7 +61,7 @@ def test_only_the_owner_can_read_a_store_whatever_the_umask(tmp_path: Path, umas
 
 def test_the_pragmas_are_those_of_the_design(folder: Path) -> None:
     """FULL for state, NORMAL for telemetry, foreign keys on, no checkpoint by itself on an affected library."""
-    for database, synchronous in (("state", 2), ("telemetry", 1)):
+    for database, synchronous, auto_vacuum in (("state", 2, 0), ("telemetry", 1, 2)):
         connection = connect(folder, database)  # type: ignore[arg-type]
         value = {
             name: connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -70,7 +70,8 @@ def test_the_pragmas_are_those_of_the_design(folder: Path) -> None:
         }  # fmt: skip
         assert value == {
             "journal_mode": "wal", "synchronous": synchronous, "foreign_keys": 1, "busy_timeout": 10_000,
-            "application_id": APPLICATION_ID, "user_version": SCHEMA_VERSION, "mmap_size": 0, "auto_vacuum": 2,
+            "application_id": APPLICATION_ID, "user_version": SCHEMA_VERSION, "mmap_size": 0,
+            "auto_vacuum": auto_vacuum,
         }  # fmt: skip
         automatic = connection.execute("PRAGMA wal_autocheckpoint").fetchone()[0]
         assert automatic == (0 if AFFECTED else 1000)
