@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from ..engine.errors import NotFound
-from ..store.limits import Queue, holder_in_words, rate_used
-from ..store.rows import LimitRow, RunRow, SlotRow
+from ..store.usages import Usage, Who, usages
 from .formats import ago, iso, plural
 from .opening import folder_of, open_reader
 from .output import Output, one_line
@@ -17,7 +16,6 @@ from .table import Cell, Column
 
 if TYPE_CHECKING:
     from ..engine.control import Control
-    from ..store.reader import Reader
 
 COLUMNS: Final = (
     Column("LIMIT", min_width=10),
@@ -28,20 +26,7 @@ COLUMNS: Final = (
 )
 WHO_COLUMNS: Final = (Column(""), Column("WHO"), Column("SLOTS", "right"), Column("SINCE", "right"),
                       Column("NAME", min_width=8))
-_RUNNING: Final = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 _ACTIONS: Final = ("ls", "show", "set", "pause", "resume", "rm")
-
-
-class Usage(NamedTuple):
-    """A limit and its use."""
-
-    name: str
-    slots: int
-    decay: float | None
-    active: bool
-    taken: float
-    holders: list[dict[str, Any]]
-    waiting: list[dict[str, Any]]
 
 
 def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: ARG001 - the module has one command
@@ -103,7 +88,7 @@ def _change(args: argparse.Namespace, out: Output) -> int:
 
 def _list(args: argparse.Namespace, out: Output) -> int:
     reader = open_reader(args, out)
-    found = [] if reader is None else usages(reader)
+    found = [] if reader is None else usages(reader, time.time_ns() // 1000)
     if out.as_json:
         out.json_array(map(shape, found))
         return 0
@@ -116,7 +101,9 @@ def _list(args: argparse.Namespace, out: Output) -> int:
 
 def _show(args: argparse.Namespace, out: Output) -> int:
     reader = open_reader(args, out)
-    usage = next((one for one in ([] if reader is None else usages(reader)) if one.name == args.name), None)
+    now_us = time.time_ns() // 1000
+    found = [] if reader is None else usages(reader, now_us)
+    usage = next((one for one in found if one.name == args.name), None)
     if usage is None:
         raise NotFound(f"no limit {args.name!r}; `flowdeck limits` lists them, `flowdeck limits set {args.name} N` "
                        "makes it")
@@ -127,53 +114,12 @@ def _show(args: argparse.Namespace, out: Output) -> int:
     paused = "" if usage.active else ", paused: it holds nobody back"
     out.line(f"{out.paint(one_line(usage.name), 'bold')}  {usage.taken:g} of {plural(usage.slots, 'slot')}{decay}"
              f"{paused}")
-    now_us = time.time_ns() // 1000
     rows = [("holds", one) for one in usage.holders] + [("waits", one) for one in usage.waiting]
     if rows:
         out.table(WHO_COLUMNS, [
-            [Cell(word, "green" if word == "holds" else "yellow"), out.cell(one["who"]), Cell(str(one["slots"])),
-             Cell(ago(one["since_us"], now_us), "dim"), out.cell(one["name"], "dim")] for word, one in rows])
+            [Cell(word, "green" if word == "holds" else "yellow"), out.cell(one.who), Cell(str(one.slots)),
+             Cell(ago(one.since_us, now_us), "dim"), out.cell(one.name, "dim")] for word, one in rows])
     return 0
-
-
-def usages(reader: Reader) -> list[Usage]:
-    """Every limit with who uses it, those of flows by their runs."""
-    now_us = time.time_ns() // 1000
-    known = {limit.name: limit for limit in reader.limits()}
-    found = [_usage(limit, reader.limit_queue(limit.name), now_us)
-             for limit in known.values() if not limit.name.startswith("flow:")]
-    of_flows = {f"flow:{row.name}": row.concurrency_limit for row in reader.deployments() if row.concurrency_limit}
-    named = {name: limit for name, limit in known.items() if name.startswith("flow:")}
-    if of_flows or named:
-        live = reader.live_runs()
-        for name in sorted({*of_flows, *named}):
-            found.append(_flow_usage(name, named.get(name), of_flows.get(name), live))
-    return sorted(found, key=lambda usage: usage.name)
-
-
-def _usage(limit: LimitRow, queue: Queue, now_us: int) -> Usage:
-    taken = queue.taken + rate_used(limit, now_us)
-    return Usage(limit.name, limit.slots, limit.slot_decay_per_second, limit.active, round(taken, 3),
-                 [_slot(row) for row in queue.holders if row.kind == "hold"], [_slot(row) for row in queue.waiting])
-
-
-def _slot(row: SlotRow) -> dict[str, Any]:
-    return {"who": holder_in_words(row), "run": row.run_id, "task": row.task_seq, "name": row.actor,
-            "slots": row.occupy, "pid": row.pid, "host": row.host, "since_us": row.held_at_us or row.asked_at_us}
-
-
-def _flow_usage(name: str, limit: LimitRow | None, own: int | None, live: Sequence[RunRow]) -> Usage:
-    deployment = name.removeprefix("flow:")
-    runs = [run for run in live if (run.deployment or run.flow_name) == deployment and run.root_id is None]
-    holders = [_run(run) for run in runs if run.state_type in _RUNNING]
-    waiting = [_run(run) for run in runs if run.state_name == "AwaitingSlot"]
-    slots = limit.slots if limit is not None else own or 0
-    return Usage(name, slots, None, limit is None or limit.active, len(holders), holders, waiting)
-
-
-def _run(run: RunRow) -> dict[str, Any]:
-    return {"who": f"#{run.id}", "run": run.id, "task": None, "name": run.name, "slots": 1, "pid": None, "host": None,
-            "since_us": run.started_at_us or run.created_at_us}
 
 
 def shape(usage: Usage) -> dict[str, Any]:
@@ -185,14 +131,14 @@ def shape(usage: Usage) -> dict[str, Any]:
     }
 
 
-def _who_shape(one: dict[str, Any]) -> dict[str, Any]:
-    return {**{key: value for key, value in one.items() if key != "since_us"}, "since": iso(one["since_us"])}
+def _who_shape(one: Who) -> dict[str, Any]:
+    return {**{key: value for key, value in one._asdict().items() if key != "since_us"}, "since": iso(one.since_us)}
 
 
 def _cells(usage: Usage, out: Output) -> list[Cell]:
     slots = f"{usage.slots}" if usage.decay is None else f"{usage.slots} +{usage.decay:g}/s"
     taken = f"{usage.taken:g}" if usage.active else "paused"
-    full = usage.active and usage.taken >= usage.slots
-    held = ", ".join(dict.fromkeys(one["who"] for one in usage.holders))
-    return [out.cell(usage.name), Cell(slots), Cell(taken, "yellow" if full else "dim" if not usage.active else ""),
+    held = ", ".join(dict.fromkeys(one.who for one in usage.holders))
+    style = "yellow" if usage.full else "dim" if not usage.active else ""
+    return [out.cell(usage.name), Cell(slots), Cell(taken, style),
             Cell(f"{len(usage.waiting):,}" if usage.waiting else "", "yellow"), out.cell(held, "dim")]

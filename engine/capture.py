@@ -23,6 +23,7 @@ from ..store.connection import connect
 from ..store.spool import SpoolWriter, drain
 from .clock import now_us
 from .context import current_frame
+from .echo import for_terminal
 from .logs import RunHandler
 from .masked_output import MaskedOutput
 from .masking import is_active, mask, when_concealed
@@ -57,6 +58,8 @@ class Capture:
         self._telemetry: sqlite3.Connection | None = None
         self._next_drain = 0.0
         self._saved: list[int] = []
+        self._shows_terminal: bool | None = None
+        """Whether the lines that a person sees go to a terminal, which must not obey them; None: not known yet."""
         self._echoed = [0, 0]
         self._drained_sizes = (0, 0, 0)
         self._drain_lock = threading.Lock()
@@ -225,7 +228,8 @@ class Capture:
     def tell(self, text: str) -> None:
         """Say something to the person who started the run, past the store; in a daemon's run nobody would see it."""
         if self._echo and self._owns:
-            _write_all(self._saved[1], f"flowdeck: {text}\n".encode("utf-8", "backslashreplace"))
+            shown = for_terminal(text) if os.isatty(self._saved[1]) else text
+            _write_all(self._saved[1], f"flowdeck: {shown}\n".encode("utf-8", "backslashreplace"))
 
     def settle(self) -> None:
         """Have every line written so far in the store; before the run's end is recorded."""
@@ -246,6 +250,10 @@ class Capture:
         self.record(*ids, 40, "flowdeck.engine", "log", f"{what}\n{user_traceback(error)}")
 
     def _show(self, run_id: int, task_seq: int | None, level: int, message: str) -> None:
+        if self._shows_terminal is None:
+            self._shows_terminal = os.isatty(self._saved[1])
+        if self._shows_terminal:
+            message = for_terminal(message)
         where = f"{run_id}/{task_seq}" if task_seq is not None else f"#{run_id}"
         stamp = time.strftime("%H:%M:%S")
         text = f"{stamp} {logging.getLevelName(level):<7} {where:<8} {message}\n"

@@ -107,7 +107,7 @@ def make_history(at: Stage) -> None:
     """Some runs that have ended, well and badly, and one that was cancelled."""
     from flowdeck.examples import EXPECTED
 
-    wanted = {*EXPECTED, "shop-night"}
+    wanted = {*EXPECTED, "shop-night", "shop-prices"}
     until(lambda: {each.flow_name for each in at.reader.deployments()} >= wanted, "every example is known")
     made = [trigger(at, "tour", seconds=1.0), trigger(at, "ETL Workflow")]
     made += [trigger(at, "weather"), trigger(at, "weather", source="seattle-2016.csv"), trigger(at, "box-health")]
@@ -125,6 +125,9 @@ def start_live(at: Stage) -> None:
     until(lambda: _completed(at, paused) >= 1, "a tour is under way")
     at.control.pause(paused)
     until(lambda: (at.reader.run(paused) or _missing()).state_type == "PAUSED", "it is paused")
+    for name, slots in (("tag:supplier-api", 4), ("warehouse", 1), ("flow:shop-night", 2)):
+        at.control.set_limit(name, slots)
+    trigger(at, "shop-prices")
     night = trigger(at, "shop-night")
     until(lambda: _completed(at, night) >= 16, "the pipeline trains its models")
 
@@ -218,6 +221,11 @@ def runs_list(_: Stage) -> str:
     return "runs"
 
 
+def limits_list(_: Stage) -> str:
+    """Limits and who waits for them."""
+    return "limits"
+
+
 SHOTS = [
     Shot("tree", WIDE, new_tour, (), r"weigh ×990.* [2-8]\d\d/990"),
     Shot("graph", WIDE, run_of("shop-night"), ("2",), r"train\[×48\]"),
@@ -228,6 +236,7 @@ SHOTS = [
     Shot("graph-weather", WIDE, run_of("weather", "COMPLETED"), ("2",), "sum_up"),
     Shot("search", WIDE, run_of("tour", "FAILED"), ("3", "g", "slash", *"round", "enter"), r"\d hits"),
     Shot("flows", WIDE, runs_list, ("F",), "weather"),
+    Shot("limits", WIDE, limits_list, (), "3rd in line"),
     Shot("help", WIDE, runs_list, ("question_mark",), "Down"),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from flowdeck import flow, task, unmapped
+from flowdeck import concurrency, flow, task, unmapped
 
 
 @task
@@ -88,6 +88,29 @@ def shop_night() -> None:
     told = report.submit(best, sales, wanted)
     archive.submit(raw["orders"], sales)
     told.result()
+
+
+@task(tags=["supplier-api"])
+def ask_price(article: int) -> float:
+    """Ask a supplier who does not like to be asked by many at once."""
+    time.sleep(15 + article % 3)
+    return article * 0.99
+
+
+@task
+def keep_prices(prices: list[float]) -> int:
+    """Into the warehouse, one at a time."""
+    with concurrency("warehouse"):
+        time.sleep(20)
+    return len(prices)
+
+
+@flow(name="shop-prices")
+def shop_prices() -> int:
+    """Prices of twelve articles; the limits say how many at once."""
+    early = keep_prices.map([[float(part)] for part in range(3)])
+    prices = ask_price.map(range(12))
+    return keep_prices(prices.result()) + len(early.result())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from ..engine.allowed import allowed as control_allows
 from ..store.errors import FlowdeckError
 
-Place = Literal["runs", "run", "flows", "anywhere", "list"]
+Place = Literal["runs", "run", "flows", "limits", "anywhere", "list"]
 Verb = Literal["pause", "suspend", "resume", "freeze", "thaw", "cancel", "retry"]
 RUN_PLACES: Final[tuple[Place, ...]] = ("runs", "run")
 TABS: Final = ("tree", "graph", "logs", "events", "details")
@@ -57,6 +57,8 @@ ACTIONS: Final[tuple[Action, ...]] = (
     Action("run.freeze", "f", "freeze", "Stop all its processes where they stand (SIGSTOP), or let them go on.",
            RUN_PLACES, ("freeze", "thaw"), asks=True),
     Action("schedule.pause", "p", "pause", "Pause the schedule, or resume it.", ("flows",), asks=True),
+    Action("limit.pause", "p", "pause", "Pause the limit, so that it holds nobody back, or resume it.", ("limits",),
+           asks=True),
     Action("flow.trigger", "t", "trigger", "Run the flow now, with parameters.", ("runs", "run", "flows"), asks=True),
     Action("run.logs", "L", "logs", "Show the log of the run.", ("runs", "run")),
     Action("list.mark", "space", "mark", "Mark the row; verbs then act on all marked rows.", ("runs",), footer=False),
@@ -64,8 +66,11 @@ ACTIONS: Final[tuple[Action, ...]] = (
            ("runs",)),
     Action("app.problems", "z", "problems", "Show only what failed or crashed; again: everything.", ("runs",),
            footer=False),
-    Action("go.flows", "F", "flows", "Flows, schedules and flow files that do not load.", ("runs", "run")),
-    Action("go.runs", "R", "runs", "The list of runs.", ("run", "flows"), footer=False),
+    Action("go.flows", "F", "flows", "Flows, schedules and flow files that do not load.",
+           ("runs", "run", "limits")),
+    Action("go.limits", "C", "limits", "Concurrency limits: who has their slots, and who waits in which order.",
+           ("runs", "run", "flows")),
+    Action("go.runs", "R", "runs", "The list of runs.", ("run", "flows", "limits"), footer=False),
     Action("tab.tree", "1", "tree", "The run's tasks as a tree.", ("run",), footer=False),
     Action("tab.graph", "2", "graph", "The run's tasks and what they need, as a graph.", ("run",), footer=False),
     Action("tab.logs", "3", "logs", "What the run logged and printed.", ("run",), footer=False),

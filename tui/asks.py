@@ -122,6 +122,15 @@ class Asker(threading.Thread):
 
         self._asked.put(work)
 
+    def set_limit_active(self, name: str, active: bool) -> None:
+        """Pause or resume a concurrency limit."""
+
+        def work(control: Control) -> Answer:
+            outcome = control.resume_limit(name) if active else control.pause_limit(name)
+            return Answer(True, outcome.text)
+
+        self._asked.put(work)
+
     def reap(self) -> None:
         """No daemon is there to see it: note which runs' processes are gone."""
         if self._reap_waits or self.read_only:

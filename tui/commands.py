@@ -17,7 +17,7 @@ class Command(NamedTuple):
     """What was typed: a place to go, a verb for a run, or an action of the registry."""
 
     kind: str
-    """``runs``, ``run``, ``flows``, ``verb``, ``trigger`` or ``action``."""
+    """``runs``, ``run``, ``flows``, ``limits``, ``verb``, ``trigger`` or ``action``."""
     text: str = ""
     """The filter, the tab, the verb, the flow or the action's id."""
     run_id: int | None = None
@@ -39,6 +39,7 @@ _FIXED = (
     Suggestion("runs state:failed", "what failed"),
     Suggestion("runs state:live", "what has not ended"),
     Suggestion("flows", "flows and schedules"),
+    Suggestion("limits", "who has slots, who waits for them"),
 )
 _ACTION_WORDS = {
     "quit": "app.quit", "q": "app.quit", "q!": "app.quit", "help": "app.help", "repaint": "app.repaint",
@@ -57,6 +58,8 @@ def read(text: str) -> Command | str:
         return Command("runs", rest)
     if word in ("flows", "schedules", "problems!"):
         return Command("flows")
+    if word == "limits" and not rest:
+        return Command("limits")
     if re.fullmatch(r"#?\d+", word) and not rest:
         return Command("run", "tree", int(word.lstrip("#")))
     if word in _RUN_WORDS:
@@ -67,7 +70,7 @@ def read(text: str) -> Command | str:
         return Command("trigger", rest)
     if word in _ACTION_WORDS and not rest:
         return Command("action", _ACTION_WORDS[word])
-    return f"no command {word!r}: runs, run 42, logs 42, flows, trigger, {', '.join(_VERBS)}, help, quit"
+    return f"no command {word!r}: runs, run 42, logs 42, flows, limits, trigger, {', '.join(_VERBS)}, help, quit"
 
 
 def _about_run(word: str, rest: str, kind: str, text: str) -> Command | str:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .form import Typed
     from .news import News
     from .screens.flows import FlowsPage
+    from .screens.limits import LimitsPage
     from .screens.run import RunPage
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 15
@@ -50,10 +51,11 @@ _SETTLED_SECONDS = 1.0
 _FOOTER_FITS: tuple[tuple[str, frozenset[str]], ...] = (
     ("   ", frozenset()),
     ("  ", frozenset()),
-    ("  ", frozenset({"go.flows"})),
-    ("  ", frozenset({"go.flows", "flow.trigger"})),
-    ("  ", frozenset({"go.flows", "flow.trigger", "app.palette", "run.freeze"})),
-    (" ", frozenset({"go.flows", "flow.trigger", "app.palette", "run.freeze"})),
+    ("  ", frozenset({"go.limits"})),
+    ("  ", frozenset({"go.limits", "go.flows"})),
+    ("  ", frozenset({"go.limits", "go.flows", "flow.trigger"})),
+    ("  ", frozenset({"go.limits", "go.flows", "flow.trigger", "app.palette", "run.freeze"})),
+    (" ", frozenset({"go.limits", "go.flows", "flow.trigger", "app.palette", "run.freeze"})),
 )
 """With less room: the space between keys, and the keys left out; help has them all."""
 _SLICE = 500
@@ -142,6 +144,7 @@ class Console(ThinApp):
         self.page: Page = self.runs_page
         self._run_page: RunPage | None = None
         self._flows_page: FlowsPage | None = None
+        self._limits_page: LimitsPage | None = None
         self._left_of_news: News | None = None
         self._news_at = self._collected_at = time.monotonic()
         self._notice_until: float | None = None
@@ -375,8 +378,14 @@ class Console(ThinApp):
         page.display = True
         page.shown()
         page.take_focus()
+        if not page.is_mounted:  # made this moment: it cannot have the focus before it is there
+            self.call_after_refresh(self._focus_on_page, page)
         self._say_header()
         self.say_footer()
+
+    def _focus_on_page(self, page: Page) -> None:
+        if page is self.page:
+            page.take_focus()
 
     def go_runs(self, filter_text: str | None = None) -> None:
         """The list of runs, with a filter when one is given."""
@@ -409,6 +418,16 @@ class Console(ThinApp):
             self._flows_page.display = False
             self.pages.mount(self._flows_page)
         self._show(self._flows_page)
+
+    def go_limits(self) -> None:
+        """Concurrency limits."""
+        from .screens.limits import LimitsPage
+
+        if self._limits_page is None:
+            self._limits_page = LimitsPage()
+            self._limits_page.display = False
+            self.pages.mount(self._limits_page)
+        self._show(self._limits_page)
 
     # ---- doing ------------------------------------------------------------------------------------------------
 
@@ -448,6 +467,8 @@ class Console(ThinApp):
                 self.go_runs()
             case "go.flows":
                 self.go_flows()
+            case "go.limits":
+                self.go_limits()
             case "run.logs":
                 targets = self.page.targets()
                 if targets:
@@ -564,6 +585,8 @@ class Console(ThinApp):
                 self.go_runs(command.text)
             case "flows":
                 self.go_flows()
+            case "limits":
+                self.go_limits()
             case "run" if command.run_id is not None:
                 self.go_run(command.run_id, command.text)
             case "verb":

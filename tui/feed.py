@@ -25,10 +25,11 @@ from ..store.errors import (
     StoreNewer,
     StoreReadOnly,
 )
-from ..store.rows import EventRow, RunRow, ScheduleRow, TaskRow
+from ..store.rows import EventRow, RunRow, TaskRow
 from ..store.states import STATE_TYPES, TERMINAL_TYPES
 from . import filter as filters
-from .news import Details, FlowLine, Flows, News, Opened, Progress, TaskRef, Trouble
+from .feed_parts import FlowsPart, LimitsPart
+from .news import Details, News, Opened, Progress, TaskRef, Trouble
 from .waiting import Daemon
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ SCAN_PAGE = 500
 MAX_LIVE = 2_000
 MANY_RUNS = 20_000
 """Counting more than these is noticed at the start."""
-RECENT_RUNS = 20
 FAST_SECONDS = 0.05
 SLOW_SECONDS = 0.25
 """How often to look: while something moves, and else."""
@@ -120,9 +120,7 @@ class Feed(threading.Thread):
         self._known_tasks: set[TaskRef] = set()
         self._edges_stale = False
         self._edges_due = 0.0
-        self._flows_open = False
-        self._flows_due = 0.0
-        self._flows_stale = True
+        self._pages = FlowsPart(), LimitsPart()
         self._moved_at = 0.0
 
     # ---- asked from any thread --------------------------------------------------------------------------------
@@ -168,7 +166,11 @@ class Feed(threading.Thread):
 
     def show_flows(self, shown: bool) -> None:
         """The flows screen is (not) shown."""
-        self._asked.put(lambda: self._show_flows(shown))
+        self._asked.put(lambda: self._show_part(self._pages[0], shown))
+
+    def show_limits(self, shown: bool) -> None:
+        """The limits screen is (not) shown."""
+        self._asked.put(lambda: self._show_part(self._pages[1], shown))
 
     def reload(self) -> None:
         """Read everything again."""
@@ -248,8 +250,10 @@ class Feed(threading.Thread):
 
     def _reload(self) -> None:
         self._start_list(self._filter)
-        self._counts_stale = self._flows_stale = True
-        self._counts_due = self._flows_due = self._daemon_due = 0.0
+        self._counts_stale = True
+        self._counts_due = self._daemon_due = 0.0
+        for part in self._pages:
+            part.forget()
         if self._open_id is not None:
             self._open(self._open_id)
 
@@ -274,7 +278,7 @@ class Feed(threading.Thread):
         self._watch_daemon()
         self._count()
         self._measure_progress()
-        self._read_flows()
+        self._read_parts()
         self._watch_artifacts()
 
     def _follow(self, changes: Changes) -> None:
@@ -285,7 +289,7 @@ class Feed(threading.Thread):
         for event in changes.events:
             if event.run_id is None:
                 self._daemon_due = 0.0
-                self._flows_stale = True
+                self._pages[0].stale = True
                 continue
             if event.task_seq is None:
                 runs.add(event.run_id)
@@ -295,7 +299,7 @@ class Feed(threading.Thread):
             if event.run_id in self._family:
                 family_events.append(event)
         self._counts_stale = self._counts_stale or bool(runs)
-        self._flows_stale = self._flows_stale or bool(runs)
+        self._pages[0].stale = self._pages[0].stale or bool(runs)
         rows = {run_id: row for run_id in runs if (row := self._read.run(run_id)) is not None}
         self._update_list(rows)
         if self._open_id is not None:
@@ -468,6 +472,18 @@ class Feed(threading.Thread):
         state = leases.process_state(lease)
         return Daemon("dead" if state == "gone" else state, lease.pid, lease.host)
 
+    # ---- screens that are read while they are shown -------------------------------------------------------------
+
+    def _show_part(self, part: FlowsPart | LimitsPart, shown: bool) -> None:
+        part.show(shown)
+        self._read_parts()
+
+    def _read_parts(self) -> None:
+        for part in self._pages:
+            news = part.look(self._read)
+            if news is not None:
+                self._hand_over(news)
+
     # ---- one run ----------------------------------------------------------------------------------------------
 
     def _open(self, run_id: int | None) -> None:
@@ -581,43 +597,6 @@ class Feed(threading.Thread):
         self._event_cursor = page[-1].id if page else max(1, self._event_cursor)
         if page:
             self._hand_over(News(opened=Opened(self._open_id, events=tuple(page))))
-
-    # ---- flows ------------------------------------------------------------------------------------------------
-
-    def _show_flows(self, shown: bool) -> None:
-        self._flows_open = shown
-        if shown:
-            self._flows_stale = True
-            self._flows_due = 0.0
-            self._read_flows()
-
-    def _read_flows(self) -> None:
-        moment = time.monotonic()
-        if not (self._flows_open and self._flows_stale) or moment < self._flows_due:
-            return
-        self._flows_stale = False
-        read = self._read
-        flows = tuple(read.flows())
-        recent = {flow.name: tuple(read.runs(flow=flow.name, limit=RECENT_RUNS)) for flow in flows}
-        schedules = defaultdict(list)
-        for each in read.schedules():
-            schedules[each.deployment].append(each)
-        lines: list[FlowLine] = []
-        deployed: set[str] = set()
-        for deployment in read.deployments():
-            deployed.add(deployment.flow_name)
-            runs = tuple(
-                run for run in recent.get(deployment.flow_name, ()) if run.deployment in (None, deployment.name)
-            )
-            timed: list[ScheduleRow | None] = [*schedules[deployment.name]]
-            for schedule in timed or [None]:
-                key = f"{deployment.name}/{schedule.id if schedule else ''}"
-                lines.append(FlowLine(key, deployment.flow_name, deployment, schedule, runs))
-        for flow in flows:
-            if flow.name not in deployed and recent[flow.name]:  # else it ran as a subflow only
-                lines.append(FlowLine(f"flow/{flow.name}", flow.name, None, None, recent[flow.name]))
-        self._flows_due = moment + max(0.5, (time.monotonic() - moment) * 20)
-        self._hand_over(News(flows=Flows(tuple(lines), tuple(read.problems()), flows)))
 
 
 def _ended_key(row: RunRow) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..store.rows import (
     ArtifactRow,
@@ -22,6 +22,9 @@ from ..store.rows import (
     TaskRow,
 )
 from .waiting import Daemon
+
+if TYPE_CHECKING:
+    from ..store.usages import Usage
 
 TaskRef = tuple[int, int]
 """Run id and seq."""
@@ -68,6 +71,14 @@ class Flows(NamedTuple):
     lines: tuple[FlowLine, ...]
     problems: tuple[FlowFileRow, ...]
     flows: tuple[FlowRow, ...]
+
+
+class Limits(NamedTuple):
+    """Everything the limits screen shows."""
+
+    usages: tuple[Usage, ...]
+    names: Mapping[tuple[int, int | None], str]
+    """Run and task: what they are called, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,7 @@ class News:
     trouble: Trouble | Literal["none"] | None = None
     opened: Opened | None = None
     flows: Flows | None = None
+    limits: Limits | None = None
 
     def __bool__(self) -> bool:
         return any(bool(value) or value is False or value == () for value in _values(self)) or self.counts is not None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import pty
 import random
 import signal
+import subprocess
+import sys
 
 import pytest
 from flowdeck import flow, get_run_logger, task
@@ -325,3 +329,29 @@ def test_spools_are_private(store, reader) -> None:
 
     whole()
     assert set(modes) == {"0o700", "0o600"}
+
+
+def test_log_lines_in_a_terminal_do_not_steer_it(reader, script) -> None:
+    """They are shown with pictures for what a terminal would obey; what code prints itself goes there as it is."""
+    script.write("""
+        @flow
+        def hostile():
+            get_run_logger().warning("a \\x1b]0;owned\\x07 title, \\x1b[31mred\\x1b[0m\\r\\nand \\x1b[2J a wipe")
+            print("\\x1b[32mgreen\\x1b[0m by its own will")
+        hostile()
+    """)
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "FLOWDECK_STORE": str(script.store)}
+    command = [sys.executable, "-P", str(script.path)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal hangs up with its last program
+        while data := os.read(ours, 4096):
+            shown += data
+    os.close(ours)
+    assert process.wait(timeout=30) == 0
+    assert "a \u241b]0;owned\u2407 title, red\r\nand \u241b[2J a wipe".encode() in shown
+    assert b"\x1b[32mgreen\x1b[0m by its own will" in shown
+    assert shown.count(b"\x1b") == 2
+    assert any("\x1b]0;owned" in message for message in messages(reader))

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flowdeck.store import leases, limits
+from flowdeck.store.connection import transaction
 from flowdeck.store.reader import Reader
+from flowdeck.tui.feed import now_us
 
 pytestmark = pytest.mark.anyio
 
@@ -211,6 +214,48 @@ async def test_flows_schedules_and_problems(drive: Any, filled: Any) -> None:
         await console.shows("the schedule is paused", "‖ paused")
         await console.press("escape")
         assert console.app.page is console.app.runs_page
+
+
+async def test_limits_with_their_queues(drive: Any, seeder: Any) -> None:
+    """Slots held, who holds, who waits in which order; enter goes to the run, p pauses the limit; keys move at once."""
+    one, two, three = (seeder.run("etl", ("RUNNING", "Running"), name=name) for name in ("a", "b", "c"))
+    process = leases.this_process("run/0", actor="tester", at_us=1, run_id=one, attempt=1, info="{}")
+    here = limits.Process(process.host, process.boot_id, process.pid, process.pid_started_ticks)
+    with transaction(seeder.state) as connection:
+        for name, slots in (("db", 1), ("idle", 3)):
+            limits.put(connection, name, slots, None, active=True, at_us=now_us(), actor="tester")
+        for run in (one, two, three):
+            leases.acquire(connection, process._replace(owner=leases.run_owner(run), run_id=run))
+            limits.ask(connection, ["db"], kind="hold", occupy=1, process=here, at_us=now_us(), actor="t", run_id=run)
+    async with drive(seeder.folder, size=(80, 24)) as console:
+        await console.press("C")
+        await console.shows("2 limits", "1 full", "2 waiting", "db", "1/1", "holds", "next", "2nd in line", "0/3")
+        order = [line.split()[2] for line in console.lines() if "─ " in line]
+        assert order == [f"#{one}", f"#{two}", f"#{three}"]
+        await console.press("p")
+        await console.shows("paused")
+        await console.press("p")
+        await console.shows("1 full")
+        await console.press("enter")
+        await console.until(lambda: "2nd in line" not in console.text())
+        await console.press("enter", "j", "j", "enter")
+        await console.shows(f"runs › #{two}")
+
+
+async def test_no_limits_says_how_to_make_one(drive: Any, seeder: Any) -> None:
+    """The palette leads there, too."""
+    async with drive(seeder.folder, start="limits") as console:
+        await console.shows("No limits yet", "flowdeck limits set db 2")
+
+
+async def test_keys_move_in_a_place_that_was_never_seen_before(drive: Any, filled: Any) -> None:
+    """The list has the focus as soon as it is there."""
+    folder, _ = filled
+    async with drive(folder) as console:
+        await console.press("F")
+        await console.shows("0 6 * * *")
+        await console.press("j")
+        assert console.app.page.view.cursor == 1
 
 
 async def test_trigger_makes_a_run_with_parameters(drive: Any, filled: Any) -> None:
