@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import cache_validators as cache_validators
+    from . import events as events
     from . import executors as executors
     from . import futures as futures
     from . import schedules as schedules
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .engine.annotations import opaque as opaque
     from .engine.annotations import quote as quote
     from .engine.annotations import unmapped as unmapped
+    from .engine.artifacts import Artifact as Artifact
     from .engine.artifacts import create_image_artifact as create_image_artifact
     from .engine.artifacts import create_link_artifact as create_link_artifact
     from .engine.artifacts import create_markdown_artifact as create_markdown_artifact
@@ -131,10 +133,13 @@ if TYPE_CHECKING:
     from .engine.transactions import TransactionState as TransactionState
     from .engine.transactions import get_transaction as get_transaction
     from .engine.transactions import transaction as transaction
+    from .engine.user_events import Event as Event
+    from .engine.user_events import emit_event as emit_event
     from .engine.variables import Variable as Variable
 
 _HOME = {
     "AcquireConcurrencySlotTimeoutError": "errors",
+    "Artifact": "artifacts",
     "CacheKeyFnPolicy": "cache_policies",
     "CachePolicy": "cache_policies",
     "Cancelled": "errors",
@@ -149,6 +154,7 @@ _HOME = {
     "DEFAULT": "cache_policies",
     "DateTimeParameter": "classic",
     "Dates": "schedule_kinds",
+    "Event": "user_events",
     "FLOW_PARAMETERS": "cache_policies",
     "Edge": "classic",
     "Failed": "states",
@@ -208,6 +214,7 @@ _HOME = {
     "delete_concurrency_limit_by_tag": "concurrency",
     "delete_global_concurrency_limit_by_name": "concurrency",
     "disable_run_logger": "logs",
+    "emit_event": "user_events",
     "exponential_backoff": "retries",
     "flatten": "classic",
     "flow": "flows",
@@ -254,7 +261,7 @@ _HOME = {
 _MODULES = frozenset({"runtime"})
 """Names that are modules themselves."""
 _BESIDE = frozenset(
-    {"cache_validators", "executors", "futures", "schedules", "signals", "state", "testing", "triggers"}
+    {"cache_validators", "events", "executors", "futures", "schedules", "signals", "state", "testing", "triggers"}
 )
 """Modules that stand beside this one: ``flowdeck.triggers.all_failed``."""
 __all__ = sorted(_HOME, key=str.casefold)

@@ -45,6 +45,7 @@ GROUPS: Final[dict[str, tuple[Command, ...]]] = {
         Command("show", "show", "RUN", "one run: its tasks, durations, causes"),
         Command("logs", "logs", "RUN [-f]", "what a run, its tasks and their programs wrote"),
         Command("events", "events", "[-f]", "every transition and request, and who made it"),
+        Command("artifacts", "artifacts", "[KEY]", "what was made for people to read; one of them"),
         Command("flows", "listings", "", "flows the daemon can run by name, and files it could not read"),
         Command("schedules", "listings", "", "when they run next"),
     ),

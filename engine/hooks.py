@@ -12,9 +12,10 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..store import runs
+from ..store import events, runs
+from .clock import now_us
 from .context import Frame, current_frame
-from .states import State
+from .states import Recording, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,12 +93,13 @@ class RunHooks:
 
     def perform(self) -> None:
         """In this thread; async hooks get an event loop of their own."""
-        view = self._enter()
+        state = self.state.recorded(Recording(self._recording(now_us())))
+        view = self._enter(state)
         token = current_frame.set(self._frame())
         try:
             for hook in self.hooks:
                 try:
-                    outcome = hook(self.subject, view, self.state)
+                    outcome = hook(self.subject, view, state)
                     if inspect.iscoroutine(outcome):
                         _run_coroutine(outcome)
                 except Exception as error:  # noqa: BLE001 - the user's hook
@@ -107,12 +109,13 @@ class RunHooks:
 
     async def perform_async(self) -> None:
         """As ``perform``; async hooks in the running event loop."""
-        view = self._enter()
+        state = self.state.recorded(Recording(self._recording(now_us())))
+        view = self._enter(state)
         token = current_frame.set(self._frame())
         try:
             for hook in self.hooks:
                 try:
-                    outcome = hook(self.subject, view, self.state)
+                    outcome = hook(self.subject, view, state)
                     if inspect.isawaitable(outcome):
                         await outcome
                 except Exception as error:  # noqa: BLE001 - the user's hook
@@ -120,9 +123,17 @@ class RunHooks:
         finally:
             current_frame.reset(token)
 
-    def _enter(self) -> FlowRunView | TaskRunView:
+    def _enter(self, state: State) -> FlowRunView | TaskRunView:
         run: Any = self.run
-        return flow_run_view(run, self.state) if not hasattr(run, "seq") else task_run_view(run, self.state)
+        return flow_run_view(run, state) if not hasattr(run, "seq") else task_run_view(run, state)
+
+    def _recording(self, at_us: int) -> Callable[[], tuple[int | None, int]]:
+        """Looks up the event; of a task that has just begun there may be none yet."""
+        frame, to_type = self._frame(), self.state.type
+        run_id, seq = frame.run.id, frame.task.seq if frame.task is not None else None
+        return lambda: frame.run.session.read(
+            lambda conn: events.entered(conn, run_id, seq, to_type)
+        ) or (None, at_us)
 
     def _frame(self) -> Frame:
         run: Any = self.run

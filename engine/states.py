@@ -5,11 +5,16 @@ Prefect's names: ``state.is_completed()``, ``state.result()``, ``Completed(...)`
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from copy import copy
+from typing import TYPE_CHECKING, Any
 
 from ..store.states import NAMES, TERMINAL_TYPES, is_terminal
 from .errors import Cancelled, RunCrashed, RunFailed, UpstreamFailed
 from .masking import mask
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class _Unset:
@@ -22,14 +27,48 @@ class _Unset:
 _UNSET: Any = _Unset()
 
 
+class Recording:
+    """As which event a state was recorded, and when; looked up once somebody asks, and then it can travel."""
+
+    __slots__ = ("_found", "_look")
+
+    def __init__(
+        self, look: Callable[[], tuple[int | None, int]] | None, found: tuple[int | None, int] = (None, 0)
+    ) -> None:
+        self._look = look
+        self._found = found
+
+    def _known(self) -> tuple[int | None, int]:
+        if self._look is not None:
+            self._found, self._look = self._look(), None
+        return self._found
+
+    @property
+    def event_id(self) -> int | None:
+        """None when it is not recorded yet."""
+        return self._known()[0]
+
+    @property
+    def at(self) -> datetime:
+        """In UTC."""
+        from datetime import UTC, datetime
+
+        return datetime.fromtimestamp(self._known()[1] / 1e6, UTC)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Recording, (None, self._known())
+
+
 class State:
     """One state of a flow or task run.
 
     ``type`` is one of the nine state types, ``name`` what people read, ``message`` the cause in words. ``data`` is
-    the value of a completed run, ``error`` the exception of one that failed.
+    the value of a completed run, ``error`` the exception of one that failed. What a hook is given also knows as which
+    event it was recorded, and when: ``id`` and ``timestamp``.
     """
 
-    __slots__ = ("_data", "error", "message", "name", "type")
+    __slots__ = ("_data", "_recording", "error", "message", "name", "type")
+    _recording: Recording
 
     def __init__(
         self,
@@ -47,6 +86,22 @@ class State:
         self.message = message if message is None else storable(message)
         self._data = data
         self.error = error
+
+    @property
+    def id(self) -> int | None:
+        """Number of the event that recorded it (``flowdeck events``); None where it is not known."""
+        return self._recording.event_id if hasattr(self, "_recording") else None
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """When it was recorded; None where it is not known."""
+        return self._recording.at if hasattr(self, "_recording") else None
+
+    def recorded(self, recording: Recording) -> State:
+        """A copy that knows how it was recorded."""
+        known = copy(self)
+        known._recording = recording
+        return known
 
     @property
     def data(self) -> Any:

@@ -1,4 +1,4 @@
-"""The ``artifact`` table: what runs make for people to read."""
+"""The ``artifact`` table: what runs, and code outside of them, make for people to read."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ SELECT_MARK: Final = (
 )
 SELECT_OF_RUN: Final = f"SELECT {ARTIFACT_COLUMNS} FROM artifact WHERE run_id = ? ORDER BY id"
 SELECT_OF_KEY: Final = f"SELECT {ARTIFACT_COLUMNS} FROM artifact WHERE key = ? ORDER BY id DESC LIMIT ?"
+SELECT_NEWEST: Final = f"SELECT {ARTIFACT_COLUMNS} FROM artifact ORDER BY id DESC LIMIT 1"
+SELECT_NEWEST_OF_EACH: Final = (
+    f"SELECT {ARTIFACT_COLUMNS} FROM artifact WHERE id IN (SELECT max(id) FROM artifact GROUP BY key)"
+    " ORDER BY id DESC LIMIT ?"
+)
 
 
 def insert(connection: sqlite3.Connection, row: ArtifactRow) -> int:
@@ -46,3 +51,14 @@ def of_run(connection: sqlite3.Connection, run_id: int) -> list[ArtifactRow]:
 def of_key(connection: sqlite3.Connection, key: str, limit: int = 100) -> list[ArtifactRow]:
     """The versions of an artifact over all runs, newest first."""
     return [ArtifactRow._make(row) for row in connection.execute(SELECT_OF_KEY, (key, limit))]
+
+
+def newest(connection: sqlite3.Connection) -> ArtifactRow | None:
+    """The newest of all, or None."""
+    row = connection.execute(SELECT_NEWEST).fetchone()
+    return ArtifactRow._make(row) if row else None
+
+
+def newest_of_each(connection: sqlite3.Connection, limit: int = 1000) -> list[ArtifactRow]:
+    """The newest version of each key, newest first."""
+    return [ArtifactRow._make(row) for row in connection.execute(SELECT_NEWEST_OF_EACH, (limit,))]

@@ -54,6 +54,10 @@ RESUMED_AFTER: Final = (
     " AND instr(asked.message, ?2) > 0 AND resumed.task_seq IS NULL AND resumed.from_type = 'PAUSED'"
     " AND resumed.to_type IN ('RUNNING', 'SCHEDULED'))"
 )
+SELECT_ENTERED: Final = (
+    "SELECT id, at_us FROM event NOT INDEXED WHERE id >= ?1 AND id <= ?2 AND run_id = ?3 AND task_seq IS ?4"
+    " AND kind = 'state' AND to_type = ?5 ORDER BY id DESC LIMIT 1"
+)
 SELECT_LAST_ID: Final = "SELECT max(id) FROM event"
 
 
@@ -102,6 +106,17 @@ def made_anew(connection: sqlite3.Connection, run_id: int) -> list[tuple[int, st
     """Calls of a run that a later attempt of it made again, (seq, why) each, oldest first."""
     first, until = _bounds(connection, run_id)
     return connection.execute(SELECT_MADE_ANEW, (first - 1, until, run_id)).fetchall()
+
+
+def entered(
+    connection: sqlite3.Connection, run_id: int, task_seq: int | None, to_type: str
+) -> tuple[int, int] | None:
+    """The last time a run, or a task of it, came to a state of this type: id and time of the event."""
+    first, until = _bounds(connection, run_id)
+    found: tuple[int, int] | None = connection.execute(
+        SELECT_ENTERED, (first, until, run_id, task_seq, to_type)
+    ).fetchone()
+    return found
 
 
 def _bounds(connection: sqlite3.Connection, run_id: int) -> tuple[int, int]:

@@ -288,7 +288,7 @@ class Event(StateModel, table=True):
 
     __tablename__ = "event"
     __table_args__ = (
-        _one_of("kind", "state", "request", "schedule", "deployment", "daemon", "limit", "variable", "input"),
+        _one_of("kind", "state", "request", "schedule", "deployment", "daemon", "limit", "variable", "input", "user"),
         # Those of tasks are found between the first and the last of their run: most events are theirs, and an index
         # entry of each would cost every task a page of its record.
         Index("event_by_run", "run_id", "id", sqlite_where=text("run_id IS NOT NULL AND task_seq IS NULL")),
@@ -330,13 +330,13 @@ class Lease(StateModel, table=True):
 
 
 class Artifact(StateModel, table=True):
-    """Something a run made for people to read."""
+    """Something made for people to read, by a run or outside of runs."""
 
     __tablename__ = "artifact"
     __table_args__ = (Index("artifact_by_run", "run_id", "id"), Index("artifact_by_key", "key", "id"), _NUMBERED)
 
     id: int | None = _integer(primary_key=True, default=None)
-    run_id: int = _integer(foreign_key="flow_run.id", ondelete="CASCADE")
+    run_id: int | None = _integer(foreign_key="flow_run.id", ondelete="CASCADE")
     task_seq: int | None = _integer()
     key: str = _text()
     kind: str = _text()

@@ -225,6 +225,10 @@ class Reader:
         """Something that changes when an artifact of a run is made or moved."""
         return artifacts.mark(self._state, run_id)
 
+    def artifacts_by_key(self, limit: int = 1000) -> list[ArtifactRow]:
+        """The newest artifact of each key, also of those made outside of runs, newest first."""
+        return artifacts.newest_of_each(self._state, limit)
+
     def artifact_versions(self, key: str, limit: int = 100) -> list[ArtifactRow]:
         """The artifacts of one key over all runs, newest first."""
         return artifacts.of_key(self._state, key, limit)

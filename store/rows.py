@@ -132,7 +132,8 @@ class EventRow(NamedTuple):
     id: int
     at_us: int
     kind: str
-    """``state`` (a transition), ``request`` (somebody asked), ``schedule``, ``deployment``, ``daemon``."""
+    """``state`` (a transition), ``request`` (somebody asked), ``schedule``, ``deployment``, ``daemon``, ``limit``,
+    ``variable``, ``input``, ``user`` (users' code said it)."""
     run_id: int | None
     task_seq: int | None
     attempt: int | None
@@ -297,10 +298,11 @@ class FlowFileRow(NamedTuple):
 
 
 class ArtifactRow(NamedTuple):
-    """Something a run made for people to read."""
+    """Something made for people to read."""
 
     id: int
-    run_id: int
+    run_id: int | None
+    """None for one that was made outside of runs."""
     task_seq: int | None
     key: str
     kind: str

@@ -55,7 +55,7 @@ CREATE TABLE event (
   message TEXT,
   data TEXT,
   PRIMARY KEY (id),
-  CONSTRAINT event_kind CHECK (kind = 'state' OR kind = 'request' OR kind = 'schedule' OR kind = 'deployment' OR kind = 'daemon' OR kind = 'limit' OR kind = 'variable' OR kind = 'input')
+  CONSTRAINT event_kind CHECK (kind = 'state' OR kind = 'request' OR kind = 'schedule' OR kind = 'deployment' OR kind = 'daemon' OR kind = 'limit' OR kind = 'variable' OR kind = 'input' OR kind = 'user')
 ) STRICT;
 CREATE INDEX event_by_run ON event (run_id, id) WHERE run_id IS NOT NULL AND task_seq IS NULL;
 CREATE TABLE flow (
@@ -163,7 +163,7 @@ CREATE INDEX flow_run_by_state ON flow_run (state_type, id);
 CREATE INDEX flow_run_live ON flow_run (state_type, wake_at_us) WHERE ended_at_us IS NULL;
 CREATE TABLE artifact (
   id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-  run_id INTEGER NOT NULL,
+  run_id INTEGER,
   task_seq INTEGER,
   "key" TEXT NOT NULL,
   kind TEXT NOT NULL,

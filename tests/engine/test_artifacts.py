@@ -6,6 +6,7 @@ import json
 
 import pytest
 from flowdeck import (
+    Artifact,
     create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
@@ -15,7 +16,7 @@ from flowdeck import (
     task,
     update_progress_artifact,
 )
-from flowdeck.engine.errors import MissingContextError, UsageError
+from flowdeck.engine.errors import UsageError
 
 
 def test_artifacts_are_there_when_the_call_returns(reader) -> None:
@@ -59,8 +60,6 @@ def test_what_is_no_artifact_is_refused(reader) -> None:
             create_table_artifact(loop)
 
     wrong()
-    with pytest.raises(MissingContextError):
-        create_markdown_artifact("x")
 
 
 def test_images_and_progress(reader) -> None:
@@ -95,3 +94,67 @@ def test_artifacts_work_in_async_flows(reader) -> None:
         return create_table_artifact({"a": [1, 2]}, key="t")
 
     assert asyncio.run(main()) == 1
+
+
+def test_outside_of_runs(store, reader, monkeypatch) -> None:
+    """Stored without a run, the kind standing in for a missing key; secrets are masked there as well."""
+    monkeypatch.setenv("FLOWDECK_SECRET_ART", "value-of-art-1234")
+    assert create_table_artifact({"a": [1]}, key="outside", description="with value-of-art-1234") == 1
+    create_markdown_artifact("text")
+    progress = create_progress_artifact(10, key="loading")
+    assert update_progress_artifact(progress, 50) == progress
+    with pytest.raises(UsageError, match="small letters"):
+        create_markdown_artifact("x", key="Big")
+
+    @flow
+    def main():
+        create_markdown_artifact("inside", key="outside")
+
+    main()
+    assert [(row.run_id, row.key, row.kind, row.data) for row in reader.artifacts_by_key()] == [
+        (1, "outside", "markdown", "inside"), (None, "loading", "progress", "50"),
+        (None, "markdown", "markdown", "text"),
+    ]  # fmt: skip
+    assert reader.artifact_versions("outside")[1].description == "with ********"
+    assert [row.key for row in reader.artifacts(1)] == ["outside"]
+
+
+def test_artifacts_are_read_by_key(store) -> None:
+    """The newest of a key with who made it and when; none is None; ``get_or_create`` makes the first."""
+    assert Artifact.get("report") is None
+    assert Artifact.get() is None
+
+    @task
+    def makes(text):
+        create_markdown_artifact(text, key="report", description="how it is")
+        return Artifact.get("report").data
+
+    @flow
+    def main():
+        return makes("first"), makes("second")
+
+    assert main() == ("first", "second")
+    found = Artifact.get("report")
+    assert (found.id, found.type, found.key, found.description, found.data) == (
+        2, "markdown", "report", "how it is", "second",
+    )  # fmt: skip
+    assert (found.flow_run_id, found.task_run_id) == (1, "1/2")
+    assert found.created.tzinfo is not None
+    made, is_new = Artifact.get_or_create(key="numbers", type="table", data=[{"a": 1}])
+    assert (is_new, made.id, json.loads(made.data)) == (True, 3, [{"a": 1}])
+    assert Artifact.get_or_create(key="numbers")[1] is False
+    assert Artifact(type="progress", key="bar", data=30).create().data == 30.0
+    assert Artifact.get().key == "bar"
+
+
+def test_artifacts_are_awaited_in_async_code(store) -> None:
+    """Both ways, as Prefect's code has it."""
+    import asyncio
+
+    @flow
+    async def main():
+        plain = create_markdown_artifact("a", key="k")
+        awaited = await create_markdown_artifact("b", key="k")
+        return plain, awaited, (await Artifact.get("k")).data, (await Artifact.aget("k")).id
+
+    assert asyncio.run(main()) == (1, 2, "b", 2)

@@ -265,7 +265,18 @@ def test_a_store_of_the_first_version_keeps_its_events_and_schedules(tmp_path: P
         "INSERT INTO event (id, at_us, kind, actor, message) VALUES (?, ?, 'daemon', 'a', ?)",
         [(3, 30, "x"), (8, 80, "y")],
     )
+    connection.execute(
+        "INSERT INTO flow_run (id, flow_name, name, parameters, tags, state_type, state_name, intent, attempt,"
+        " crash_count, created_at_us, scheduled_at_us, actor) VALUES (4, 'etl', 'n', '{}', '[]', 'RUNNING', 'Running',"
+        " 'none', 1, 0, 1, 1, 'a')"
+    )
+    connection.execute("INSERT INTO artifact VALUES (5, 4, NULL, 'report', 'markdown', NULL, '# x', 1)")
+    connection.execute("INSERT INTO artifact SELECT 6, run_id, task_seq, key, kind, description, data, 2 FROM artifact")
+    connection.execute("DELETE FROM artifact WHERE id = 6")
     migrate._run_steps(connection, "state", migrate.MIGRATIONS, 1, SCHEMA_VERSION, str(path))
+    assert connection.execute("SELECT id, run_id, key, data FROM artifact").fetchall() == [(5, 4, "report", "# x")]
+    connection.execute("INSERT INTO artifact SELECT NULL, NULL, NULL, key, kind, NULL, data, 3 FROM artifact")
+    assert connection.execute("SELECT max(id) FROM artifact").fetchone() == (7,)
     assert connection.execute("SELECT id, at_us, message FROM event ORDER BY id").fetchall() == [
         (3, 30, "x"), (8, 80, "y"),
     ]

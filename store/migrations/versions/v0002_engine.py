@@ -1,4 +1,5 @@
-"""What the whole engine needs: variables, limits and their slots, the result cache, run inputs; smaller task records.
+"""What the whole engine needs: variables, limits and their slots, the result cache, run inputs; smaller task records;
+artifacts outside of runs, users' events.
 
 A task's small result stands in its own row, and its events cost no index entry and no counter: each page a record
 touches goes to the log before the task's call returns.
@@ -20,6 +21,7 @@ FLAG = sa.Boolean().with_variant(sa.Integer(), "sqlite")
 EVENT_COLUMNS = (
     "id, at_us, kind, run_id, task_seq, attempt, from_type, from_name, to_type, to_name, actor, message, data"
 )
+ARTIFACT_COLUMNS = "id, run_id, task_seq, key, kind, description, data, created_at_us"
 TASK_COLUMNS = (
     "run_id, seq, key, scope_seq, call_index, map_group, map_index, name, kind, child_run_id, state_type, state_name,"
     " cause, attempt, run_attempt, created_at_us, started_at_us, ended_at_us, duration_us, cpu_us, peak_rss_bytes,"
@@ -44,6 +46,7 @@ def upgrade() -> None:
     op.add_column("deployment", sa.Column("concurrency_limit", INTEGER, nullable=True))
     op.add_column("deployment", sa.Column("collision_strategy", sa.Text(), nullable=True))
     _remake_task_run()
+    _remake_artifact()
     _make_limits()
     _make_cache()
     _make_inputs()
@@ -68,7 +71,8 @@ def _remake_event() -> None:
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("data", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            _any_of("kind", "state", "request", "schedule", "deployment", "daemon", "limit", "variable", "input"),
+            _any_of("kind", "state", "request", "schedule", "deployment", "daemon", "limit", "variable", "input",
+                    "user"),
             name="event_kind",
         ),
         sa.PrimaryKeyConstraint("id"),
@@ -172,6 +176,36 @@ def _remake_schedule() -> None:
         "(SELECT o.seq FROM sqlite_sequence o WHERE o.name = 'schedule_old'), 0)) WHERE name = 'schedule'"
     )
     op.drop_table("schedule_old")
+
+
+def _remake_artifact() -> None:
+    """One may be made outside of runs."""
+    op.drop_index("artifact_by_key", "artifact")
+    op.drop_index("artifact_by_run", "artifact")
+    op.rename_table("artifact", "artifact_old")
+    op.create_table(
+        "artifact",
+        sa.Column("id", INTEGER, nullable=False),
+        sa.Column("run_id", INTEGER, nullable=True),
+        sa.Column("task_seq", INTEGER, nullable=True),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.Column("created_at_us", INTEGER, nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["flow_run.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+        sqlite_strict=True,
+    )
+    op.execute(f"INSERT INTO artifact ({ARTIFACT_COLUMNS}) SELECT {ARTIFACT_COLUMNS} FROM artifact_old ORDER BY id")
+    op.execute(
+        "UPDATE sqlite_sequence SET seq = max(seq, coalesce("
+        "(SELECT o.seq FROM sqlite_sequence o WHERE o.name = 'artifact_old'), 0)) WHERE name = 'artifact'"
+    )
+    op.drop_table("artifact_old")
+    op.create_index("artifact_by_key", "artifact", ["key", "id"])
+    op.create_index("artifact_by_run", "artifact", ["run_id", "id"])
 
 
 def _make_limits() -> None:

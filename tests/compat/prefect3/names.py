@@ -20,8 +20,8 @@ RUNTIME_PREFIX = "PREFECT__RUNTIME__" if PREFECT else "FLOWDECK__RUNTIME__"
 
 _HOME_IN_PREFECT = {
     "artifacts": (
-        "create_image_artifact", "create_link_artifact", "create_markdown_artifact", "create_progress_artifact",
-        "create_table_artifact", "update_progress_artifact",
+        "Artifact", "create_image_artifact", "create_link_artifact", "create_markdown_artifact",
+        "create_progress_artifact", "create_table_artifact", "update_progress_artifact",
     ),
     "cache_policies": (
         "CacheKeyFnPolicy", "CachePolicy", "DEFAULT", "FLOW_PARAMETERS", "INPUTS", "NO_CACHE", "RUN_ID",
@@ -29,6 +29,7 @@ _HOME_IN_PREFECT = {
     ),
     "concurrency.sync": ("concurrency", "rate_limit"),
     "context": ("FlowRunContext", "TaskRunContext", "get_run_context", "with_context"),
+    "events": ("Event", "emit_event"),
     "exceptions": (
         "FailedRun", "FlowPauseTimeout", "MappingLengthMismatch", "MappingMissingIterable", "MissingContextError",
         "ParameterTypeError", "ReservedArgumentError", "UpstreamTaskError",

@@ -26,8 +26,10 @@ from .names import (
     INPUTS,
     RUN_ID,
     TASK_SOURCE,
+    Artifact,
     CacheKeyFnPolicy,
     Completed,
+    Event,
     Failed,
     PrefectFuture,
     RunInput,
@@ -36,6 +38,8 @@ from .names import (
     Variable,
     create_markdown_artifact,
     create_progress_artifact,
+    create_table_artifact,
+    emit_event,
     flow,
     get_run_logger,
     opaque,
@@ -614,6 +618,36 @@ def test_progress_and_a_report() -> None:
         return create_markdown_artifact(key="gtm-report", markdown="# Sales", description="Quarterly")
 
     assert etl()
+
+
+@pytest.mark.filterwarnings("ignore:Artifact creation outside")
+def test_an_artifact_outside_of_runs_is_fetched() -> None:
+    """how-to/artifacts: made by a plain function, got by its key."""
+    key = f"reach-out-{uuid4().hex}"
+    assert Artifact.get(key) is None
+    create_table_artifact(key=key, table=[{"customer": "12345", "churn": 0.85}], description="Reach out!")
+    found = Artifact.get(key)
+    assert (found.key, found.type, found.description, found.flow_run_id) == (key, "table", "Reach out!", None)
+    assert "12345" in found.data
+
+
+def test_an_event_that_follows_a_state() -> None:
+    """how-to/state-change-hooks: a hook emits an event that names the state's own as the one before."""
+    emitted = []
+
+    def tell(flow, flow_run, state):
+        about = {"prefect.resource.id": f"flow-run.{flow_run.id}"}
+        stub = Event(event="Failed", resource=about, id=state.id, occurred=state.timestamp)
+        emitted.append((emit_event(event="my-app.handled", resource=about, follows=stub), state))
+
+    @flow(on_failure=[tell])
+    def failing():
+        raise ValueError("oops!")
+
+    assert failing(return_state=True).is_failed()
+    ((event, state),) = emitted
+    assert event.event == "my-app.handled"
+    assert event.follows == state.id
 
 
 def test_a_crew_from_a_variable() -> None:
