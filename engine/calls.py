@@ -15,10 +15,10 @@ from .effects import Await, Steps, drive, drive_async
 from .errors import MappingLengthMismatch, MappingMissingIterable
 from .futures import Future, FutureList
 from .interrupts import engine_code
-from .slot_steps import with_slots
+from .runners import call_steps
 from .states import State
-from .task_call import NO_TAGS, TaskCall, record_caller
-from .task_run import recall_at_once, task_steps
+from .task_call import TaskCall, record_caller
+from .task_run import recall_at_once
 
 if TYPE_CHECKING:
     from .context import Frame
@@ -38,7 +38,7 @@ def call(
         for future in made.dependencies():
             future.wait()
         recorded = recall_at_once(made) if made.is_replay else None
-        state: State = recorded if recorded is not None else drive(_steps(made))
+        state: State = recorded if recorded is not None else drive(call_steps(made))
     return _kept(made, state) if return_state else state.result()
 
 
@@ -52,7 +52,7 @@ async def call_async(
     with session.gate.blocked():
         for future in made.dependencies():
             await Await(session, future).perform_async()
-        state = await drive_async(_steps(made))
+        state = await drive_async(call_steps(made))
     return _kept(made, state) if return_state else state.result()
 
 
@@ -69,8 +69,8 @@ def iterate(frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: d
         made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
         waiting = made.dependencies()
     if task.is_async:
-        return generators.iterate_async(frame.run.session, task.fn, _after(frame, waiting, _steps(made)))
-    return generators.iterate(frame.run.session, task.fn, _after(frame, waiting, _steps(made)))
+        return generators.iterate_async(frame.run.session, task.fn, _after(frame, waiting, call_steps(made)))
+    return generators.iterate(frame.run.session, task.fn, _after(frame, waiting, call_steps(made)))
 
 
 def _after(frame: Frame, waiting: list[Future[Any]], steps: Steps) -> Steps:
@@ -114,10 +114,6 @@ def map_over(
     return futures
 
 
-def _steps(made: TaskCall) -> Steps:
-    return task_steps(made) if made.tags == NO_TAGS else with_slots(made, task_steps(made))
-
-
 def submit_each(
     frame: Frame, task: Task[Any, Any], rows: Iterable[tuple[dict[str, Any], Any]],
     containers: list[tuple[int, int, str]],
@@ -126,12 +122,15 @@ def submit_each(
     futures: FutureList[Any] = FutureList()
     batch: list[TaskCall] = []
     context = contextvars.copy_context()
+    names: tuple[str, ...] = ()
     for index, (parameters, wait_for) in enumerate(rows):
         made = TaskCall(frame.run, task, parameters, frame.scope_seq, wait_for, map_index=index)
         made.container_origins = containers
         futures.append(_start(frame, made, context))
         if made.is_replay:
             continue
+        names = names or tuple(parameters)
+        made.pack(names)
         batch.append(made)
         if len(batch) == _PENDING_BATCH:
             _record_pending(frame, batch)
@@ -145,7 +144,7 @@ def origins_of_containers(frame: Frame, containers: list[Any]) -> list[tuple[int
     origins: list[tuple[int, int, str]] = []
     for value in containers:
         if isinstance(value, Future):
-            origins += [(value.call.run.id, value.call.seq, "data")] if value.call is not None else []
+            origins += [(*place, "data")] if (place := value.place) is not None else []
         elif (origin := frame.run.lineage.origin(value)) is not None:
             origins.append((*origin, "data"))
     return origins
@@ -180,7 +179,7 @@ def _start(frame: Frame, made: TaskCall, context: contextvars.Context) -> Future
         if made.is_replay and (recorded := recall_at_once(made)) is not None:
             made.release().resolve(recorded)
         else:
-            session.pool.submit(made, _steps, context)
+            session.pool.submit(made, context)
         return future
     left = len(waiting)
     lock = session.pool.lock
@@ -190,8 +189,8 @@ def _start(frame: Frame, made: TaskCall, context: contextvars.Context) -> Future
         with lock:
             left -= 1
             ready = left == 0
-        if ready and future.outcome is None:
-            session.pool.submit(made, _steps, context)
+        if ready and not future.done():
+            session.pool.submit(made, context)
 
     session.pool.expect(made)
     for upstream in waiting:

@@ -139,7 +139,7 @@ def _all_completed(call: TaskCall) -> bool:
     outcomes = call.wait_for.edges().values() if isinstance(call.wait_for, Upstream) else _edges_of(call).values()
     for outcome in outcomes:
         for future in outcome if isinstance(outcome, FutureList) else (outcome,):
-            if isinstance(future, Future) and (future.outcome is None or not future.outcome.is_completed()):
+            if isinstance(future, Future) and not future.has_completed:
                 return False
     return True
 

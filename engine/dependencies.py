@@ -48,10 +48,10 @@ class _Collector:
         if kind in _SCALARS and kind is not str:
             return
         if issubclass(kind, Future):
-            if value.outcome is None:
+            if not value.done():
                 self.waiting.append(value)
-            if value.call is not None:
-                self.origins.setdefault((value.call.run.id, value.call.seq), edge_kind)
+            if (place := value.place) is not None:
+                self.origins.setdefault(place, edge_kind)
             return
         origin = self.lineage.origin(value)
         if origin is not None:
@@ -76,6 +76,8 @@ def replace_futures(
 
     def settle(source: Future[Any] | State, allow_failure: bool) -> Any:
         future = source if isinstance(source, Future) else None
+        if future is not None and future.has_completed:
+            return future.value
         state = source.outcome if isinstance(source, Future) else source
         assert state is not None  # the call was started only once its upstream had ended
         if state.is_completed():
@@ -86,7 +88,8 @@ def replace_futures(
             return state.result(raise_on_failure=False)
         if future is not None:
             future.passed_on = True
-        broken.append(f"{future.call.name if future is not None and future.call else 'a task'} ended {state.name}")
+        call = future.call if future is not None else None
+        broken.append(f"{call.name if call is not None else 'a task'} ended {state.name}")
         return None
 
     values = {name: _replace(value, settle, 0, forgiving) for name, value in parameters.items()}

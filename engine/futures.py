@@ -16,21 +16,48 @@ from .interrupts import engine_code, woken_by
 from .states import State, describe_exception
 
 if TYPE_CHECKING:
-    from .task_call import EndedCall, TaskCall
+    from .flow_run import FlowRun
+    from .task_call import TaskCall
+    from .tasks import Task
 
 T = TypeVar("T")
 _lock = threading.Lock()
 _PENDING = State("PENDING")
+_NONE_YET: Any = object()
+
+
+class EndedCall(NamedTuple):
+    """What a future still says of its call."""
+
+    run: FlowRun
+    task: Task[Any, Any]
+    seq: int
+    name: str
+
+    @property
+    def reference(self) -> str:
+        """``run/seq``."""
+        return f"{self.run.id}/{self.seq}"
 
 
 class Future(Generic[T]):
-    """The outcome to come of one task run."""
+    """The outcome to come of one task run.
 
-    __slots__ = ("__weakref__", "_callbacks", "_state", "_waiter", "call", "handled", "passed_on")
+    User code may hold a hundred thousand of them: one that ended as most do is the one object that is left of its call.
+    """
+
+    __slots__ = (
+        "__weakref__", "_call", "_callbacks", "_name", "_run", "_seq", "_state", "_task", "_value", "_waiter",
+        "handled", "passed_on",
+    )  # fmt: skip
 
     def __init__(self, call: TaskCall | None) -> None:
-        self.call: TaskCall | EndedCall | None = call
+        self._call = call
+        self._run: FlowRun | None = None
+        """With ``_task``, ``_seq`` and ``_name`` what is left of the call once its end is recorded."""
         self._state: State | None = None
+        """The outcome; of one that is a value and nothing else, made when somebody asks for it."""
+        self._value: Any = _NONE_YET
         self._callbacks: Sequence[Callable[[Future[T]], None]] = ()
         """A list from the first one on that the user or another task adds."""
         self._waiter: threading.Event | None = None
@@ -43,25 +70,71 @@ class Future(Generic[T]):
     def state(self) -> State:
         """The final state, or Pending."""
         self.handled = True
-        return self._state if self._state is not None else _PENDING
+        return self.outcome or _PENDING
 
     @property
     def outcome(self) -> State | None:
         """The final state or None, without counting as seen by the user."""
+        if self._state is None and self._value is not _NONE_YET:
+            with _lock:
+                if self._state is None:
+                    self._state = State("COMPLETED", data=self._value)
         return self._state
+
+    @property
+    def has_completed(self) -> bool:
+        """Whether the outcome is there and is as it should be; asked without making a state of it."""
+        return self._value is not _NONE_YET or (self._state is not None and self._state.is_completed())
+
+    @property
+    def value(self) -> Any:
+        """What a completed call came to."""
+        if self._value is not _NONE_YET:
+            return self._value
+        return self._state.data if self._state is not None else None
+
+    @property
+    def call(self) -> TaskCall | EndedCall | None:
+        """The call, or what is left of it."""
+        call = self._call  # read first: it is taken away last
+        if call is not None or self._run is None:
+            return call
+        name = self._name if isinstance(self._name, str) else f"{self._task.name}[{self._name}]"
+        return EndedCall(self._run, self._task, self._seq, name)
+
+    def let_go(self, call: TaskCall) -> None:
+        """The end of the call is recorded: its names are all that is kept of it, its usual one only as its index."""
+        self._task, self._seq = call.task, call.seq
+        usual = call.task.task_run_name is None and (call.map_index is not None or call.call_index)
+        self._name: str | int = call.call_index if usual else call.name
+        self._run = call.run
+        self._call = None
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """(run, seq) of its call."""
+        call = self._call
+        if call is not None:
+            return call.run.id, call.seq
+        return (self._run.id, self._seq) if self._run is not None else None
 
     @property
     def task_run_id(self) -> str | None:
         """``run/seq``."""
-        return self.call.reference if self.call is not None else None
+        place = self.place
+        return f"{place[0]}/{place[1]}" if place is not None else None
 
     def done(self) -> bool:
         """Whether the outcome is there."""
-        return self._state is not None
+        return self._value is not _NONE_YET or self._state is not None
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> T:
         """The task's value; raises its exception, or TimeoutError after ``timeout`` seconds without an outcome."""
         self.wait(timeout)
+        if self._value is not _NONE_YET:
+            self.handled = True
+            plain: T = self._value
+            return plain
         if self._state is None:
             raise TimeoutError(f"{self!r} has no result after {timeout} s")
         self.handled = True
@@ -82,15 +155,19 @@ class Future(Generic[T]):
             gate = session.gate
             with gate.on_cancel(waiter.set), gate.blocked(), session.pool.lending(), woken_by(waiter.set):
                 waiter.wait(timeout)
-            if self._state is None:
+            if not self.done():
                 gate.check()
 
     def _make_waiter(self) -> threading.Event | None:
         """What ``resolve`` sets; None when the outcome is there."""
+        if self._value is not _NONE_YET:
+            return None
         with _lock:
-            if self._state is None and self._waiter is None:
+            if self.done():
+                return None
+            if self._waiter is None:
                 self._waiter = threading.Event()
-            return None if self._state is not None else self._waiter
+            return self._waiter
 
     def add_done_callback(self, callback: Callable[[Future[T]], None]) -> None:
         """Call ``callback(future)`` at the outcome, at once when it is there; from the thread that settles it.
@@ -98,7 +175,7 @@ class Future(Generic[T]):
         What the callback raises is logged.
         """
         with _lock:
-            if self._state is None:
+            if not self.done():
                 if isinstance(self._callbacks, list):
                     self._callbacks.append(callback)
                 else:
@@ -117,7 +194,10 @@ class Future(Generic[T]):
     def resolve(self, state: State) -> None:
         """Settle; the engine calls this once the record is durable."""
         with _lock:
-            self._state = state
+            if state.is_plain_value():
+                self._value = state.data
+            else:
+                self._state = state
             callbacks, self._callbacks = self._callbacks, ()
             waiter = self._waiter
         if waiter is not None:
@@ -133,8 +213,8 @@ class Future(Generic[T]):
                 )
 
     def __repr__(self) -> str:
-        name = self.call.name if self.call is not None else "task"
-        return f"<Future {name} {(self._state or _PENDING).name}>"
+        call = self.call
+        return f"<Future {call.name if call is not None else 'task'} {(self.outcome or _PENDING).name}>"
 
 
 PrefectFuture = Future
@@ -150,7 +230,7 @@ class FutureList(list[Future[T]]):
         values = []
         for future in self:
             future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-            if future.outcome is not None and not future.outcome.is_completed():
+            if future.done() and not future.has_completed:
                 # Whoever is given the first failure of all has seen that they failed.
                 for other in self:
                     other.handled = True
@@ -159,7 +239,7 @@ class FutureList(list[Future[T]]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until all have an outcome or ``timeout`` seconds passed."""
-        wait(self, timeout)
+        _wait_for(self, timeout)
 
 
 class DoneAndNotDone(NamedTuple):
@@ -172,11 +252,15 @@ class DoneAndNotDone(NamedTuple):
 def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAndNotDone:
     """Block until all futures have an outcome or ``timeout`` seconds passed."""
     listed = list(futures)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    for future in listed:
-        future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    _wait_for(listed, timeout)
     done = {future for future in listed if future.done()}
     return DoneAndNotDone(done, set(listed) - done)
+
+
+def _wait_for(futures: list[Future[Any]], timeout: float | None) -> None:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for future in futures:
+        future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 def as_completed(futures: Iterable[Future[Any]], timeout: float | None = None) -> Iterator[Future[Any]]:

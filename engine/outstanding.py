@@ -29,10 +29,10 @@ class Outstanding:
         future.tell_first(self._callbacks)
 
     def _ended(self, future: Future[Any]) -> None:
-        outcome = future.outcome
+        completed = future.has_completed
         with self._lock:
             self._count -= 1
-            if outcome is not None and not outcome.is_completed():
+            if not completed:
                 self._unhandled.append(future)
             idle, self._idle = (self._idle, []) if self._count == 0 else ([], self._idle)
         for callback in idle:

@@ -22,22 +22,24 @@ from .defaults import pool_size
 from .effects import Call, Durable, Pass, Sleep, Steps, drive_async
 from .errors import Cancelled, Suspended, UsageError
 from .node_cancel import note
-from .slot_steps import TakeSlots
+from .slot_steps import TakeSlots, with_slots
 from .states import State
-from .task_call import NO_TAGS, cancelled_state
-from .task_run import abandon_operation
+from .task_call import NO_TAGS, TaskCall, cancelled_state
+from .task_run import abandon_operation, task_steps
 
-_Work: TypeAlias = "Callable[[], None] | tuple[TaskCall, Callable[[TaskCall], Steps], contextvars.Context]"
+_Work: TypeAlias = "Callable[[], None] | TaskCall"
 
 if TYPE_CHECKING:
     from .flow_run import FlowRun
     from .futures import Future
     from .session import Session
-    from .task_call import TaskCall
 
 FIRST_THREADS = min(8, (os.cpu_count() or 1) + 2)
 """Threads made at once; more follow while tasks wait and none ends."""
 MOST_THREADS = 1000
+_MOST_UNWRITTEN = 1024
+"""Ended calls that are not written yet: no call begins while there are more, each of them takes memory, and a process
+that is killed has to make them again."""
 _GROWTH = 8
 _here = threading.local()
 _RECORDING_SECONDS = 1.0
@@ -97,6 +99,11 @@ def task_runner(given: Any) -> Any:
     return made
 
 
+def call_steps(call: TaskCall) -> Steps:
+    """What is to be done of a call; its slots are given back whatever comes."""
+    return task_steps(call) if call.tags == NO_TAGS else with_slots(call, task_steps(call))
+
+
 class Pool:
     """The threads of one root run."""
 
@@ -108,6 +115,8 @@ class Pool:
         self._taken = itertools.count()
         self._taken_at_last_tick = 0
         self._ticks_without_progress = 0
+        self._held_by_writer = 0
+        """Threads that wait until more of what has ended is written."""
         self._in_code: set[_Drive] = set()
         """Calls whose user code has a thread now."""
         self._closed = False
@@ -127,7 +136,7 @@ class Pool:
         """Bound the number of threads."""
         self._limit = MOST_THREADS if max_workers is None else max_workers
 
-    def submit(self, call: TaskCall, steps: Callable[[TaskCall], Steps], context: contextvars.Context) -> None:
+    def submit(self, call: TaskCall, context: contextvars.Context) -> None:
         """Run the steps of a ready call in a copy of the context; its future settles with their outcome.
 
         Both are made when it begins: of a hundred thousand calls most wait here.
@@ -135,9 +144,10 @@ class Pool:
         with self._lock:
             self._calls.add(call)
         if call.task.is_async:
-            self._submit_async(call, steps(call), context.copy())
+            self._submit_async(call, call_steps(call), context.copy())
         else:
-            self.put((call, steps, context))
+            call.context = context
+            self.put(call)
 
     def expect(self, call: TaskCall) -> None:
         """A call that waits for others: a cancellation of the run must settle it, too."""
@@ -173,6 +183,7 @@ class Pool:
         """
         taken = next(self._taken)
         progress, self._taken_at_last_tick = taken > self._taken_at_last_tick + 1, taken
+        progress = progress or self._held_by_writer > 0
         self._ticks_without_progress = 0 if progress else self._ticks_without_progress + 1
         stuck = not progress and len(self._in_code) >= self._threads
         if (stuck or self._ticks_without_progress >= _TICKS_IN_HOOKS) and (waiting := self._work.qsize()):
@@ -257,7 +268,7 @@ class Pool:
             self._session.writer.soon(abandon_operation(call, cause))
         if call.tags != NO_TAGS:
             self._session.stop_waiting(call, cause)
-        if call.future is not None and call.future.outcome is None:
+        if call.future is not None and not call.future.done():
             call.future.resolve(cancelled_state(call, cause))
 
     def close(self) -> None:
@@ -289,12 +300,22 @@ class Pool:
         _here.pool = self
         while (work := self._work.get()) is not None:
             next(self._taken)
-            if isinstance(work, tuple):
-                _Drive(self, *work).advance()
+            if isinstance(work, TaskCall):
+                if self._session.writer.queued >= _MOST_UNWRITTEN:
+                    self._let_writer_go_first()
+                _Drive(self, work).advance()
             else:
                 work()
             if self._threads > self._limit + self._lent and self._retire():
                 return
+
+    def _let_writer_go_first(self) -> None:
+        """Not in what the user's code calls: what it holds meanwhile may be what a future's callback needs."""
+        with self._lock:
+            self._held_by_writer += 1
+        self._session.writer.wait_for_room(_MOST_UNWRITTEN)
+        with self._lock:
+            self._held_by_writer -= 1
 
     def _retire(self) -> bool:
         """Whether this thread is one too many now that those who waited go on."""
@@ -344,16 +365,15 @@ def _run_loop(loop: Any) -> None:
 class _Drive:
     """Performs the steps of one call on pool threads; between effects that wait, it holds none."""
 
-    __slots__ = ("_answer", "_call", "_context", "_error", "_is_waiting", "_make_steps", "_pool", "_steps")
+    __slots__ = ("_answer", "_call", "_context", "_error", "_is_waiting", "_pool", "_steps")
 
-    def __init__(
-        self, pool: Pool, call: TaskCall, steps: Callable[[TaskCall], Steps], context: contextvars.Context
-    ) -> None:
+    def __init__(self, pool: Pool, call: TaskCall) -> None:
         self._pool = pool
         self._call = call
-        self._make_steps = steps
         self._steps: Steps | None = None
-        self._context = context.copy()
+        assert call.context is not None  # it was submitted
+        self._context = call.context.copy()
+        call.context = None
         self._answer: Any = None
         self._error: BaseException | None = None
         self._is_waiting = False
@@ -398,7 +418,7 @@ class _Drive:
         self._answer = self._error = None
         steps = self._steps
         if steps is None:
-            steps = self._steps = self._make_steps(self._call)
+            steps = self._steps = call_steps(self._call)
             if error is None:
                 return next(steps)
         if error is not None:

@@ -112,6 +112,13 @@ class State:
         """Whether a value was given, be it None."""
         return self._data is not _UNSET
 
+    def is_plain_value(self) -> bool:
+        """Whether all there is to say is the value: it completed, under that name, without a message."""
+        return (
+            type(self) is State and self._data is not _UNSET and self.name == "Completed" and self.message is None
+            and self.type == "COMPLETED" and self.error is None
+        )  # fmt: skip
+
     def is_completed(self) -> bool:
         """Ended as it should."""
         return self.type == "COMPLETED"

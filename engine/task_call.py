@@ -21,6 +21,8 @@ from .machine import next_task_state
 from .states import State
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from .caching import CacheUse
     from .classic_again import Again
     from .flow_run import FlowRun
@@ -50,23 +52,6 @@ class Beginning:
         return self.call.row(self.state, self.cause, self.attempt)
 
 
-class EndedCall:
-    """What a future still says of its call."""
-
-    __slots__ = ("name", "run", "seq", "task")
-
-    def __init__(self, call: TaskCall) -> None:
-        self.run = call.run
-        self.task = call.task
-        self.seq = call.seq
-        self.name = call.name
-
-    @property
-    def reference(self) -> str:
-        """``run/seq``."""
-        return f"{self.run.id}/{self.seq}"
-
-
 class TaskCall:
     """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity.
 
@@ -74,12 +59,15 @@ class TaskCall:
     """
 
     __slots__ = (
+        "_given",
+        "_name",
         "again",
         "attempt",
         "beginning",
         "cache",
         "call_index",
         "container_origins",
+        "context",
         "crashes",
         "created_at_us",
         "future",
@@ -93,8 +81,6 @@ class TaskCall:
         "left_behind",
         "map_group",
         "map_index",
-        "name",
-        "parameters",
         "reason",
         "run",
         "scope_seq",
@@ -127,7 +113,7 @@ class TaskCall:
         self.run = run
         self.task = task
         self.key = task.key
-        self.parameters = parameters
+        self._given: dict[str, Any] | tuple[Any, ...] = parameters
         self.scope_seq = scope_seq
         self.wait_for = wait_for
         self.call_index = run.next_call_index(scope_seq, self.key)
@@ -158,6 +144,8 @@ class TaskCall:
         self.cache: CacheUse | None = None
         """What it has to do with the result cache."""
         self.future: Future[Any] | None = None
+        self.context: Context | None = None
+        """What it runs in a copy of, while it waits for a thread."""
         self.interruption: BaseException | None = None
         self.slots: Ask | None = None
         """What it holds of the limits of its tags."""
@@ -175,7 +163,7 @@ class TaskCall:
         """The attempt under way, as the store is to hear of it; None once it has ended."""
         tags = task.tags | current_tags.get()
         self.tags = NO_TAGS if not tags else _json_array(tags)
-        self.name = task.default_name(self) if task.task_run_name is None else self._first_name()
+        self._name: str | None = self._first_name() if task.task_run_name is not None else None
         self.state_type = "PENDING"
         self.state_name = "Pending"
         self.timeout_seconds = task.timeout_seconds
@@ -184,6 +172,25 @@ class TaskCall:
     def reference(self) -> str:
         """``run/seq``."""
         return f"{self.run.id}/{self.seq}"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its arguments as they were given, by name."""
+        given = self._given
+        if type(given) is tuple:
+            given = self._given = dict(zip(given[0], given[1:], strict=True))
+        return given  # type: ignore[return-value]
+
+    def pack(self, names: tuple[str, ...]) -> None:
+        """Its parameters, which have these names, take less memory until they are asked for."""
+        given = self._given
+        if type(given) is dict and tuple(given) == names:
+            self._given = (names, *given.values())
+
+    @property
+    def name(self) -> str:
+        """What people read; the usual one is made when it is asked for, and not kept."""
+        return self._name if self._name is not None else self.task.default_name(self)
 
     def tag_names(self) -> list[str]:
         """Its tags, sorted."""
@@ -209,7 +216,7 @@ class TaskCall:
         """The name by the arguments as they came to be."""
         if any(isinstance(value, Future) for value in self.parameters.values()):
             try:
-                self.name = self.task.run_name(self, values)
+                self._name = self.task.run_name(self, values)
             except UsageError as error:
                 self.run.session.task_log(self, 30, str(error))
 
@@ -230,7 +237,7 @@ class TaskCall:
         """Its end is recorded: its future, which the user may hold for long, and which holds no more than a name."""
         future = self.future
         assert future is not None
-        future.call = EndedCall(self)
+        future.let_go(self)
         self.future = None
         return future
 

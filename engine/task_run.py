@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,8 @@ from .timeouts import how_late
 if TYPE_CHECKING:
     import sqlite3
 
-    from ..store.rows import ResultRow, StagedRow
+    from ..store.rows import ResultRow, StagedRow, TaskRow
+    from .slot_request import Ask
     from .transactions import Transaction
 
 
@@ -270,25 +271,46 @@ def _end_operation(
     # Called in place and new: it has no row yet unless it outlived a tick.
     is_new = call.future is None and not call.is_replay and (stored is None or in_row is not None)
 
-    started_at_us, middle = beginning.at_us, beginning.state
+    return _Ending(beginning, ended, stored, in_row, is_new, upstream, slots, end_cache, stage)
 
-    def end(conn: sqlite3.Connection) -> None:
-        if not is_new or not tasks.record_new(
-            conn, middle, ended, in_row, started_at_us=started_at_us, ended_at_us=at_us, actor="engine"
+
+class _Ending:
+    """The write. One object, where a function would be a dozen: thousands of them wait to be written at a time."""
+
+    __slots__ = ("_beginning", "_end_cache", "_ended", "_in_row", "_is_new", "_slots", "_stage", "_stored", "_upstream")
+
+    def __init__(
+        self, beginning: Beginning, ended: TaskRow, stored: ResultRow | None,
+        in_row: tuple[str, str, bytes | None, str] | None, is_new: bool, upstream: Sequence[tuple[int, int, str]],
+        slots: Ask | None, end_cache: Callable[[Any], None] | None, stage: StagedRow | None,
+    ) -> None:  # fmt: skip
+        self._beginning = beginning
+        self._ended = ended
+        self._stored = stored
+        self._in_row = in_row
+        self._is_new = is_new
+        self._upstream = upstream
+        self._slots = slots
+        self._end_cache = end_cache
+        self._stage = stage
+
+    def __call__(self, conn: sqlite3.Connection) -> None:
+        ended, middle, began_at_us = self._ended, self._beginning.state, self._beginning.at_us
+        at_us = ended.ended_at_us or 0
+        if not self._is_new or not tasks.record_new(
+            conn, middle, ended, self._in_row, started_at_us=began_at_us, ended_at_us=at_us, actor="engine"
         ):
-            tasks.record_end(conn, middle, ended, started_at_us=started_at_us, ended_at_us=at_us, actor="engine")
-            if stored is not None:
-                results.put(conn, stored)
-        if upstream:
-            edges.add(conn, ended.run_id, ended.seq, upstream)
-        if slots is not None:
-            slots.give_back(conn)
-        if end_cache is not None:
-            end_cache(conn)
-        if stage is not None:
-            staged.put(conn, stage)
-
-    return end
+            tasks.record_end(conn, middle, ended, started_at_us=began_at_us, ended_at_us=at_us, actor="engine")
+            if self._stored is not None:
+                results.put(conn, self._stored)
+        if self._upstream:
+            edges.add(conn, ended.run_id, ended.seq, self._upstream)
+        if self._slots is not None:
+            self._slots.give_back(conn)
+        if self._end_cache is not None:
+            self._end_cache(conn)
+        if self._stage is not None:
+            staged.put(conn, self._stage)
 
 
 def _stored_state(call: TaskCall, state: State) -> State:

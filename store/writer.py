@@ -237,7 +237,7 @@ class Writer:
             self._start()
         queue = self._queue
         if len(queue) >= self._max_queue:
-            self._wait_for_room()
+            self.wait_for_room(self._max_queue)
         with self._door:
             if self._closing:
                 raise StoreError(f"{self._path}: the writer is closed")
@@ -264,14 +264,15 @@ class Writer:
         except RuntimeError:
             return  # somebody else woke it already
 
-    def _wait_for_room(self) -> None:
-        if threading.current_thread() is self._thread:
+    def wait_for_room(self, at_most: int) -> None:
+        """Wait until fewer operations than that are queued."""
+        if len(self._queue) < at_most or threading.current_thread() is self._thread:
             return  # the one who makes room must not wait for it
         self._wake_thread()
         with self._room:
             self._room_wanted += 1
             try:
-                while len(self._queue) >= self._max_queue and not self._closed:
+                while len(self._queue) >= at_most and not self._closed:
                     self._room.wait(IDLE_WAKE_SECONDS)
             finally:
                 self._room_wanted -= 1

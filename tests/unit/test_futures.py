@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from flowdeck import State, as_completed, wait
+from flowdeck import Completed, State, as_completed, flow, task, wait
 from flowdeck.engine.futures import Future, FutureList, resolve_futures_to_states
 
 
@@ -26,6 +26,35 @@ def test_results_and_failures() -> None:
     assert broken.done()
     assert not made().done()
     assert repr(made()) == "<Future task Pending>"
+
+
+def test_a_state_is_one_and_the_same(store) -> None:
+    """However often it is asked for; also of a value that is None, a state of the user's own, and a name of one."""
+
+    @task
+    def step(n):
+        return Completed(message="as it should", data=n, name="Fine") if n == 2 else None if n == 1 else n
+
+    @task(task_run_name="named {n}")
+    def named(n):
+        return n
+
+    @flow
+    def whole():
+        futures = [*step.map([0, 1, 2]), named.submit(3), step.submit(4)]
+        wait(futures)
+        told = [repr(future) for future in futures]
+        states = [future.state for future in futures]
+        assert all(future.state is state for future, state in zip(futures, states, strict=True))
+        values = [(state.name, state.message, state.result(), state.has_data()) for state in states]
+        return told, values, [future.task_run_id for future in futures], [future.result() for future in futures]
+
+    told, values, ids, results = whole()
+    assert told == ["<Future step[0] Completed>", "<Future step[1] Completed>", "<Future step[2] Fine>",
+                    "<Future named 3 Completed>", "<Future step[3] Completed>"]  # fmt: skip
+    assert values == [("Completed", None, 0, True), ("Completed", None, None, True), ("Fine", "as it should", 2, True),
+                      ("Completed", None, 3, True), ("Completed", None, 4, True)]  # fmt: skip
+    assert (ids, results) == ([f"1/{n}" for n in (1, 2, 3, 4, 5)], [0, None, 2, 3, 4])
 
 
 def test_looking_counts_as_seen() -> None:
