@@ -211,7 +211,10 @@ class Reader:
 
     def tries(self, run: RunRow) -> int:
         """How often a run was tried, the first time included; its attempt also grows with each suspension."""
-        return 1 if run.attempt == 1 else 1 + events.times_again(self._state, run.id)
+        if run.attempt == 1:
+            return 1
+        again = events.times_again(self._state, run.id)
+        return again if run.state_name == "AwaitingRetry" and again else again + 1  # the next one has yet to begin
 
     def reasons_again(self, run_id: int) -> dict[int, str]:
         """Why calls were made anew in a later attempt of their run, as said then; by seq, the last time."""

@@ -26,6 +26,9 @@ from .text_view import TextView
 
 _NARROW = 20
 _WORD = re.compile(r"\s*\S+\s*|\s+")
+_HELP_WIDTH = 84
+_HELP_FRAME = 7
+"""Border, padding and scroll bar of the help."""
 MANY = 5
 """More objects than this want their number typed."""
 DIALOG_CSS = """
@@ -299,26 +302,30 @@ class Help(ModalScreen[None]):
     def on_mount(self) -> None:
         """Write it."""
         palette = theme.palette()
+        room = min(_HELP_WIDTH, self.app.size.width * 96 // 100) - _HELP_FRAME
 
-        def line(keys: str, text: str) -> Spans:
-            return ((f"  {keys:<18}", palette.accent), (text, palette.text))
+        def section(pairs: Sequence[tuple[str, str]]) -> list[Spans]:
+            keys_width = max(len(keys) for keys, _ in pairs) + 4
+            found: list[Spans] = []
+            for keys, text in pairs:
+                for part in wrap(((text, palette.text),), room - keys_width):
+                    found.append(((f"  {keys:<{keys_width - 2}}", palette.accent), *part))
+                    keys = ""
+            return found
 
         lines: list[Spans] = [((f"Keys: {self._title}", palette.strong),), ()]
-        lines += [line(" ".join(shown_keys(each, self._keymap)), each.help) for each in self._actions]
+        lines += section([(" ".join(shown_keys(each, self._keymap)), each.help) for each in self._actions])
         lines += [(), (("Lists", palette.strong),), ()]
-        lines += [
-            line(" ".join(key_word(key) for key in self._keymap.get(name, keys).split(",")), text)
+        lines += section([
+            (" ".join(key_word(key) for key in self._keymap.get(name, keys).split(",")), text)
             for name, keys, text in MOVES
-        ]
+        ])
         lines += [(), (("States", palette.strong),), ()]
         for kind, text in _STATE_WORDS:
             look = palette.look(kind, kind)
             lines.append(((f"  {look.glyph} {look.letter} ", look.style), (text, palette.text)))
-        lines += [(), (("Filter", palette.strong),), (),
-                  line("state:failed,crashed", "by state; also live, ended, problem, waiting"),
-                  line("flow: name: tag: by:", "a regular expression over that field"),
-                  line("age:<1h took:>5m", "made less than an hour ago; ran for more than five minutes"),
-                  line("!word", "everything but")]  # fmt: skip
+        lines += [(), (("Filter", palette.strong),), ()]
+        lines += section(_FILTER_WORDS)
         self._view.show_lines(lines)
         self._view.focus()
 
@@ -327,6 +334,12 @@ class Help(ModalScreen[None]):
         self.dismiss(None)
 
 
+_FILTER_WORDS = (
+    ("state:failed,crashed", "by state; also live, ended, problem, waiting"),
+    ("flow: name: tag: by:", "a regular expression over that field"),
+    ("age:<1h took:>5m", "made less than an hour ago; ran for more than five minutes"),
+    ("!word", "everything but"),
+)
 _STATE_WORDS = (
     ("SCHEDULED", "scheduled: waits for its time, a slot or a process"), ("PENDING", "pending: its process is made"),
     ("RUNNING", "running"), ("Frozen", "frozen: its processes are stopped"), ("PAUSED", "paused: waits for a person"),

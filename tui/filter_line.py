@@ -15,8 +15,8 @@ class FilterLine(Input):
     """Hands on what is typed after a short rest, and what was entered at once."""
 
     DEFAULT_CSS = """
-    FilterLine { height: 1; border: none; padding: 0 1; width: 1fr; display: none; }
-    FilterLine.open { display: block; }
+    FilterLine#filter-line { height: 1; border: none; padding: 0 1; width: 1fr; display: none; }
+    FilterLine#filter-line.open { display: block; }
     """
 
     def __init__(self, placeholder: str, typed: Callable[[str], None], entered: Callable[[str], None]) -> None:

@@ -107,10 +107,12 @@ class Margin:
     def __init__(self, task_label: Callable[[LogRow], str] | None) -> None:
         self.task_label = task_label
         self.clock: Clock = "clock"
+        self.labels = True
+        """Whether names of tasks are shown at all: a run without tasks has better use for the room."""
 
     def width(self, view_width: int) -> int:
         """Cells it takes in a view of that width."""
-        label = self._label_cells(view_width) + 1 if self.task_label is not None else 0
+        label = self._label_cells(view_width) + 1 if self.task_label is not None and self.labels else 0
         return 1 + _CLOCK_CELLS[self.clock] + 2 + label
 
     def draw(self, row: LogRow, before: LogRow | None, view_width: int, base: Style, *, at_cursor: bool) -> Strip:
@@ -124,7 +126,7 @@ class Margin:
             text = _delta(row.at_us - before.at_us) if before is not None else ""
             segments.append(Segment(f"{text:>9} ", base + palette.faint))
         segments.append(Segment(f"{_level_letter(row)} ", base + level_style(row.level) + Style(bold=row.level >= 40)))
-        if self.task_label is not None:
+        if self.task_label is not None and self.labels:
             label = clean(self.task_label(row))
             spans = ((to_ascii(label) if palette.ascii else label, palette.dim),)
             segments += fit_spans(spans, self._label_cells(view_width), base, ellipsis=palette.glyph("…", "~"))

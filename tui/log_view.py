@@ -167,6 +167,13 @@ class LogView(Widget, can_focus=True):
         self.window.forget()
         self.refresh()
 
+    def about(self, *, tasks: bool, ended: bool) -> None:
+        """Whether the run has tasks, whose names are shown then, and whether more output may come."""
+        self.empty = "No output." if ended else "No output yet."
+        if tasks != self._margin.labels:
+            self._margin.labels = tasks
+            self._measure()
+
     def set_task(self, task: TaskRef | None) -> None:
         """Shows the lines of one task only, or of all."""
         self._set_filter(self.window.filter._replace(task=task))

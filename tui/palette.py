@@ -22,6 +22,10 @@ from .rows import Spans
 _MOST_LINES = 12
 
 
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + theme.palette().glyph("…", "~")
+
+
 class Palette(ModalScreen[Command | None]):
     """The prompt with its suggestions."""
 
@@ -64,7 +68,7 @@ class Palette(ModalScreen[Command | None]):
             here = palette.cursor if at == self._at else None
             lines.append(
                 ((f" {each.typed:<20}", (palette.accent + here) if here else palette.accent),
-                 (f"{each.help:<41}"[:41] + " ", (palette.text + here) if here else palette.dim),
+                 (f"{_cut(each.help, 41):<41} ", (palette.text + here) if here else palette.dim),
                  (f"{each.keys:>5}", (palette.faint + here) if here else palette.faint)),
             )  # fmt: skip
         lines += [()] * (_MOST_LINES - len(lines))

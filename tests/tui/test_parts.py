@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flowdeck.store.connection import connect
+from flowdeck.store.connection import connect, transaction
 from flowdeck.store.leases import acquire, run_owner, this_process
 from flowdeck.store.reader import Reader
 from flowdeck.tui.feed import now_us
@@ -144,6 +144,9 @@ async def test_only_real_tries_are_counted(drive: Any, seeder: Any) -> None:
     """A suspension makes another attempt, too, but nothing failed."""
     seeder.run("leaver", ("PAUSED", "Suspended"), attempt=2)
     failed = seeder.run("stumbler", ("SCHEDULED", "AwaitingRetry"), attempt=2, wake_in_seconds=600)
+    with transaction(seeder.state) as connection:
+        seeder.move(connection, failed, ("SCHEDULED", "AwaitingRetry"), ("RUNNING", "Running"), now_us(), attempt=2)
+    alive(seeder, failed)
     async with drive(seeder.folder) as console:
         await console.shows("leaver", "stumbler ×2")
         assert "leaver ×" not in console.text()

@@ -81,11 +81,11 @@ class LimitsPage(Page):
             (),
             (("   No limits yet.", palette.strong),),
             (),
-            (("   flowdeck limits set db 2", palette.accent), ("       two at once inside concurrency(\"db\")",
+            (("   flowdeck limits set db 2", palette.accent), ("        two at once inside concurrency(\"db\")",
                                                               palette.dim)),
-            (("   flowdeck limits set tag:db 2", palette.accent), ("   two tasks with the tag db at once",
+            (("   flowdeck limits set tag:db 2", palette.accent), ("    two tasks with the tag db at once",
                                                                   palette.dim)),
-            (("   flowdeck limits set flow:etl 1", palette.accent), (" one run of etl at a time", palette.dim)),
+            (("   flowdeck limits set flow:etl 1", palette.accent), ("  one run of etl at a time", palette.dim)),
         ))  # fmt: skip
 
     def shown(self) -> None:

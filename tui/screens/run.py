@@ -288,6 +288,7 @@ class RunPage(Page):
         run = self.run
         if run is None:
             return
+        view.about(tasks=bool(self.tasks), ended=run.ended_at_us is not None)
         root = run.root_id or run.id
         if self._log is None or self._log.root_id != root:
             if self._log is not None:
