@@ -15,7 +15,7 @@ class FilterLine(Input):
     """Hands on what is typed after a short rest, and what was entered at once."""
 
     DEFAULT_CSS = """
-    FilterLine#filter-line { height: 1; border: none; padding: 0 1; width: 1fr; display: none; }
+    FilterLine#filter-line { height: 1; border: none; margin: 0 1; width: 1fr; display: none; }
     FilterLine#filter-line.open { display: block; }
     """
 

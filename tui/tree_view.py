@@ -214,7 +214,7 @@ def _columns(view: TreeView) -> Sequence[Column[TreeLine]]:
     return (
         Column("number", "NO", number, 5, priority=5, right=True),
         Column("task", "TASK", _label, 24, flex=3, max_width=52),
-        Column("state", "STATE", state, 11, max_width=14, wish=13, flex=1),
+        Column("state", "STATE", state, 13, max_width=14, flex=1),
         Column("took", "TIME", lambda line: _took(line, view.now_us()), 8, right=True),
         Column("tries", "TRY", lambda line: cells.tries(line.tries), 3, priority=3),
         Column("done", "DONE", _done, 11, right=True, priority=2),
