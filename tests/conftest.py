@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from flowdeck.store.connection import open_store
@@ -23,7 +23,11 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def wait_until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
+WAIT_SECONDS: Final = 60.0
+"""How long a condition may take to come true: a machine that is busy with other things must not fail a test."""
+
+
+def wait_until(condition: Callable[[], Any], timeout: float = WAIT_SECONDS) -> Any:
     """Until the condition holds; returns what it gave, or fails saying which condition never came true."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
@@ -37,6 +41,14 @@ def wait_until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
 def eventually() -> Callable[..., Any]:
     """``eventually(condition, timeout)`` waits until the condition holds and returns what it gave."""
     return wait_until
+
+
+@pytest.fixture(autouse=True)
+def _nothing_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test runs, also in processes of its own, finds its store and its settings under ``tmp_path``."""
+    monkeypatch.setenv("FLOWDECK_STORE", str(tmp_path / "store"))
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home" / name.lower()))
 
 
 @pytest.fixture
@@ -125,7 +137,7 @@ class Script:
     def run(self, text: str | None = None, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """``python script.py``, waited for."""
         process = self.start(text, *arguments, **environment)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=2 * WAIT_SECONDS)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def touch(self, name: str) -> None:

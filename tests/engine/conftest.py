@@ -28,6 +28,8 @@ def wait_for(name):
     while not os.path.exists(f"{{HERE}}/{{name}}"):
         time.sleep(0.005)
 """
+WAIT_SECONDS = 60.0
+"""How long a condition may take to come true: a machine that is busy with other things must not fail a test."""
 RUN = ("import sys; from flowdeck.engine.daemon import run_daemon;"
        "sys.exit(run_daemon(sys.argv[1], sys.argv[3:], limit=int(sys.argv[2]) or None))")
 
@@ -45,7 +47,7 @@ class DaemonProcess:
         with open(self.log_path, encoding="utf-8") as file:
             return file.read()
 
-    def stop(self, number=signal.SIGTERM, timeout=10.0):
+    def stop(self, number=signal.SIGTERM, timeout=WAIT_SECONDS):
         """Signal it and wait for its end; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -113,7 +115,7 @@ class Box:
     def state(self, run_id):
         return self.reader.run(run_id).state_name
 
-    def wait(self, condition, timeout=15.0):
+    def wait(self, condition, timeout=WAIT_SECONDS):
         """Until the condition holds; returns what it gave."""
         deadline = time.monotonic() + timeout
         while not (found := condition()):

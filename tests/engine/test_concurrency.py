@@ -68,7 +68,7 @@ def queue_of(store: Path, name: str) -> limits.Queue:
 
 def comes_free(store: Path, name: str) -> bool:
     """Nobody waits for a slot to be given back; it is soon."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while queue_of(store, name) != limits.Queue([], []):
         assert time.monotonic() < deadline, queue_of(store, name)
         time.sleep(0.003)

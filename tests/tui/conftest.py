@@ -76,7 +76,7 @@ class Driven:
     def text(self) -> str:
         return "\n".join(self.lines())
 
-    async def until(self, condition: Callable[[], object], timeout: float = 8.0) -> None:
+    async def until(self, condition: Callable[[], object], timeout: float = 40.0) -> None:
         """Until the condition holds; fails with the screen."""
         end = time.monotonic() + timeout
         while not condition():

@@ -51,7 +51,7 @@ class Terminal:
             # The emulator knows neither of these private sequences.
             self.stream.feed(data.replace(b"\x1b[>25u", b"").replace(b"\x1b[<u", b""))
 
-    def until(self, condition: Any, timeout: float = 10.0) -> None:
+    def until(self, condition: Any, timeout: float = 40.0) -> None:
         end = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < end, "not so; the screen:\n" + "\n".join(self.screen.display)
