@@ -16,6 +16,7 @@ from .errors import MappingLengthMismatch, MappingMissingIterable
 from .futures import Future, FutureList
 from .interrupts import engine_code
 from .runners import call_steps
+from .slot_request import holding
 from .states import State
 from .task_call import TaskCall, record_caller
 from .task_run import recall_at_once
@@ -56,6 +57,14 @@ async def call_async(
     return _kept(made, state) if return_state else state.result()
 
 
+def _context() -> contextvars.Context:
+    """For what is submitted: as here, but for slots of limits, which are not held until it has ended."""
+    context = contextvars.copy_context()
+    if holding.get():
+        context.run(holding.set, ())
+    return context
+
+
 def _kept(made: TaskCall, state: State) -> State:
     """A state that user code holds: passing it on draws an edge from its task."""
     made.run.lineage.track(state, (made.run.id, made.seq))
@@ -87,7 +96,7 @@ def submit(
     with engine_code():
         _record_caller(frame)
         made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
-        future = _start(frame, made, contextvars.copy_context())
+        future = _start(frame, made, _context())
         if not made.is_replay:
             frame.run.session.writer.soon(made.write_pending)
     if return_state:
@@ -121,7 +130,7 @@ def submit_each(
     """One call for each (arguments, what it waits for), as one mapped group; their futures in order."""
     futures: FutureList[Any] = FutureList()
     batch: list[TaskCall] = []
-    context = contextvars.copy_context()
+    context = _context()
     names: tuple[str, ...] = ()
     for index, (parameters, wait_for) in enumerate(rows):
         made = TaskCall(frame.run, task, parameters, frame.scope_seq, wait_for, map_index=index)

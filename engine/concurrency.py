@@ -1,7 +1,8 @@
 """``concurrency`` and ``rate_limit``: a block, or a moment, that only so many may enter at once, over all processes.
 
 Names and meanings are Prefect 3's; one name serves sync and async code. Slots belong to the process: they come free
-when it dies, at once. Those who wait go first in, first out. A limit is made with ``flowdeck limits set`` or the
+when it dies, at once. Those who wait go first in, first out. Who would wait for ever, because those it waits for wait
+for it, gets ``ConcurrencySlotAcquisitionError`` after some seconds. A limit is made with ``flowdeck limits set`` or the
 functions below; a name without a limit limits nothing, unless ``strict``. A task that waits for tasks it submitted
 keeps its slots meanwhile: give those it waits for limits of their own.
 """
@@ -22,7 +23,7 @@ from .context import Frame, current_frame
 from .effects import drive, drive_async
 from .errors import UsageError
 from .interrupts import engine_code
-from .slot_request import Ask
+from .slot_request import Ask, holding
 from .slot_steps import take_steps
 from .slots import Keeper
 from .states import storable
@@ -70,22 +71,28 @@ class concurrency:  # noqa: N801 - Prefect's name
         except BaseException:
             keeper.give_back(ask)
             raise
-        self._asked.append((keeper, ask))
+        self._holds(keeper, ask)
 
     def __exit__(self, *_: object) -> None:
         with engine_code():
-            if self._asked:
-                keeper, ask = self._asked.pop()
-                keeper.give_back(ask)
+            self._give_back()
 
     async def __aenter__(self) -> None:
         keeper, session, ask = self._ask()
         if ask is not None:
-            self._asked.append((keeper, await drive_async(take_steps(keeper, session, ask))))
+            self._holds(keeper, await drive_async(take_steps(keeper, session, ask)))
 
     async def __aexit__(self, *_: object) -> None:
+        self._give_back()
+
+    def _holds(self, keeper: Keeper, ask: Ask) -> None:
+        self._asked.append((keeper, ask))
+        holding.set((*holding.get(), ask))
+
+    def _give_back(self) -> None:
         if self._asked:
             keeper, ask = self._asked.pop()
+            holding.set(tuple(held for held in holding.get() if held is not ask))
             keeper.give_back(ask)
 
     def _ask(self) -> tuple[Keeper, Session | None, Any]:
@@ -146,7 +153,8 @@ def _request(
             return keeper, session, None
     if session is not None and session.is_in_worker:
         session = None  # nothing of the run is there to pause or lend
-    return keeper, session, Ask(names, occupy, kind=kind, timeout_seconds=timeout, strict=strict, who=_who(frame))
+    return keeper, session, Ask(names, occupy, kind=kind, timeout_seconds=timeout, strict=strict, who=_who(frame),
+                                within=holding.get())
 
 
 def _who(frame: Frame | None) -> tuple[int | None, int | None, str]:

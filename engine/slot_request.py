@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
 from ..store import limits
@@ -16,6 +17,8 @@ from .errors import AcquireConcurrencySlotTimeoutError, Cancelled, ConcurrencySl
 if TYPE_CHECKING:
     from .task_call import TaskCall
 
+holding: ContextVar[tuple[Ask, ...]] = ContextVar("flowdeck_holding_slots", default=())
+"""What the present code holds slots by, outermost first. What it submits begins with none: it is not waited for."""
 Outcome = Literal["waiting", "held", "refused", "timeout", "cancelled"]
 
 
@@ -24,7 +27,7 @@ class Ask:
 
     __slots__ = (
         "_callbacks", "ask_id", "asked_at", "call", "deadline", "is_given_back", "kind", "names", "noted", "occupy",
-        "outcome", "strict", "timeout_seconds", "who", "why", "words",
+        "outcome", "strict", "timeout_seconds", "who", "why", "within", "words",
     )
 
     def __init__(
@@ -37,6 +40,7 @@ class Ask:
         strict: bool = False,
         who: tuple[int | None, int | None, str] = (None, None, ""),
         call: TaskCall | None = None,
+        within: tuple[Ask, ...] = (),
     ) -> None:
         self.names = tuple(sorted(set(names)))
         self.occupy = occupy
@@ -47,6 +51,8 @@ class Ask:
         """Run, task and name, for people who look at the limit."""
         self.call = call
         """The task that begins once it has the slots; None for code that runs already."""
+        self.within = within
+        """What is held around it, and so until it has ended."""
         self.deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         self.asked_at = time.monotonic()
         self.ask_id = 0
@@ -61,7 +67,8 @@ class Ask:
 
     def again(self) -> Ask:
         """A new request for the same."""
-        fresh = Ask(self.names, self.occupy, kind=self.kind, strict=self.strict, who=self.who, call=self.call)
+        fresh = Ask(self.names, self.occupy, kind=self.kind, strict=self.strict, who=self.who, call=self.call,
+                    within=self.within)
         fresh.deadline, fresh.timeout_seconds = self.deadline, self.timeout_seconds
         return fresh
 
@@ -89,6 +96,7 @@ class Ask:
             self.ask_id, granted = limits.ask(
                 conn, [limit.name for limit in counted], kind=self.kind, occupy=self.occupy,
                 process=limits.this_process(), at_us=now_us(), actor=actor, run_id=run_id, task_seq=task_seq,
+                within=" ".join(str(ask.ask_id) for ask in self.within if ask.ask_id) or None,
             )  # fmt: skip
             if not granted:
                 return

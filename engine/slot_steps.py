@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .effects import Pass, Steps
 from .interrupts import woken_by
 from .node_cancel import wakeable
-from .slot_request import Ask
+from .slot_request import Ask, holding
 from .slots import Keeper
 
 if TYPE_CHECKING:
@@ -87,9 +87,11 @@ def task_slot_steps(call: TaskCall) -> Steps:
     names = session.keeper.limited(call.tag_names())
     if not names:
         return
-    ask = Ask(names, 1, who=(call.run.id, call.seq, call.name), call=call)
+    around = holding.get() if call.future is None else ()
+    ask = Ask(names, 1, who=(call.run.id, call.seq, call.name), call=call, within=around)
     try:
         call.slots = yield from take_steps(session.keeper, session, ask)
+        holding.set((*around, call.slots))
     finally:
         if ask.noted and call.state_type in ("PENDING", "SCHEDULED"):
             call.state_type, call.state_name = "SCHEDULED", "AwaitingSlot"
@@ -97,12 +99,16 @@ def task_slot_steps(call: TaskCall) -> Steps:
 
 def with_slots(call: TaskCall, steps: Steps) -> Steps:
     """The steps of a task with tags: its last write gives its slots back, and if that cannot be, this does."""
+    around = holding.get()
     try:
         state = yield from steps
     except BaseException:
         if call.slots is not None:
             call.run.session.keeper.give_back(call.slots)
         raise
+    finally:
+        if holding.get() is not around:
+            holding.set(around)
     if call.slots is not None:
         keeper = call.run.session.keeper
         keeper.poke() if call.slots.is_given_back else keeper.give_back(call.slots)

@@ -23,6 +23,7 @@ from ..store.rows import LimitRow
 from ..store.writer import Writer
 from . import slot_words
 from .clock import now_us
+from .slot_knots import Knot, find_knot
 from .slot_request import Ask, Outcome, too_many
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ PATIENT_SECONDS: Final = 0.02
 _EAGER_FOR_SECONDS: Final = 1.0
 _LIVENESS_SECONDS: Final = 0.1
 _WORDS_SECONDS: Final = 1.0
+_KNOT_SECONDS: Final = 1.0
+"""How long a knot must stand, from one look to the next, before somebody in it is ended."""
 _CLOCK_US: Final = 2_000_000
 """How far the clocks of two looks may be apart."""
 logger = logging.getLogger("flowdeck.engine")
@@ -66,6 +69,9 @@ class Keeper:
         self._last_move = 0.0
         self._next_liveness = 0.0
         self._next_words = 0.0
+        self._next_knots = 0.0
+        self._knot: Knot | None = None
+        """What was found at the last look."""
 
     def close(self) -> None:
         """Nobody of this process waits any more."""
@@ -225,7 +231,26 @@ class Keeper:
                 self.writer.soon(lambda conn: limits.reap(conn, names, now_us()))
         if now >= self._next_words:
             self._next_words = now + (_WORDS_SECONDS if self._tell(connection, now) else slot_words.FIRST_WORDS_SECONDS)
+        if now >= self._next_knots:
+            self._next_knots = now + _KNOT_SECONDS
+            self._look_for_knots(connection, now)
         return version
+
+    def _look_for_knots(self, connection: sqlite3.Connection, now: float) -> None:
+        """End the last of those who wait for each other, once that is sure; each process ends its own."""
+        with self._lock:
+            nested = any(ask.within and now - ask.asked_at > _KNOT_SECONDS for ask in self._waiting.values())
+        before, self._knot = self._knot, None
+        if not nested:
+            return
+        slots_of = {limit.name: limit.slots for limit in limits.all(connection) if limit.active}
+        self._knot = knot = find_knot(limits.every_slot(connection), slots_of)
+        if knot is None or before != knot:
+            return
+        with self._lock:
+            ask = self._waiting.get(knot.last)
+        if ask is not None:
+            self.end(ask, "refused", knot.words)
 
     def _look_at_limits(self, connection: sqlite3.Connection, names: list[str]) -> None:
         since_us, self._looked_at_us = self._looked_at_us - _CLOCK_US, now_us()

@@ -34,7 +34,7 @@ SELECT_TAGS: Final = "SELECT substr(name, 5) FROM concurrency_limit WHERE name >
 UPDATE_USED: Final = "UPDATE concurrency_limit SET used = ?, used_at_us = ? WHERE name = ?"
 INSERT_SLOT: Final = (
     "INSERT INTO slot (ask_id, limit_name, kind, occupy, run_id, task_seq, host, boot_id, pid, pid_started_ticks,"
-    " asked_at_us, held_at_us, actor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)"
+    " asked_at_us, held_at_us, actor, within) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?)"
 )
 UPDATE_ASK: Final = "UPDATE slot SET ask_id = id WHERE id = ?"
 UPDATE_HELD: Final = "UPDATE slot SET held_at_us = ? WHERE ask_id = ?"
@@ -47,6 +47,7 @@ SELECT_TAKEN: Final = (
 )
 SELECT_HOLDERS: Final = f"SELECT {SLOT_COLUMNS} FROM slot WHERE limit_name = ? AND held_at_us > 0 ORDER BY id"
 SELECT_WAITING: Final = f"SELECT {SLOT_COLUMNS} FROM slot WHERE limit_name = ? AND held_at_us IS NULL ORDER BY id"
+SELECT_SLOTS: Final = f"SELECT {SLOT_COLUMNS} FROM slot ORDER BY id"
 SELECT_HELD_ASKS: Final = "SELECT ask_id FROM slot WHERE limit_name = ? AND held_at_us >= ?"
 SELECT_PROCESSES: Final = (
     "SELECT DISTINCT host, boot_id, pid, pid_started_ticks FROM slot WHERE limit_name = ? AND held_at_us > 0"
@@ -142,6 +143,11 @@ def of_run(connection: sqlite3.Connection, run_id: int) -> list[SlotRow]:
     return [SlotRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))]
 
 
+def every_slot(connection: sqlite3.Connection) -> list[SlotRow]:
+    """All that is held and waited for."""
+    return [SlotRow._make(row) for row in connection.execute(SELECT_SLOTS)]
+
+
 def rate_used(limit: LimitRow, at_us: int) -> float:
     """How many slots ``rate_limit`` has taken that have not come back yet."""
     passed = max(0, at_us - limit.used_at_us) / 1e6
@@ -191,11 +197,12 @@ def ask(
     actor: str,
     run_id: int | None = None,
     task_seq: int | None = None,
+    within: str | None = None,
 ) -> tuple[int, bool]:
     """Queue for slots of all these limits at once; the number of the request, and whether it has them already."""
     ask_id = 0
     for name in sorted(set(names)):
-        values = (name, kind, occupy, run_id, task_seq, *process, at_us, actor)
+        values = (name, kind, occupy, run_id, task_seq, *process, at_us, actor, within)
         row_id = connection.execute(INSERT_SLOT, (ask_id, *values)).lastrowid or 0
         if not ask_id:
             ask_id = row_id

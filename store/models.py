@@ -408,6 +408,7 @@ class Slot(StateModel, table=True):
     asked_at_us: int = _integer()
     held_at_us: int | None = _integer()
     actor: str = _text()
+    within: str | None = _text()
 
 
 class CacheEntry(StateModel, table=True):

@@ -393,6 +393,8 @@ class SlotRow(NamedTuple):
     held_at_us: int | None
     """None while it waits."""
     actor: str
+    within: str | None
+    """The ``ask_id`` of each request around this one, with blanks between: they are held until this one has ended."""
 
 
 class VariableRow(NamedTuple):

@@ -87,6 +87,7 @@ CREATE TABLE slot (
   asked_at_us INTEGER NOT NULL,
   held_at_us INTEGER,
   actor TEXT NOT NULL,
+  within TEXT,
   CONSTRAINT slot_occupy CHECK (occupy >= 1),
   CONSTRAINT slot_kind CHECK (kind IN ('hold', 'rate'))
 ) STRICT;

@@ -252,6 +252,7 @@ def _make_limits() -> None:
         sa.Column("asked_at_us", INTEGER, nullable=False),
         sa.Column("held_at_us", INTEGER, nullable=True),
         sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("within", sa.Text(), nullable=True),
         sa.CheckConstraint("occupy >= 1", name="slot_occupy"),
         sa.CheckConstraint("kind IN ('hold', 'rate')", name="slot_kind"),
         sa.PrimaryKeyConstraint("id"),
