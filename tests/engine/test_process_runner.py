@@ -510,7 +510,7 @@ def test_a_hang_in_c_code_is_really_ended(reader, effects, how) -> None:
 
     begun = time.monotonic()
     assert whole() == "second time"
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 40
     assert not any(alive(int(pid)) for pid in effects.lines)
     names = [event.message for event in reader.events(run_id=1, limit=1000) if event.to_name == "AwaitingRetry"]
     assert names == ["attempt 1 failed: took longer than 1 s; next in 0 s"]
@@ -563,7 +563,7 @@ def test_cancelling_the_run_ends_its_workers(reader, store, effects, eventually,
     with pytest.raises(SystemExit):
         whole()
     thread.join()
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 40
     assert not any(alive(int(pid)) for pid in effects.lines)
     assert reader.run(1).state_name == "Cancelled"
     assert [row.state_name for row in reader.tasks(1)] == ["Cancelled"] * 2
@@ -723,7 +723,7 @@ def test_those_that_wait_for_a_worker_hear_of_the_end(reader, monkeypatch, effec
         effects(n)
         time.sleep(60)
 
-    @task(timeout_seconds=1.5)
+    @task(timeout_seconds=6)
     def outer():
         slow.map([1, 2, 3]).result()
 
@@ -733,7 +733,7 @@ def test_those_that_wait_for_a_worker_hear_of_the_end(reader, monkeypatch, effec
 
     begun = time.monotonic()
     assert whole() == "TimedOut"
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 40
     assert len(effects.lines) == 1
     assert [row.state_name for row in reader.tasks(1)] == ["TimedOut", "Cancelled", "Cancelled", "Cancelled"]
 

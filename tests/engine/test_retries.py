@@ -419,8 +419,10 @@ def test_a_restart_during_the_wait_waits_the_rest(reader, script, effects, event
     row = reader.tasks(1)[0]
     assert (row.state_name, row.attempt, row.wake_at_us) == ("Failed", 4, None)
     causes = [event.message for event in reader.events(run_id=1, limit=1000) if event.to_name == "AwaitingRetry"]
-    assert causes[2].startswith("attempt 2 had failed when the run was interrupted; next in ")
-    assert len(causes) == 4
+    words = "attempt 2 had failed when the run was interrupted; next in "
+    waited = [cause for cause in causes if cause.startswith(words)]
+    assert len(causes) == 3 + len(waited)
+    assert len(waited) == 1 or times[2] - times[1] > 1.01, "nothing is left to wait when the restart takes longer"
 
 
 def test_an_attempt_that_was_cut_short_is_made_again(reader, script, effects, eventually) -> None:
