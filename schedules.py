@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from .engine.classic_schedules import (
     Clock,
     ClockEvent,
@@ -26,3 +28,7 @@ __all__ = [
     "IntervalClock", "IntervalSchedule", "OneTimeSchedule", "RRule", "RRuleClock", "RRuleSchedule", "Schedule",
     "adjustments", "clocks", "filters",
 ]
+
+for _name, _module in (("adjustments", adjustments), ("clocks", clocks), ("filters", filters)):
+    # As Prefect 1's: ``from flowdeck.schedules.clocks import IntervalClock``.
+    sys.modules.setdefault(f"{__name__}.{_name}", _module)

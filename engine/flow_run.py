@@ -92,6 +92,8 @@ class FlowRun:
         self.outstanding = Outstanding()
         self.retries_made: int | None = 0 if attempt == 1 else None
         """Retries of the present set, also of earlier processes; None when the store has not been asked yet."""
+        self.decided: State | None = None
+        """How it ends without its code having begun."""
         self.parameter_problem: str | None = None
         """Why the stored parameters cannot be given to the flow; the run then fails with these words."""
         self.state_lock = threading.RLock()
@@ -311,13 +313,13 @@ def flow_steps(run: FlowRun) -> Steps:
             values = flow.parameters.validate(run.parameters) if flow.validates else run.parameters
             args, kwargs = flow.parameters.call_arguments(values)
             run.start()
-            if hooks := flow.hooks["on_running"]:
+            if (hooks := flow.hooks["on_running"]) and run.decided is None:
                 yield RunHooks(hooks, flow, run, State("RUNNING", run.state_name))
             if run.has_journal and not run.is_recovered:
                 run.is_recovered = True
                 yield from _recover(run)
             run.interruption = None
-            value = yield Call(_body(flow), args, kwargs, Frame(run, None), run, flow.is_async)
+            value = run.decided or (yield Call(_body(flow), args, kwargs, Frame(run, None), run, flow.is_async))
             yield from _await_within_timeout(run, attempt_begun)
             state = _final_state(run, value)
         except (GeneratorExit, Suspended):

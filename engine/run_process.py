@@ -23,7 +23,7 @@ from ..store.connection import connect, open_store, transaction
 from ..store.errors import StaleState, StoreError
 from ..store.location import find_store
 from ..store.rows import LeaseRow, RunRow
-from . import codec, generators
+from . import codec, generators, own_filters
 from .clock import now_us
 from .defaults import pool_size
 from .effects import drive, drive_async
@@ -152,6 +152,8 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
         _begin(session, run)
         if problem is not None:
             run.parameter_problem = problem
+        if row[0].schedule_id is not None and attempt == 1:
+            run.decided = own_filters.ask(folder, row[0], flow)
         if attempt > 1 or row[0].retry_of is not None:
             run.load_journal()
         state = drive(flow_steps(run))

@@ -158,25 +158,33 @@ _MADE: Final[dict[str, Callable[..., Filter]]] = {
     "is_day_of_week": is_day_of_week, "on_date": on_date, "between_dates": between_dates, "at_time": at_time,
     "between_times": between_times, "on_datetime": on_datetime, "between_datetimes": between_datetimes,
 }
+OWN: Final = "own"
 _TIMES: Final = ("at_time", "between_times")
 _INSTANTS: Final = ("on_datetime", "between_datetimes")
 
 
 def stored(chosen: Any) -> list[Any]:
-    """JSON values of a filter; ``ScheduleError`` for a function of the user's own, which has none."""
+    """JSON values of a filter; of a function of the user's own its name."""
     if not isinstance(chosen, Filter):
-        name = getattr(chosen, "__name__", repr(chosen))
-        raise ScheduleError(
-            f"the filter {name} is a function of yours, which the daemon cannot store: use the filters of "
-            "flowdeck.schedules.filters (or let flow.run() keep the schedule)"
-        )
+        return [OWN, name_of_own(chosen)]
     return [chosen.name, *(part.isoformat() if isinstance(part, (time, datetime)) else part
                            for part in chosen.arguments)]
 
 
-def from_stored(values: list[Any]) -> Filter:
-    """The filter that ``stored`` wrote."""
+def name_of_own(chosen: Any) -> str:
+    """What a user's filter is called."""
+    return str(getattr(chosen, "__name__", None) or type(chosen).__name__)
+
+
+def from_stored(values: list[Any], *, unknown: bool = True) -> Filter:
+    """The filter that ``stored`` wrote.
+
+    A function of the user's own cannot be asked from here: its answer is ``unknown``, so that no time is left out, and
+    the run's process asks it (``own_filters``).
+    """
     name, *arguments = values
+    if name == OWN:
+        return Filter(OWN, tuple(arguments), lambda _at: unknown, lambda at: at, f"when {arguments[0]}() says so")
     if name in _FIXED:
         return _FIXED[name]
     if name in _TIMES:

@@ -256,6 +256,12 @@ class Composite(General):
 
     def times(self) -> dict[str, Any]:
         """What decides the times, as JSON values; ``ScheduleError`` for functions that cannot be stored."""
+        if self.adjustments and self.has_own_filters:
+            raise ScheduleError(
+                "a filter that is a function of yours sees the times before they are moved, which the daemon cannot "
+                "show it: leave the adjustments out, use the filters of flowdeck.schedules.filters, or let flow.run() "
+                "keep the schedule"
+            )
         return {
             "kind": "composite", "clock": self.clock.times(),
             "filters": [schedule_filters.stored(one) for one in self.filters],
@@ -269,7 +275,8 @@ class Composite(General):
     @classmethod
     def from_spec(cls, spec: dict[str, Any], options: dict[str, Any]) -> Composite:
         """The schedule whose ``times()`` these were."""
-        made: dict[str, Any] = {name: [schedule_filters.from_stored(one) for one in spec[name]]
+        made: dict[str, Any] = {name: [schedule_filters.from_stored(one, unknown=name != "not_filters")
+                                       for one in spec[name]]
                                 for name in ("filters", "or_filters", "not_filters")}
         dates: dict[str, Any] = {name: None if spec[name] is None else datetime.fromisoformat(spec[name])
                                  for name in ("start_date", "end_date")}
@@ -337,6 +344,19 @@ class Composite(General):
         if self.or_filters and not any(chosen(wall) for chosen in self.or_filters):
             return self.or_filters
         return [] if any(chosen(wall) for chosen in self.not_filters) else None
+
+    def refuses(self, at: datetime) -> str | None:
+        """Which filters of the user's own leave this time out; None when it counts. Raises what they raise."""
+        refused = self._refused(at.astimezone(zone_of_name(self.timezone)))
+        if refused is None:
+            return None
+        return " and ".join(_words(one) for one in refused or self.not_filters)
+
+    @property
+    def has_own_filters(self) -> bool:
+        """Whether a filter is a function of the user's own."""
+        chosen = (*self.filters, *self.or_filters, *self.not_filters)
+        return not all(isinstance(one, schedule_filters.Filter) for one in chosen)
 
     @staticmethod
     def _resume(wall: datetime, refused: list[Any]) -> datetime | None:

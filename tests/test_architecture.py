@@ -89,6 +89,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/session.py": "a service tick: timers and requests hang on its thread",
     "engine/states.py": "the user's __str__",
     "engine/task_run.py": "the user's task",
+    "engine/own_filters.py": "the user's filter of a schedule",
     "engine/parameters.py": "the JSON forms that the user's classes give",
     "engine/parcels.py": "the user's __reduce__",
     "engine/sh.py": "a command's thread: raised where it is awaited",

@@ -101,25 +101,34 @@ def test_the_daemon_keeps_the_schedules_of_a_graph_flow(script, reader: Reader, 
         daemon.communicate(timeout=30)
 
 
-def test_a_schedule_the_daemon_cannot_store_is_told(script, reader: Reader, eventually) -> None:
-    """A filter of the user's own makes the file a visible problem that names it and says what to use."""
+def test_a_filter_of_the_users_own_is_asked_at_each_time(script, reader: Reader, effects, eventually) -> None:
+    """In the run's process, which has it: what it refuses is Skipped without a step of its code."""
     script.write("""
-        from flowdeck.schedules import CronClock, Schedule
-        def odd_days(at):
-            return at.day % 2 == 1
-        with Flow("odd", schedule=Schedule([CronClock("0 9 * * *")], filters=[odd_days])) as f:
-            task(lambda: None, name="nothing")()
+        from datetime import timedelta
+        from flowdeck.schedules import IntervalClock, Schedule
+        def even_seconds(at):
+            return at.second % 2 == 0
+        def note():
+            effect("ran")
+        with Flow("even", schedule=Schedule([IntervalClock(timedelta(seconds=1))], filters=[even_seconds])) as f:
+            task(note)()
     """)
     daemon = subprocess.Popen(
         [sys.executable, "-m", "flowdeck", "--store", str(script.store), "daemon", str(script.path)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
     try:
-        (broken,) = eventually(reader.problems, 30)
-        assert "the filter odd_days is a function of yours" in broken.error
+        eventually(lambda: {"Completed", "Skipped"} <= {run.state_name for run in reader.runs()})
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.communicate(timeout=30)
+        daemon.communicate(timeout=60)
+    for run in reader.runs():
+        even = run.due_at_us // 1_000_000 % 2 == 0
+        if run.state_name in ("Completed", "Skipped"):
+            assert run.state_name == ("Completed" if even else "Skipped")
+        if run.state_name == "Skipped":
+            assert run.cause == "left out by its schedule's filter even_seconds"
+            assert reader.tasks(run.id) == []
 
 
 def test_a_killed_graph_goes_on_where_it_was(script, reader: Reader, eventually) -> None:

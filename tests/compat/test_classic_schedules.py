@@ -24,6 +24,8 @@ from flowdeck.schedules import (
     adjustments,
     filters,
 )
+from flowdeck.schedules.adjustments import next_weekday
+from flowdeck.schedules.filters import is_weekday
 
 NEW_YORK = ZoneInfo("America/New_York")
 START = datetime(2024, 5, 1, tzinfo=UTC)  # a Wednesday
@@ -253,14 +255,34 @@ def test_the_stored_form_says_the_same_times(schedule):
         after = tick
 
 
-def test_a_function_of_the_users_own_cannot_be_stored():
-    """The daemon's refusal says which one and what to use."""
-    (schedule,) = parse(Schedule([CronClock("0 9 * * *")], filters=[sorted]))
-    with pytest.raises(ScheduleError, match=r"filter sorted is a function of yours.*flowdeck\.schedules\.filters"):
-        to_json(schedule)
+def test_a_filter_of_the_users_own_is_stored_by_its_name():
+    """The daemon leaves no time out for it; an adjustment of theirs, or both together, is refused in words."""
+    own = Schedule([CronClock("0 9 * * *")], filters=[is_weekday, sorted], not_filters=[sorted])
+    (schedule,) = parse(own)
+    assert schedule.has_own_filters
+    back = from_json(to_json(schedule))
+    assert back.filters[0] is is_weekday
+    assert "when sorted() says so" in back.describe()
+    friday = datetime(2026, 11, 20, 9, tzinfo=UTC)
+    assert next_after(back, friday) == datetime(2026, 11, 23, 9, tzinfo=UTC)
     (schedule,) = parse(Schedule([CronClock("0 9 * * *")], adjustments=[sorted]))
     with pytest.raises(ScheduleError, match="adjustment sorted"):
         to_json(schedule)
+    (schedule,) = parse(Schedule([CronClock("0 9 * * *")], filters=[sorted], adjustments=[next_weekday]))
+    with pytest.raises(ScheduleError, match="before they are moved"):
+        to_json(schedule)
+
+
+def test_modules_have_prefect_1s_names():
+    """``flowdeck.schedules.clocks``, ``.filters`` and ``.adjustments`` are imported as modules or from."""
+    import flowdeck.schedules.clocks
+    from flowdeck.schedules import adjustments, clocks, filters
+    from flowdeck.schedules.adjustments import next_weekday as found
+    from flowdeck.schedules.filters import is_weekday as same
+
+    assert flowdeck.schedules.clocks.IntervalClock is clocks.IntervalClock
+    assert (found, same) == (adjustments.next_weekday, filters.is_weekday)
+
 
 
 def test_rrule_of_prefect_3():
