@@ -51,12 +51,16 @@ def given(frame: Frame | None, value: Any) -> Any:
 
 
 def also_awaited(function: Callable[P, T]) -> Callable[P, T]:
-    """``await f()`` gives what ``f()`` gives, for a function that waits for nothing but the store."""
+    """``await f()`` gives what ``f()`` gives, for a function that waits for nothing but the store.
+
+    Prefect's ``_sync=True`` and ``_sync=False`` say which of the two it is to be.
+    """
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        is_sync = kwargs.pop("_sync", None)
         value = function(*args, **kwargs)
-        if not _is_awaited_by(sys._getframe(1)):
+        if is_sync or (is_sync is None and not _is_awaited_by(sys._getframe(1))):
             return value
         awaitable: Any = Given(value)
         return awaitable  # type: ignore[no-any-return]  # its await is the value

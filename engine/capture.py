@@ -267,6 +267,14 @@ class _Partial(threading.local):
     shown = 0
 
 
+def inherited(folder: str, root_id: int) -> Capture | None:
+    """In a process forked from one of the run's: what captures there, with all its descriptors."""
+    owner = _owner
+    if owner is None or (os.path.abspath(owner._folder), owner._root_id) != (folder, root_id):
+        return None
+    return owner
+
+
 class RunStream(io.TextIOBase):
     """``sys.stdout`` and ``sys.stderr`` of a run: whole lines become records of the task that printed them."""
 

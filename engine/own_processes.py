@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,7 +67,20 @@ class WithContext:
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_own": (0, None)}
+        state = {**self.__dict__, "_own": (0, None)}
+        if not _is_found_by_name(self._fn):
+            from . import parcels
+
+            state["_fn"], state["_parcel"] = None, parcels.pack(self._fn)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        parcel = state.pop("_parcel", None)
+        self.__dict__.update(state)
+        if parcel is not None:
+            from . import parcels
+
+            self._fn = parcels.unpack(parcel)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As the function itself."""
@@ -89,10 +103,18 @@ class WithContext:
 def with_context(fn: Callable[..., Any]) -> WithContext:
     """``fn`` for a process of one's own: called there, it belongs to the run and the task that called ``with_context``.
 
-    Both ways to start processes do, forked and anew; the function and its arguments travel as ``multiprocessing`` has
-    them travel. Of a process that is started anew, lines are recorded and not shown in the terminal at once.
+    Both ways to start processes do, forked and anew; its arguments travel as ``multiprocessing`` has them travel. Lines
+    of a process that is started anew are recorded, and not shown in the terminal.
     """
     return WithContext(fn, current_frame.get(), current_tags.get())
+
+
+def _is_found_by_name(fn: Any) -> bool:
+    """Whether pickle can name it; a lambda, or what a script's task holds in a worker process, travels by value."""
+    found: Any = sys.modules.get(getattr(fn, "__module__", None) or "")
+    for part in getattr(fn, "__qualname__", "").split("."):
+        found = getattr(found, part, None)
+    return found is fn or not hasattr(fn, "__code__")
 
 
 def _place_of(frame: Frame) -> _Place:
@@ -133,16 +155,18 @@ def _frame_of(place: _Place, who: str) -> Frame:
 
 
 def _session_of(place: _Place, who: str) -> Any:
-    """Made once in each process: of the run's own, which a forked one has with all its descriptors, or anew."""
+    """Made once in each process: with the capture of the process it was forked from, or with a new one."""
+    from .capture import inherited
     from .session import live_sessions
     from .worker import SessionStandIn
 
     key = place.folder, place.root_id, place.root_attempt
     known = {"root_id": place.root_id, "folder": Path(place.folder), "made_by": os.getpid()}
     if key not in _here or _here[key].made_by != os.getpid():
-        left = [one for one in live_sessions() if (os.path.abspath(one.folder), one.root_id) == key[:2]]
-        if left:
-            _here[key] = _ForkedSession(who, left[0].capture, **known)
+        left = [one.capture for one in live_sessions() if (os.path.abspath(one.folder), one.root_id) == key[:2]]
+        capture = left[0] if left else inherited(place.folder, place.root_id)
+        if capture is not None:
+            _here[key] = _ForkedSession(who, capture, **known)
         else:
             _here[key] = SessionStandIn(who, capture=_new_capture(place), writers={}, keepers=[], **known)
     return _here[key]

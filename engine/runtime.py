@@ -44,6 +44,10 @@ class _Part:
             return _typed(given, value if value is not None else outside)
         return value if value is not None else (outside() if callable(outside) else outside)
 
+    def __reduce__(self) -> str:
+        """It travels by its name: each process has its own."""
+        return self._word
+
     def __dir__(self) -> list[str]:
         return list(self._attributes)
 

@@ -36,8 +36,10 @@ IMPORTS: Final = (
 EXAMPLES: Final[dict[str, tuple[int, ...]]] = {
     "advanced/caching": (1, 3, 4, 6, 7, 8),
     "advanced/interactive": (1, 3, 4, 5, 6, 8, 9, 16),
+    "advanced/logging-customization": (2, 3),
     "advanced/results": (6, 7, 9),
     "advanced/transactions": (1, 3, 4, 5, 6),
+    "advanced/use-custom-event-grammar": (2,),
     "concepts/caching": (1, 2, 3),
     "concepts/flows": (1, 2, 3, 5, 6, 7, 8, 9, 10),
     "concepts/runtime-context": (1, 2),
@@ -46,9 +48,12 @@ EXAMPLES: Final[dict[str, tuple[int, ...]]] = {
     "concepts/tasks": (1, 2, 3, 4, 5, 6, 7),
     "concepts/variables": (1,),
     "examples/hello-world": (1,),
+    "examples/per-worker-task-concurrency": (1,),
     "get-started/quickstart": (1,),
+    "how-to-guides/automations/passing-event-payloads-to-flows": (2,),
     "how-to-guides/configuration/store-secrets": (1, 2, 3),
     "how-to-guides/configuration/variables": (1, 2, 3, 4, 5, 6, 7),
+    "how-to-guides/migrate/upgrade-to-prefect-3": (1, 2, 3, 4, 5, 6, 8, 9, 12),
     "how-to-guides/workflows/access-runtime-info": (1, 2),
     "how-to-guides/workflows/add-logging": (1, 2, 3, 4, 5),
     "how-to-guides/workflows/artifacts": (1, 2, 3, 4, 5, 6, 7),
@@ -66,7 +71,7 @@ EXAMPLES: Final[dict[str, tuple[int, ...]]] = {
 }
 """All that are whole programs and need no other packages, no services, no Prefect server, no deployments."""
 
-FIRST_OF_PAGE: Final = {"examples/hello-world": 3}
+FIRST_OF_PAGE: Final = {"examples/hello-world": 3, "examples/per-worker-task-concurrency": 5}
 """A page whose first blocks are one program: how many of them."""
 
 ANSWER: Final = """
@@ -124,6 +129,8 @@ BEFORE: Final[dict[tuple[str, int], str]] = {
         'from flowdeck import Secret as _Secret; _Secret(value="on the 15th").save("surprise-party")\n',
     ("how-to-guides/configuration/store-secrets", 3):
         'from flowdeck import Secret as _Secret; _Secret(value="on the 15th").save("surprise-party")\n',
+    **{("how-to-guides/migrate/upgrade-to-prefect-3", n):
+        'from flowdeck import Secret as _Secret; _Secret(value="on the 15th").save("my-secret")\n' for n in (8, 9)},
 }
 """What a person does first on that page (limits, secrets), and imports the page forgets."""
 
@@ -145,6 +152,8 @@ AFTER: Final[dict[tuple[str, int], str]] = {
     ("how-to-guides/configuration/store-secrets", 1):
         'assert Secret.load("surprise-party").get() == "Marvin\'s surprise birthday party is on the 15th"',
     ("how-to-guides/configuration/store-secrets", 3): 'assert Secret.load("surprise-party").get().endswith("16th")',
+    **{("how-to-guides/migrate/upgrade-to-prefect-3", n): "import asyncio; asyncio.run(my_async_function())"
+       for n in (8, 9)},
     ("how-to-guides/workflows/access-runtime-info", 1): 'print(moody_workflow("Marvin"))',
     ("how-to-guides/workflows/access-runtime-info", 2): "",
     ("how-to-guides/workflows/add-logging", 4): """
@@ -223,6 +232,7 @@ FAILS: Final[dict[tuple[str, int], str]] = {
 
 WHY: Final[dict[tuple[str, int], str]] = {
     ("advanced/transactions", 5): "`ResultStore` and `PREFECT_HOME`; SERIALIZABLE alone is enough here",
+    ("how-to-guides/migrate/upgrade-to-prefect-3", 3): "the call raises when the flow returns a `Failed` state",
     ("concepts/tasks", 4): "`delay`: there are no task workers; the error says what to use",
 }
 """Why one does not run; of any other the error is printed."""

@@ -136,3 +136,24 @@ assert with_context(len)("abc") == 3
 """)
     assert done.returncode == 0, done.stderr
     assert {(None, "log", "logged 1"), (None, "stdout", "printed 1")} <= lines_of(reader)
+
+
+def test_from_a_worker_process(script: Any, reader: Reader) -> None:
+    """A task of a process pool may have processes of its own, too: each line is kept once."""
+    done = script.run(WORK + """
+@task
+def parallel(how):
+    with multiprocessing.get_context(how).Pool(1) as pool:
+        assert pool.map(with_context(lambda item: item + len(how)), [1])[0] > 4
+        return pool.map(with_context(work), [1, 2])
+
+@flow(task_runner=ProcessPoolTaskRunner(max_workers=1))
+def main():
+    return parallel.map(["fork", "spawn"]).result()
+
+if __name__ == "__main__":
+    assert [[row[0] for row in rows] for rows in main()] == [[2, 4], [2, 4]]
+""")
+    assert done.returncode == 0, done.stderr
+    said = sorted((line.task_seq, line.message) for line in reader.logs(1, 0, 1000))
+    assert said == sorted((seq, f"{word} {n}") for seq in (1, 2) for n in (1, 2) for word in ("logged", "printed"))

@@ -91,6 +91,8 @@ def test_awaited_and_not(store: Path) -> None:
         await Variable.set("x", [1])  # type: ignore[misc]
         plain, awaited = Variable.get("x"), await Variable.get("x")
         several = [await Variable.get(name, default=0) for name in ("x", "y")]
+        told = Variable.get("x", _sync=True), await Variable.get("x", _sync=False)  # type: ignore[call-arg,misc]
+        assert told == ([1], [1])
         return plain, awaited, several, (await Variable.get("x"))[0], await Variable.unset("x")  # type: ignore[misc]
 
     assert asyncio.run(main()) == ([1], [1], [[1], 0], 1, True)
