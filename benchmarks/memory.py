@@ -1,4 +1,5 @@
-"""Memory a mapped task costs its process, while the user holds every future, and whether that stays flat."""
+"""Memory a mapped task costs its process, while the user holds every future, and whether that stays flat; in one map
+what it costs at the most, and what collecting garbage costs."""
 
 from __future__ import annotations
 
@@ -33,16 +34,54 @@ def mapping(count: int):
 
 mapping(int(sys.argv[1]))
 """
+AT_ONCE = REPORT + """
+import gc, resource, sys, time
+from flowdeck import flow, task
+
+@task
+def step(number):
+    return number
+
+begun = collecting = 0.0
+
+def look(phase, info):
+    global begun, collecting
+    if phase == "start":
+        begun = time.perf_counter()
+    else:
+        collecting += time.perf_counter() - begun
+
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+@flow
+def mapping(count: int):
+    global collecting
+    step.map(range(2000)).wait()
+    before, since = most(), time.perf_counter()
+    gc.callbacks.append(look)
+    futures = step.map(range(count))
+    futures.wait()
+    report(each=(most() - before) / count, rate=count / (time.perf_counter() - since), collecting=collecting / count)
+
+mapping(int(sys.argv[1]))
+"""
 
 
 def run(*, quick: bool) -> Iterator[Measure]:
     count = 20_000 if quick else 100_000
     with bench() as here:
         found = here.run(here.script("mapping.py", SCRIPT), str(count))
+        at_once = here.run(here.script("at_once.py", AT_ONCE), str(count))
     sizes = found["sizes"]
     steps = [(after - before) / (count // 4) for before, after in pairwise(sizes)]
     each = (sizes[-1] - sizes[0]) / count
     yield Measure(
         "memory", f"memory of a mapped task, {count:,} in one run", each, "bytes", None, "", None, "≤ 2,048 bytes",
         each <= 2048, f"by quarters {', '.join(f'{step:,.0f}' for step in steps)}; {found['rate']:,.0f} tasks/s",
+    )  # fmt: skip
+    yield Measure(
+        "memory", f"the same at the most, {count:,} in one map", at_once["each"], "bytes", None, "", None,
+        "≤ 2,048 bytes", at_once["each"] <= 2048,
+        f"{at_once['rate']:,.0f} tasks/s; collecting garbage {1e6 * at_once['collecting']:.0f} µs a task",
     )  # fmt: skip

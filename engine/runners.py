@@ -21,6 +21,7 @@ from ..store.states import is_terminal
 from .defaults import pool_size
 from .effects import Call, Durable, Pass, Sleep, Steps, drive_async
 from .errors import Cancelled, Suspended, UsageError
+from .garbage import FullCollections
 from .node_cancel import note
 from .slot_steps import TakeSlots, with_slots
 from .states import State
@@ -126,6 +127,7 @@ class Pool:
         self._loop: Any = None
         self._calls: set[TaskCall] = set()
         self._coroutines: set[Any] = set()
+        self._collections = FullCollections()
 
     @property
     def has_calls(self) -> bool:
@@ -179,8 +181,10 @@ class Pool:
     def tick(self) -> None:
         """Grow while work waits and no thread took any since the last tick, because they are all in slow user code.
 
-        Threads that merely wait for their turn on the interpreter would only get more company.
+        Threads that merely wait for their turn on the interpreter would only get more company. Also says how often full
+        collections of garbage are to come.
         """
+        self._collections.pace(len(self._calls))
         taken = next(self._taken)
         progress, self._taken_at_last_tick = taken > self._taken_at_last_tick + 1, taken
         progress = progress or self._held_by_writer > 0
@@ -273,6 +277,7 @@ class Pool:
 
     def close(self) -> None:
         """End the idle threads; busy ones end with the process."""
+        self._collections.leave()
         with self._lock:
             self._closed = True
             threads = self._threads

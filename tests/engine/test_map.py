@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import resource
+import threading
 import time
 
 import pytest
@@ -152,6 +154,39 @@ def test_ten_thousand_members_are_correct_and_cheap(reader) -> None:
     assert reader.task_counts(2) == {("COMPLETED", "Completed"): 10_000}
     indexes = [row.map_index for row in reader.tasks(2)]
     assert indexes == list(range(10_000))
+
+
+@pytest.mark.parametrize("of_user", [None, (900, 10, 10)])
+def test_garbage_of_the_user_is_still_collected_in_a_large_map(store, eventually, of_user) -> None:
+    """Full collections come less often while ten thousand calls wait, as before afterwards; what a user set stays."""
+    before = gc.get_threshold()
+    go = threading.Event()
+
+    @task
+    def step(n):
+        go.wait()
+        return n
+
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
+    def whole():
+        futures = step.map(range(10_100))
+        try:
+            if of_user is None:
+                eventually(lambda: gc.get_threshold()[2] > before[2])
+            return gc.isenabled(), gc.get_threshold()
+        finally:
+            go.set()
+            futures.wait()
+
+    try:
+        gc.set_threshold(*(of_user or (700, 10, 10)))
+        is_on, meanwhile = whole()
+        assert is_on
+        assert meanwhile[:2] == gc.get_threshold()[:2]
+        assert gc.get_threshold() == (of_user or (700, 10, 10))
+        assert of_user is None or meanwhile == of_user
+    finally:
+        gc.set_threshold(*before)
 
 
 @pytest.mark.parametrize("runner", [ThreadPoolTaskRunner(max_workers=1), ConcurrentTaskRunner(max_workers=1)])
