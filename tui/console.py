@@ -24,8 +24,9 @@ from .actions import ACTIONS, Action, Place, Verb
 from .asks import Answer, Asker, Planned
 from .bars import Bar
 from .cells import safe
+from .clock import now_us
 from .commands import Command, read
-from .feed import Feed, now_us
+from .feed import Feed
 from .rows import Span, spans_width
 from .screens.page import Page
 from .screens.runs import RunsPage

@@ -20,7 +20,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from . import cells, theme, times, waiting
-from .feed import now_us
+from .clock import now_us
 from .graph import Canvas, NodeId, Place, strokes
 from .graph_fold import GROUP_BAR_CELLS
 from .graph_model import OPEN_UP_TO, GraphModel, NodeState

@@ -9,7 +9,7 @@ import pytest
 from flowdeck.store import leases, limits
 from flowdeck.store.connection import transaction
 from flowdeck.store.reader import Reader
-from flowdeck.tui.feed import now_us
+from flowdeck.tui.clock import now_us
 
 pytestmark = pytest.mark.anyio
 

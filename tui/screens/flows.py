@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from ...store.rows import FlowFileRow, ScheduleRow
 from .. import cells, theme, times
 from ..bars import Bar
-from ..feed import now_us
+from ..clock import now_us
 from ..news import FlowLine
 from ..rows import Column, RowView, Spans
 from ..sanitize import clean_lines

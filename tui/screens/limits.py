@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 
 from .. import cells, theme, times
 from ..bars import Bar
-from ..feed import now_us
+from ..clock import now_us
 from ..limit_lines import Key, LimitLine, lines_of, place_words
 from ..news import Limits
 from ..rows import Column, RowView, Span, Spans

@@ -18,7 +18,7 @@ from ...store.states import is_terminal
 from .. import cells, details, theme, times, waiting
 from ..actions import TABS
 from ..bars import Bar
-from ..feed import now_us
+from ..clock import now_us
 from ..log_source import SEARCH_LINES, StoreLog
 from ..news import Details, Opened, TaskRef
 from ..rows import Column, RowView, Span, Spans

@@ -14,7 +14,8 @@ from .. import cells, theme, times, waiting
 from .. import filter as filters
 from ..bars import Bar
 from ..cells import RunLine
-from ..feed import GAP_KEY, now_us
+from ..clock import now_us
+from ..feed_list import GAP_KEY
 from ..rows import Column, RowView, Span, Spans, line_strip, spans_width
 from .page import Page
 
