@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
-import re
 import select
 import signal
 import struct
@@ -15,9 +14,7 @@ from collections.abc import Iterator
 
 from .measure import FLOWDECK, PYTHON, Bench, Measure, bench, median, seconds_of, spread
 from .seeded_store import seed
-from .terminal import ANSWERS
-
-ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[()][A-Z0-9]")
+from .terminal import ANSWERS, ESCAPES
 
 
 def first_paint(here: Bench, marker: bytes, *, rows: int = 45, columns: int = 160, seconds: float = 10.0) -> float:

@@ -41,10 +41,13 @@ def watched(here: Bench, count: int) -> tuple[float, list[float], float]:
     here.wait(lambda: (here.store / "state.db").exists())
     terminal = Terminal([*FLOWDECK, "tui"], {**os.environ, **here.environment}, here.root)
     try:
-        for key in (b"\r", b"j", b"\x1b[C"):  # into the run, to the group of the mapped tasks, unfolded
-            terminal.look(0.8)
+        # Into the run, to the group of the mapped tasks, unfolded.
+        for seen, key in (("mapping", b"\r"), ("×200", b"j"), ("step", b"\x1b[C")):
+            terminal.see(seen)
+            terminal.look(0.5)
             terminal.press(key)
-        terminal.look(0.8)
+        terminal.see("├─")
+        terminal.look(0.5)
         number, since = 0, time.perf_counter()
         while process.poll() is None:
             terminal.press(b"j" if number // 25 % 2 == 0 else b"k")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -19,6 +20,7 @@ from pathlib import Path
 
 ANSWERS = ((b"\x1b[?2026$p", b"\x1b[?2026;2$y"), (b"\x1b[?2048$p", b"\x1b[?2048;0$y"))
 """What a terminal says to the questions that the console asks at its start."""
+ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[()][A-Z0-9]")
 ROWS, COLUMNS = 45, 160
 
 
@@ -48,6 +50,15 @@ class Terminal:
             for question, answer in ANSWERS:
                 if question in data:
                     os.write(self._descriptor, answer)
+
+    def see(self, text: str, seconds: float = 15.0) -> None:
+        """Wait until this has come since the last key; a busy machine may take its time."""
+        since = self.pressed[-1][0] if self.pressed else 0.0
+        until = time.perf_counter() + seconds
+        while text.encode() not in ESCAPES.sub(b"", b"".join(data for at, data in self.came if at >= since)):
+            if time.perf_counter() > until:
+                raise RuntimeError(f"{text!r} was not shown within {seconds:g} s")
+            self.look(0.05)
 
     def press(self, key: bytes) -> None:
         """A key, at this moment."""
