@@ -11,6 +11,7 @@ import asyncio
 import gc
 import signal
 import time
+from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -146,7 +147,8 @@ class Console(ThinApp):
         self._run_page: RunPage | None = None
         self._flows_page: FlowsPage | None = None
         self._limits_page: LimitsPage | None = None
-        self._left_of_news: News | None = None
+        self._slices: deque[News] = deque()
+        """Of the news that were taken last, what is still to be passed on."""
         self._news_at = self._collected_at = time.monotonic()
         self._notice_until: float | None = None
         self._reaped_at = 0.0
@@ -213,13 +215,14 @@ class Console(ThinApp):
 
     def on_arrived(self) -> None:
         """Take what the feed has and pass it on, a slice at a time: keys that wait go between two slices."""
-        goes_on = self._left_of_news is not None
-        news = self._left_of_news or self.feed.take()
-        if news is None:
+        goes_on = bool(self._slices)
+        if not goes_on and (taken := self.feed.take()) is not None:
+            self._slices.extend(taken.slices(_SLICE))
+        if not self._slices:
             return
-        news, self._left_of_news = news.split(_SLICE)
+        news = self._slices.popleft()
         self._news_at = time.monotonic()
-        if goes_on or self._left_of_news is not None:
+        if goes_on or self._slices:
             asyncio.get_running_loop().call_later(_BETWEEN_SLICES_SECONDS, self.post_message, Arrived())
         if news.daemon is not None:
             self.daemon = news.daemon

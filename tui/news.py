@@ -115,13 +115,13 @@ class Opened:
             log_changed=self.log_changed or newer.log_changed,
         )
 
-    def split(self, most: int) -> tuple[Opened, Opened | None]:
-        """Its first so many tasks with all that is not a task, and the others, if there are any."""
+    def slices(self, most: int) -> list[Opened]:
+        """Pieces of so many tasks each; all that is not a task comes with the first."""
         if len(self.tasks) <= most:
-            return self, None
+            return [self]
         items = iter(self.tasks.items())
-        first = dict(islice(items, most))
-        return replace(self, tasks=first), Opened(self.run_id, tasks=dict(items))
+        first = replace(self, tasks=dict(islice(items, most)))
+        return [first, *(Opened(self.run_id, tasks=tasks) for tasks in iter(lambda: dict(islice(items, most)), {}))]
 
 
 @dataclass(frozen=True)
@@ -162,12 +162,12 @@ class News:
             changes["opened"] = self.opened.merged(newer.opened)
         return replace(self, **changes)
 
-    def split(self, most: int) -> tuple[News, News | None]:
-        """A piece that takes the screen a few milliseconds, and what is left."""
+    def slices(self, most: int) -> list[News]:
+        """Pieces that take the screen a few milliseconds each."""
         if self.opened is None:
-            return self, None
-        first, others = self.opened.split(most)
-        return (self, None) if others is None else (replace(self, opened=first), News(opened=others))
+            return [self]
+        first, *others = self.opened.slices(most)
+        return [replace(self, opened=first), *(News(opened=each) for each in others)]
 
 
 def _values(news: News) -> list[object]:
