@@ -36,6 +36,7 @@ from .masking import mask
 if TYPE_CHECKING:
     from .flows import FunctionFlow
 
+_SET_PARENT_DEATH_SIGNAL: Final = 1
 BROKEN_EXIT_CODE: Final = 70
 """Exit code of a run process that could not even begin; its log says why."""
 _WARM: Final = ("sqlite3", "json", "threading", "engine.run_process", "store.connection", "store.writer", "store.runs",
@@ -287,6 +288,9 @@ def _load(path: str) -> tuple[FlowFile | None, dict[str, Any]]:
     except FlowdeckError as error:
         broken = error if isinstance(error, BrokenFlowFile) else BrokenFlowFile(f"{path}: {error}", path=path)
         return None, {"say": "broken", "error": str(broken), "traceback": broken.traceback}
+    except KeyboardInterrupt:
+        text = f"{path}: it raises KeyboardInterrupt while it is imported; the file must import without an error"
+        return None, {"say": "broken", "error": text, "traceback": traceback.format_exc()}
     except Exception as error:  # noqa: BLE001 - the user's annotations and defaults are described by their own code
         text = f"{path}: a flow's parameters cannot be described: {type(error).__name__}: {error}"
         return None, {"say": "broken", "error": text, "traceback": traceback.format_exc()}
@@ -305,6 +309,24 @@ def _run_alone(folder: str, child: Child, path: str, flow: str) -> int:
     except FlowdeckError as error:
         _tell(folder, child, error)
         return BROKEN_EXIT_CODE
+
+
+def _end_with_parent(number: int) -> None:
+    """Have the kernel send this signal when the daemon ends; 0 for none."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(number))
+
+
+def _exit(code: int) -> None:
+    """End also when threads that user code started go on."""
+    if all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate()):
+        sys.exit(code)
+    with suppress(OSError, ValueError):  # the user may have closed them
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def main() -> int:
@@ -326,7 +348,12 @@ def main() -> int:
         return _run_alone(options.store, child, options.file, options.flow)
     os.set_inheritable(options.socket, False)  # what user code starts must not hold our line open
     line = Line(socket.socket(fileno=options.socket))
+    own_pid = os.getpid()
+    _end_with_parent(signal.SIGKILL)  # whose import never ends has no runs, and would hear nothing
     loaded, report = _load(options.file)
+    if os.getpid() != own_pid:
+        os._exit(0)  # a child that the file forked: its parent is the host
+    _end_with_parent(0)
     if loaded is None:
         line.send(report)
         return 1
@@ -342,4 +369,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _exit(main())

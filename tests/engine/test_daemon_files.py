@@ -96,6 +96,57 @@ def test_an_import_that_ends_the_process_is_a_problem_in_words(box):
     assert "killed by signal 11 (SIGSEGV)" in problem_of(box, path).error
 
 
+def test_imports_that_do_not_end_or_fork_or_leave_threads(box):
+    """None keeps the others from being served; nothing of them is left when the daemon has ended."""
+    forks = box.write("forks.py", """
+        os.fork()
+        @flow
+        def forks(): effect("forks")
+    """)
+    endless = box.write("endless.py", """
+        @flow
+        def endless(): ...
+        effect("importing")
+        while True:
+            time.sleep(0.1)
+    """)
+    lingers = box.write("lingers.py", """
+        import threading
+        threading.Thread(target=time.sleep, args=(1000,)).start()
+        @flow
+        def lingers(): effect("lingers")
+    """)
+    keyboard = box.write("keyboard.py", """
+        @flow
+        def keyboard(): ...
+        raise KeyboardInterrupt
+    """)
+    daemon = box.daemon(ready=False)
+    box.wait(lambda: len(box.reader.problems()) == 1 and "importing" in box.effects())
+    assert "it raises KeyboardInterrupt while it is imported" in problem_of(box, keyboard).error
+    for name in ("forks", "lingers"):
+        box.wait(lambda name=name: any(flow.name == name for flow in box.reader.flows()))
+        box.wait_state(box.submit(name), "Completed")
+    assert box.effects().count("forks") == 1
+    daemon.stop()
+    assert "Traceback" not in daemon.log
+    for path in (forks, endless, lingers):
+        box.wait(lambda path=path: not processes_of(path))
+
+
+def processes_of(path):
+    """Live processes with this path among their words."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                with open(f"/proc/{entry}/cmdline", "rb") as file:
+                    found += [int(entry)] if path.encode() in file.read().split(b"\0") else []
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return found
+
+
 def test_files_come_and_go(box):
     """A new file is served; a deleted one is scheduled no more and an event says so; when it returns it goes on."""
     daemon = box.daemon()
