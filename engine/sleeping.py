@@ -7,6 +7,7 @@ left would begin anew.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Coroutine
 from datetime import datetime
@@ -49,9 +50,9 @@ def _sleep(seconds: float | None, when: datetime | None) -> Coroutine[Any, Any, 
     if frame is None:
         return _outside(max(0.0, (wake_at_us - now_us()) / 1e6))
     if is_awaited(frame):
-        return _in_coroutine(frame, wake_at_us)
+        return _in_coroutine(frame, wake_at_us, seconds)
     with engine_code():
-        drive(_steps(frame, wake_at_us, None))
+        drive(_steps(frame, wake_at_us, seconds, None))
     return None
 
 
@@ -71,13 +72,13 @@ def _outside(seconds: float) -> Coroutine[Any, Any, None] | None:
     return None
 
 
-async def _in_coroutine(frame: Frame, wake_at_us: int) -> None:
+async def _in_coroutine(frame: Frame, wake_at_us: int, seconds: float | None) -> None:
     import asyncio
 
-    await drive_async(_steps(frame, wake_at_us, asyncio.get_running_loop()))
+    await drive_async(_steps(frame, wake_at_us, seconds, asyncio.get_running_loop()))
 
 
-def _steps(frame: Frame, wake_at_us: int, loop: Any) -> Steps:
+def _steps(frame: Frame, wake_at_us: int, seconds: float | None, loop: Any) -> Steps:
     run, session, task = frame.run, frame.run.session, frame.task
     if task is not None:
         record_caller(task)
@@ -93,8 +94,10 @@ def _steps(frame: Frame, wake_at_us: int, loop: Any) -> Steps:
         return wake_at_us
 
     until_us: int = yield Durable(session, note)
+    # A clock that is set back meanwhile must not make it longer.
+    latest = math.inf if seconds is None else time.monotonic() + seconds
     with session.departure.asleep(frame, until_us, loop):
-        while (left := (until_us - now_us()) / 1e6) > 0:
+        while (left := min((until_us - now_us()) / 1e6, latest - time.monotonic())) > 0:
             yield Await(session, _NEVER, min(left, _LOOK_AT_CLOCK_SECONDS))
     if not session.gate.is_open():
         yield Pass(session)

@@ -66,6 +66,10 @@ UPDATE_RUN_CAUSE: Final = (
 )
 
 
+_CLOCK_SET_BACK_US: Final = 2_000_000
+"""Clocks of two machines may differ by so much."""
+
+
 class Process(NamedTuple):
     """The process that asks for slots."""
 
@@ -151,6 +155,8 @@ def every_slot(connection: sqlite3.Connection) -> list[SlotRow]:
 def rate_used(limit: LimitRow, at_us: int) -> float:
     """How many slots ``rate_limit`` has taken that have not come back yet."""
     passed = max(0, at_us - limit.used_at_us) / 1e6
+    if at_us < limit.used_at_us - _CLOCK_SET_BACK_US:
+        return 0.0  # nobody knows how long ago that was; to wait until the clock is there again would be worse
     return max(0.0, limit.used - passed * (limit.slot_decay_per_second or 0.0))
 
 
