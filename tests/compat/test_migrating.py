@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import flowdeck
 import pytest
@@ -80,3 +82,27 @@ def test_methods(title: str, kind: type) -> None:
     assert len(found) > 6
     assert all(hasattr(kind, name) for name, here in found if here == "same")
     assert not any(hasattr(kind, name) for name, here in found if here == "not here")
+
+
+def documentation_runner() -> ModuleType:
+    """tests/compat/run_documentation.py, a script that needs Prefect's documentation to do more than this."""
+    spec = spec_from_file_location("run_documentation", Path(__file__).with_name("run_documentation.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_documentation_examples_are_those_of_the_runner() -> None:
+    """Each page and number of the table is one it runs, the reasons are its reasons, and the count is the table's."""
+    runner, text = documentation_runner(), TEXT.split("## Documentation examples tried")[1]
+    table = re.findall(r"^\| ([a-z-]+/[a-z0-9/-]+) \| ([0-9, ]*) \| (.*) \|$", text, re.MULTILINE)
+    ran = {(page, int(number)) for page, good, _ in table for number in re.findall(r"\d+", good)}
+    why = {(page, int(number)): words for page, _, bad in table
+           for number, words in re.findall(r"(?:^|; )(\d+): ([^;]+(?:; [^\d;][^;]*)*)", bad)}
+    tried = {(page, number) for page, numbers in runner.EXAMPLES.items() for number in numbers}
+    assert ran | set(why) == tried
+    assert not ran & set(why)
+    assert {place: words.strip() for place, words in why.items()} == runner.WHY
+    assert f"{len(ran)} of {len(tried)} run as they stand" in text
