@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..store import edges, events, nodes, results, runs, tasks
 from ..store.nodes import Node
 from ..store.result_files import ResultFiles, folder_of
-from ..store.rows import CallRow, EdgeRow, ResultRow, RunRow, TaskRow
+from ..store.rows import CallRow, EdgeRow, ResultRow, RunRow
 from ..store.states import TERMINAL_TYPES
 from . import node_control
 from .clock import now_us
@@ -35,6 +35,17 @@ _RESET: Final = (
     "UPDATE task_run SET state_type = ?1, state_name = ?2, cause = NULL, wake_at_us = NULL, ended_at_us = NULL,"
     " run_attempt = max(run_attempt, ?3) WHERE run_id = ?4 AND seq BETWEEN ?5 AND ?6 AND state_type = 'COMPLETED'"
 )
+_COPIED = {"run_id": "?2", "run_attempt": "coalesce(?3, run_attempt)"}
+_COPY_CALLS: Final = (
+    f"INSERT INTO task_run ({tasks.ALL_COLUMNS})"
+    f" SELECT {', '.join(_COPIED.get(name, name) for name in tasks.ALL_COLUMNS.split(', '))} FROM task_run"
+    " WHERE run_id = ?1 AND seq BETWEEN ?4 AND ?5 ORDER BY seq"
+)
+_COPY_EVENTS: Final = (
+    f"INSERT INTO event ({events.COLUMNS_OF_NEW}) SELECT ?6, 'state', ?2, seq, attempt, NULL, NULL, state_type,"
+    " state_name, ?7, ?8, NULL FROM task_run WHERE run_id = ?1 AND seq BETWEEN ?4 AND ?5 ORDER BY seq"
+)
+_SEQS_OF_RESULTS: Final = "SELECT seq FROM result WHERE run_id = ? AND seq BETWEEN ? AND ?"
 RESET_AT_ONCE: Final = 2_000
 """Calls given up in one transaction: it holds the write lock for some hundredths of a second."""
 _NAMED: Final = 3
@@ -56,11 +67,7 @@ def root_of(connection: sqlite3.Connection, wanted: Iterable[Node]) -> RunRow:
 
 def plan(connection: sqlite3.Connection, root: RunRow, wanted: Sequence[Node], kind: Kind) -> Plan:
     """What a retry of these nodes runs again; of the root itself the run from its failures, or all of it."""
-    rows: list[CallRow] = []
-    links: list[EdgeRow] = []
-    for run in nodes.tree(connection, root.id):
-        rows += tasks.calls(connection, run.id)
-        links += edges.of_run(connection, run.id)
+    rows, links = _tree(connection, root.id)
     if Node(root.id) in wanted:
         return make_plan(root.id, kind, f"#{root.id}", rows, links, ())
     chosen: list[CallId] = []
@@ -109,11 +116,11 @@ def _label(connection: sqlite3.Connection, node: Node, groups: Mapping[Node, Seq
     return node_control.find(connection, node).label
 
 
-def _tree(connection: sqlite3.Connection, root_id: int) -> tuple[list[TaskRow], list[EdgeRow]]:
-    rows: list[TaskRow] = []
+def _tree(connection: sqlite3.Connection, root_id: int) -> tuple[list[CallRow], list[EdgeRow]]:
+    rows: list[CallRow] = []
     links: list[EdgeRow] = []
     for run in nodes.tree(connection, root_id):
-        rows += tasks.of_run(connection, run.id)
+        rows += tasks.calls(connection, run.id)
         links += edges.of_run(connection, run.id)
     return rows, links
 
@@ -223,13 +230,18 @@ class _Copy:
             place = self._places.get(child.id)
             if place is not None and (place in self._kept or place in around):
                 self._copy_run(child, place)
-        for key in sorted(self._kept | around):
-            self._copy_call(self._calls[key], is_kept=key in self._kept)
-        for link in self._links:
-            source = (link.from_run_id, link.from_seq)
-            if (link.run_id, link.to_seq) in self._kept and source in self._kept:
-                edges.add(self._connection, self._runs[link.run_id], link.to_seq,
-                          [(self._runs[link.from_run_id], link.from_seq, link.kind)])
+        plain = [row for key, row in self._calls.items() if key in self._kept and row.child_run_id is None]
+        for run_id, first, last in _stretches(plain):
+            self._copy_stretch(run_id, first, last)
+        for key, row in self._calls.items():
+            if key in around or (key in self._kept and row.child_run_id is not None):
+                self._copy_call(row, is_kept=key in self._kept)
+        copied = (
+            (self._runs[link.run_id], link.to_seq, self._runs[link.from_run_id], link.from_seq, link.kind)
+            for link in self._links
+            if (link.run_id, link.to_seq) in self._kept and (link.from_run_id, link.from_seq) in self._kept
+        )
+        self._connection.executemany(edges.INSERT, copied)
 
     def _around(self) -> set[CallId]:
         """The calls and places around what is kept: without them it would not be found again."""
@@ -256,7 +268,18 @@ class _Copy:
             self._actor, f"recorded by #{child.id}", None,
         ))  # fmt: skip
 
-    def _copy_call(self, row: TaskRow, *, is_kept: bool) -> None:
+    def _copy_stretch(self, run_id: int, first: int, last: int) -> None:
+        """Calls that follow each other, are kept and stand for no run."""
+        to = self._runs[run_id]
+        attempt = 1 if run_id == self._root.id else None
+        self._connection.execute(_COPY_CALLS, (run_id, to, attempt, first, last))
+        self._connection.execute(
+            _COPY_EVENTS, (run_id, to, attempt, first, last, now_us(), self._actor, f"recorded by #{run_id}")
+        )
+        for (seq,) in self._connection.execute(_SEQS_OF_RESULTS, (run_id, first, last)).fetchall():
+            self._copy_result(run_id, seq)
+
+    def _copy_call(self, row: CallRow, *, is_kept: bool) -> None:
         key = (row.run_id, row.seq)
         values = _row_of(self._connection, "SELECT * FROM task_run WHERE run_id = ? AND seq = ?", key)
         run_id = self._runs[row.run_id]
@@ -271,21 +294,21 @@ class _Copy:
             values |= {name: None for name in values if name.startswith("result_")}
         _insert(self._connection, "task_run", values)
         self._connection.execute(events.INSERT, (
-            now_us(), "state", run_id, row.seq, row.attempt, None, None, values["state_type"], values["state_name"],
-            self._actor, f"recorded by #{row.run_id}", None,
+            now_us(), "state", run_id, row.seq, values["attempt"], None, None, values["state_type"],
+            values["state_name"], self._actor, f"recorded by #{row.run_id}", None,
         ))  # fmt: skip
         if is_kept:
-            self._copy_result(row, run_id)
+            self._copy_result(row.run_id, row.seq)
 
-    def _copy_result(self, row: TaskRow, run_id: int) -> None:
-        found = self._connection.execute(results.SELECT_ONE, (row.run_id, row.seq)).fetchone()
+    def _copy_result(self, run_id: int, seq: int) -> None:
+        found = self._connection.execute(results.SELECT_ONE, (run_id, seq)).fetchone()
         if found is None:
             return
         kept = ResultRow._make(found)
         path = None
         if kept.path is not None:
-            path = self._files.link(kept.path, folder_of(run_id), str(row.seq))
-        self._connection.execute(results.PUT, kept._replace(run_id=run_id, path=path))
+            path = self._files.link(kept.path, folder_of(self._runs[run_id]), str(seq))
+        self._connection.execute(results.PUT, kept._replace(run_id=self._runs[run_id], path=path))
 
 
 def _row_of(connection: sqlite3.Connection, query: str, values: tuple[int, ...]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ BEGIN: Final = (
     + " WHERE task_run.run_attempt <= excluded.run_attempt"
 )
 _RESULT_COLUMNS: Final = "result_codec, result_checksum, result_data, result_preview"
+ALL_COLUMNS: Final = f"{TASK_COLUMNS}, {_RESULT_COLUMNS}"
 _RESULT_PLACES: Final = ", ".join(f"?{len(TaskRow._fields) + number}" for number in range(1, 5))
 INSERT_ENDED: Final = (
     f"INSERT INTO task_run ({TASK_COLUMNS}, {_RESULT_COLUMNS}) SELECT {_PLACES}, {_RESULT_PLACES}"
