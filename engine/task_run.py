@@ -300,8 +300,10 @@ class _Ending:
         if not self._is_new or not tasks.record_new(
             conn, middle, ended, self._in_row, started_at_us=began_at_us, ended_at_us=at_us, actor="engine"
         ):
-            tasks.record_end(conn, middle, ended, started_at_us=began_at_us, ended_at_us=at_us, actor="engine")
-            if self._stored is not None:
+            is_stored = tasks.record_end(
+                conn, middle, ended, self._in_row, started_at_us=began_at_us, ended_at_us=at_us, actor="engine"
+            )
+            if self._stored is not None and not is_stored:
                 results.put(conn, self._stored)
         if self._upstream:
             edges.add(conn, ended.run_id, ended.seq, self._upstream)

@@ -39,6 +39,11 @@ INSERT_ENDED: Final = (
     f"INSERT INTO task_run ({TASK_COLUMNS}, {_RESULT_COLUMNS}) SELECT {_PLACES}, {_RESULT_PLACES}"
     f" WHERE NOT {_RUN_IS_NEWER.format(id='?1', attempt=_RUN_ATTEMPT_PLACE)}"
 )
+END_WITH_RESULT: Final = (
+    f"{INSERT_ENDED} ON CONFLICT (run_id, seq) DO UPDATE SET "
+    + ", ".join(f"{field} = excluded.{field}" for field in ALL_COLUMNS.split(", ") if field not in _KEY)
+    + " WHERE task_run.run_attempt <= excluded.run_attempt"
+)
 FINISH: Final = (
     "UPDATE task_run SET state_type = ?1, state_name = ?2, cause = ?3, attempt = ?4, run_attempt = ?5,"
     " ended_at_us = ?6, duration_us = ?7, cpu_us = ?8, peak_rss_bytes = ?9, wake_at_us = NULL"
@@ -187,14 +192,16 @@ def record_end(
     connection: sqlite3.Connection,
     middle: tuple[str, str],
     ended: TaskRow,
+    result: tuple[str, str, bytes | None, str] | None = None,
     *,
     started_at_us: int,
     ended_at_us: int,
     actor: str,
-) -> None:
+) -> bool:
     """End a task run whose state before, ``middle``, may not have been written yet; both events either way.
 
-    A call that ends within milliseconds is one write.
+    A call that ends within milliseconds is one write. ``result`` as in ``record_new``, if it can go with the row:
+    returns whether it did.
     """
     found = connection.execute(SELECT_STATE, (ended.run_id, ended.seq)).fetchone()
     if found is not None and found[:2] == middle:
@@ -204,9 +211,10 @@ def record_end(
             duration_us=ended.duration_us, cpu_us=ended.cpu_us, peak_rss_bytes=ended.peak_rss_bytes,
             attempt=ended.attempt,
         )  # fmt: skip
-        return
+        return False
     ended_before = found is not None and is_terminal(found[0], found[1])
-    if ended_before or connection.execute(BEGIN, ended).rowcount == 0:
+    statement, values = (BEGIN, ended) if result is None else (END_WITH_RESULT, (*ended, *result))
+    if ended_before or connection.execute(statement, values).rowcount == 0:
         raise _stale(connection, ended.run_id, ended.seq, f"{middle[0]} in attempt {ended.run_attempt} of the run")
     run_id, seq, attempt, before = ended.run_id, ended.seq, ended.attempt, found[:2] if found is not None else _NEW
     connection.executemany(
@@ -219,6 +227,7 @@ def record_end(
             ),
         ),
     )  # fmt: skip
+    return result is not None
 
 
 def transition(
