@@ -646,7 +646,7 @@ def _collect_garbage_again() -> None:
     """The start is over: from here on as usual, but not through what the start made."""
     if not gc.isenabled():
         gc.freeze()
-        gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
+        gc.set_threshold(5_000, 20, _NEVER)
         gc.enable()
 
 
