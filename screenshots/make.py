@@ -237,7 +237,7 @@ SHOTS = [
     Shot("search", WIDE, run_of("tour", "FAILED"), ("3", "g", "slash", *"round", "enter"), r"\d hits"),
     Shot("flows", WIDE, runs_list, ("F",), "weather"),
     Shot("limits", WIDE, limits_list, (), "3rd in line"),
-    Shot("help", WIDE, runs_list, ("question_mark",), "Down"),
+    Shot("help", WIDE, runs_list, ("question_mark",), "Keys: runs"),
 ]
 
 

@@ -20,15 +20,14 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.scrollbar import ScrollBar, ScrollBarRender
 
-from . import actions, theme, waiting
-from .actions import ACTIONS, Action, Place, Verb
+from . import actions, header_footer, theme, verbs
+from .actions import ACTIONS, Place
 from .asks import Answer, Asker, Planned
 from .bars import Bar
 from .cells import safe
 from .clock import now_us
 from .commands import Command, read
 from .feed import Feed
-from .rows import Span, spans_width
 from .screens.page import Page
 from .screens.runs import RunsPage
 from .waiting import Daemon
@@ -37,8 +36,7 @@ from .wire import ThinApp
 if TYPE_CHECKING:
     from textual import events
 
-    from ..store.rows import InputRow, RunRow
-    from .dialogs import Order
+    from ..store.rows import InputRow
     from .form import Answered as Filled
     from .form import Typed
     from .news import News
@@ -50,16 +48,6 @@ LEAST_WIDTH, LEAST_HEIGHT = 60, 15
 NOTICE_SECONDS = 5.0
 REAP_SECONDS = 2.0
 _SETTLED_SECONDS = 1.0
-_FOOTER_FITS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("   ", frozenset()),
-    ("  ", frozenset()),
-    ("  ", frozenset({"go.limits"})),
-    ("  ", frozenset({"go.limits", "go.flows"})),
-    ("  ", frozenset({"go.limits", "go.flows", "flow.trigger"})),
-    ("  ", frozenset({"go.limits", "go.flows", "flow.trigger", "app.palette", "run.freeze"})),
-    (" ", frozenset({"go.limits", "go.flows", "flow.trigger", "app.palette", "run.freeze"})),
-)
-"""With less room: the space between keys, and the keys left out; help has them all."""
 _SLICE = 500
 """Tasks taken in at once; some 5 ms."""
 _BETWEEN_SLICES_SECONDS = 0.003
@@ -303,32 +291,6 @@ class Console(ThinApp):
         self._say_header()
         self.say_footer()
 
-    def _say_header(self) -> None:
-        palette = self.palette
-        left: list[Span] = [
-            (" flowdeck ", palette.brand), ("  ", None), *self.page.trail(),
-        ]  # fmt: skip
-        right: list[Span] = []
-        if self.read_only:
-            right.append(("read-only   ", palette.warn))
-        daemon = self.daemon
-        room = self.size.width - spans_width(tuple(left)) - 6
-        match daemon.state:
-            case "alive":
-                right += [(palette.glyph("● ", "* "), palette.good), (waiting.daemon_words(daemon), palette.bar_text)]
-            case "frozen":
-                right += [(palette.look("RUNNING", "Frozen").glyph + " ", palette.warn),
-                          (f"{waiting.daemon_words(daemon)}: kill -CONT {daemon.pid}", palette.bar_text)]  # fmt: skip
-            case "unknown":
-                pass
-            case _:
-                right += [(palette.glyph("○ ", "o "), palette.warn), (waiting.daemon_words(daemon), palette.bar)]
-                command = ": start one with flowdeck daemon FLOWS.PY"
-                if spans_width(tuple(right)) + len(command) < room:
-                    right.append((command, palette.bar_text))
-        right.append((" ", None))
-        self.header.say(tuple(left), tuple(right))
-
     def _say_trouble(self, text: str | None) -> None:
         palette = self.palette
         if text:
@@ -343,33 +305,12 @@ class Console(ThinApp):
         self.notices.set_class(True, "open")
         self._notice_until = time.monotonic() + NOTICE_SECONDS
 
-    def say_footer(self) -> None:
-        """The keys that work here, faint where the run's state does not allow them."""
-        palette = self.palette
-        states = [(run.state_type, run.state_name) for run in self.page.targets()]
-        shown = actions.at_place(self.page.place, footer_only=True)
-        for gap, leave_out in _FOOTER_FITS:
-            spans: list[Span] = [(" ", None)]
-            for action in shown:
-                if action.id not in leave_out:
-                    fits, label = self._label_of(action, states)
-                    key = actions.shown_keys(action, self.keymap)[0]
-                    spans.append((key, palette.bar_key if fits else palette.bar_faint))
-                    spans.append((f" {label}{gap}", palette.bar_text if fits else palette.bar_faint))
-            if spans_width(tuple(spans)) <= self.size.width + len(gap):
-                break
-        self.footer.say(tuple(spans))
+    def _say_header(self) -> None:
+        self.header.say(*header_footer.header(self))
 
-    def _label_of(self, action: Action, states: list[tuple[str, str]]) -> tuple[bool, str]:
-        """Whether it can be done now, and what it is called now."""
-        if action.asks and self.read_only:
-            return False, action.label
-        if not action.verbs:
-            return True, action.label
-        verb = actions.fitting_verb(action, states)
-        if verb == "resume" and all(name == "AwaitingInput" for _, name in states):
-            return True, "answer"
-        return verb is not None, verb or action.label
+    def say_footer(self) -> None:
+        """The keys that work here."""
+        self.footer.say(header_footer.footer(self))
 
     # ---- places -----------------------------------------------------------------------------------------------
 
@@ -448,7 +389,7 @@ class Console(ThinApp):
         if action.asks and self.read_only:
             self.notice("read-only: nothing is asked of any run; start the console without --read-only", good=False)
         elif action.verbs:
-            self._ask_verbs(action)
+            verbs.ask_verbs(self, action)
         elif not self.page.perform(action_id):
             self._perform(action_id)
 
@@ -478,9 +419,9 @@ class Console(ThinApp):
                 if targets:
                     self.go_run(targets[0].id, "logs")
             case "run.answer":
-                self._answer()
+                verbs.answer(self)
             case "flow.trigger":
-                self._trigger()
+                verbs.trigger(self)
             case "app.filter":
                 self.notice("nothing to filter here", good=False)
             case _:
@@ -492,80 +433,6 @@ class Console(ThinApp):
         if self.page.back() or self.page is self.runs_page:
             return
         self.go_runs()
-
-    def _ask_verbs(self, action: Action, targets: list[RunRow] | None = None, verb: Verb | None = None) -> None:
-        runs = self.page.targets() if targets is None else targets
-        if not runs:
-            self.notice("no run here", good=False)
-            return
-        node = self.page.node() if targets is None else None
-        if len(runs) == 1:
-            from .parts import ask_of_part
-
-            if ask_of_part(self, action, runs[0], node):
-                return
-        if verb is None:
-            verb = actions.fitting_verb(action, [(run.state_type, run.state_name) for run in runs])
-        fitting = [run for run in runs if verb is not None and actions.allowed(verb, run.state_type, run.state_name)]
-        if verb is None or not fitting:
-            what = f"#{runs[0].id} is {safe(runs[0].state_name)}" if len(runs) == 1 else "none of them is in a state"
-            asked = verb or action.verbs[0]
-            self.notice(f"{what}: it cannot be asked to {asked}" if len(runs) == 1 else f"{what} to {asked}",
-                        good=False)  # fmt: skip
-            return
-        if not action.confirm:
-            self.send(verb, fitting)
-            return
-        from .dialogs import Confirm
-
-        noun = f"run #{fitting[0].id}" if len(fitting) == 1 else f"these {len(fitting)} runs"
-        things = [f"#{run.id}  {run.flow_name}  {run.name}  ({run.state_name})" for run in fitting]
-        sent: Verb = verb
-        self.push_screen(
-            Confirm(f"{verb.capitalize()} {noun}?", things, _CONFIRM_NOTES.get(verb, ())),
-            lambda yes: self.send(sent, fitting) if yes else None,
-        )
-
-    def _answer(self) -> None:
-        """Look what the run under the cursor asks; the form opens when that is known."""
-        targets = self.page.targets()
-        if len(targets) == 1:
-            self.asker.question(targets[0].root_id or targets[0].id)
-        else:
-            self.notice("runs are answered one by one: clear the marks" if targets else "no run here", good=False)
-
-    def send(self, verb: Verb, runs: list[RunRow]) -> None:
-        """Ask this of these runs."""
-        waiting_for_input = [run for run in runs if run.state_name == "AwaitingInput"]
-        if verb == "resume" and waiting_for_input:
-            if len(runs) == 1:
-                self.asker.question(runs[0].root_id or runs[0].id)
-            else:
-                self.notice(f"#{waiting_for_input[0].id} awaits input: runs are answered one by one", good=False)
-            return
-        self.asker.ask(verb, [run.id for run in runs])
-        self.runs_page.view.action_clear_marks()
-
-    def _trigger(self, name: str | None = None) -> None:
-        from .dialogs import Trigger
-
-        if name is None:
-            name = self._flow_at_cursor()
-        known = sorted({line.run.deployment or line.run.flow_name for line in self.runs_page.view.records.values()})
-        self.push_screen(Trigger(name, "", known), self._triggered)
-
-    def _flow_at_cursor(self) -> str:
-        from .screens.flows import FlowsPage
-
-        if isinstance(self.page, FlowsPage):
-            line = self.page.line
-            return "" if line is None else line.deployment.name if line.deployment else line.flow_name
-        targets = self.page.targets()
-        return (targets[0].deployment or targets[0].flow_name) if targets else ""
-
-    def _triggered(self, order: Order | None) -> None:
-        if order is not None:
-            self.asker.trigger(order.name, order.parameters)
 
     def _help(self) -> None:
         from .dialogs import Help
@@ -594,28 +461,11 @@ class Console(ThinApp):
             case "run" if command.run_id is not None:
                 self.go_run(command.run_id, command.text)
             case "verb":
-                self._obey_verb(command)
+                verbs.obey_verb(self, command)
             case "trigger":
-                self._trigger(command.text)
+                verbs.trigger(self, command.text)
             case "action":
                 self.action_act(command.text)
-
-    def _obey_verb(self, command: Command) -> None:
-        action = next(each for each in ACTIONS if command.text in each.verbs)
-        verb = next(each for each in action.verbs if each == command.text)
-        if self.read_only:
-            self.action_act(action.id)
-            return
-        targets = None
-        if command.run_id is not None:
-            line = self.runs_page.view.records.get(command.run_id)
-            if line is None:
-                self.asker.ask(verb, [command.run_id]) if not action.confirm else self.notice(
-                    f"#{command.run_id} is not in the list: open it first (run {command.run_id})", good=False
-                )
-                return
-            targets = [line.run]
-        self._ask_verbs(action, targets, verb)
 
     def action_leave_twice(self) -> None:
         """Ctrl+C: the second within two seconds closes the console."""
@@ -648,12 +498,6 @@ def _collect_garbage_again() -> None:
         gc.freeze()
         gc.set_threshold(5_000, 20, _NEVER)
         gc.enable()
-
-
-_CONFIRM_NOTES = {
-    "cancel": ("Its code sees Cancelled; what does not end within 10 s is killed.", "What finished stays recorded."),
-    "retry": ("Finished tasks keep their results.", "Failed ones and what follows them run again."),
-}
 
 
 def start(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import actions
 from .choosing import Choose, Option, Parameters
+from .verbs import send
 
 if TYPE_CHECKING:
     from ..engine.control import Plan
@@ -44,7 +45,7 @@ def ask_of_part(app: Console, action: Action, run: RunRow, node: NodeAt | None) 
         if key == "y":
             app.asker.cancel(wanted)
         elif key == "a":
-            app.send("cancel", [run])
+            send(app, "cancel", [run])
 
     options = (Option("y", "Yes, only this", calls), Option("a", f"The whole run #{run.id} {run.flow_name}"))
     app.push_screen(Choose(f"Cancel {node.label}?", options, _CANCEL_NOTES), take)
