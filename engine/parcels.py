@@ -26,6 +26,10 @@ RUN: Final = 3
 RETURNED: Final = 4
 RAISED: Final = 5
 UNSENDABLE: Final = 6
+CALL: Final = 7
+"""From a worker: a task its code calls, to be run as a call of that task's."""
+ANSWER: Final = 8
+"""To a worker: what came of the call."""
 
 _by_value: set[str] = set()
 

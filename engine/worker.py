@@ -2,7 +2,8 @@
 
 The journal, retries, hooks and states stay in the run's process; here only the user's function runs. What it prints
 and logs goes to the run's spool under the task's name, metrics and artifacts go to the store, ``runtime`` knows the
-run. What belongs to the run's process (calling tasks and flows, pausing) is refused in words.
+run. A task that its code calls runs in the run's process, as a call of the task's, recorded like any other. What else
+belongs there (submitting, mapping, subflows, pausing) is refused in words.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..store.writer import Writer
 from . import borders, masking, parcels
 from .capture import Capture, user_traceback
 from .context import Frame, current_frame, current_tags
-from .errors import Cancelled, UsageError
+from .errors import Cancelled, RunFailed, UsageError
 from .secrets import conceal_known
 from .slots import Keeper
 from .states import describe_exception
@@ -90,6 +91,21 @@ class SessionStandIn(StandIn):
         return writers[database]
 
 
+class _Calls:
+    """What stands for ``engine.calls`` here, and is found in its place: tasks are called over the line."""
+
+    def __init__(self, worker: _Worker) -> None:
+        self.call = worker.call
+        self.call_async = worker.call_async
+
+    def __getattr__(self, _name: str) -> Callable[..., Any]:
+        return lambda frame, *_args: _refuse(frame)
+
+
+def _refuse(frame: Frame) -> Any:
+    return frame.run.session.gate  # raises, in words
+
+
 class _Worker:
     """The worker's loop."""
 
@@ -104,11 +120,14 @@ class _Worker:
         self._keepers: list[Keeper] = []
         self._in_task = False
         self._pid = os.getpid()
+        self._calling = threading.Lock()
+        """One question on the line at a time."""
 
     def serve(self) -> None:
         """Until the run's process closes its end."""
         signal.signal(signal.SIGTERM, self._terminated)
         self._spare_children()
+        sys.modules[__package__].calls = _Calls(self)  # type: ignore[attr-defined]
         self._send(parcels.HELLO, {"pid": os.getpid()})
         while (received := self._receive()) is not None:
             kind, header, parcel = received
@@ -116,6 +135,31 @@ class _Worker:
                 self._set_up(header, parcel)
             else:
                 self._run(header, parcel)
+
+    def call(
+        self, frame: Frame, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool, wait_for: Any
+    ) -> Any:
+        """A task that the code here calls runs in the run's process, as a call of this task's."""
+        if os.getpid() != self._pid:
+            _refuse(frame)  # a process of the task's own: the line is not its
+        if wait_for is not None:
+            raise UsageError(f"{task.name}(): wait_for needs futures, which a worker process has none of")
+        parcel = parcels.pack_call(task.name, task, args, kwargs, task.fn)
+        with self._calling:
+            self._send(parcels.CALL, {"return_state": return_state}, parcel)
+            received = self._receive()
+        if received is None:
+            raise Cancelled("the run's process is gone")
+        _, header, answer = received
+        if header["text"] is None:
+            return parcels.unpack(answer)
+        raise parcels.unpack_error(answer) if answer else RunFailed(header["text"])
+
+    async def call_async(self, *call: Any) -> Any:
+        """As ``call``, from async code."""
+        import asyncio
+
+        return await asyncio.to_thread(self.call, *call)
 
     def close(self) -> None:
         """End what was opened, then what modules of the user's want ended."""

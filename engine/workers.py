@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from . import borders, deaths, masking, parcels
 from .capture import ELSEWHERE
 from .clock import now_us
-from .context import current_tags
+from .context import current_frame, current_tags
 from .defaults import pool_size
 from .effects import Call
-from .errors import Cancelled, RunFailed, UsageError, WorkerDied
+from .errors import Cancelled, RunFailed, Suspended, UsageError, WorkerDied
 from .interrupts import ProcessSlot
 from .states import describe_exception
 from .worker_line import Worker
@@ -68,7 +68,7 @@ class ProcessCall(Call):
         try:
             with session.listed(slot, self.owner):
                 worker = session.workers.worker_for(self.runner, slot)  # its start is no part of the task's time
-            return session.workers.run(self, worker, parcel, slot)
+            return session.workers.run(self, worker, place, parcel, slot)
         finally:
             place.give_back()
 
@@ -158,7 +158,7 @@ class Workers:
         with suppress(OSError):
             self._living_server()
 
-    def run(self, effect: ProcessCall, worker: Worker, parcel: bytes, slot: ProcessSlot) -> Any:
+    def run(self, effect: ProcessCall, worker: Worker, place: Places, parcel: bytes, slot: ProcessSlot) -> Any:
         """What the function returns, in a worker; raises what it raises, what ended it, or ``WorkerDied``."""
         call = effect.call
         keeps = False
@@ -171,6 +171,8 @@ class Workers:
                 raise slot.error
             with self._session.interruptible(effect.frame, effect.owner, slot):
                 message = worker.exchange(parts, slot)
+                while message is not None and message[0] == parcels.CALL and slot.error is None:
+                    message = worker.exchange(_serve_call(effect, place, slot, message), slot)
             keeps = message is not None and slot.error is None and not message[1].get("ends")
         finally:
             slot.wake_with(None)
@@ -260,6 +262,38 @@ class Workers:
             worker.close()
         if server is not None:
             server.close()
+
+
+def _serve_call(
+    effect: ProcessCall, place: Places, slot: ProcessSlot, message: tuple[int, dict[str, Any], bytes]
+) -> tuple[bytes, ...]:
+    """Run a task that the code in the worker calls, here, as any call of its task's; the message with what came of it.
+
+    The worker's place is free for others meanwhile: what it waits for may need one.
+    """
+    from . import calls
+
+    token = current_frame.set(effect.frame)
+    try:
+        task, args, kwargs = parcels.unpack(message[2])
+        place.give_back()
+        try:
+            value = calls.call(effect.frame, task, args, kwargs, message[1]["return_state"], None)
+        finally:
+            place.take(effect.call, slot)
+        return parcels.message(parcels.ANSWER, {"text": None}, parcels.pack(value))
+    except BaseException as error:
+        if slot.error is not None:
+            raise slot.error from None  # its time is up: what it called ended with it
+        if effect.call.run.session.gate.is_cancelled or isinstance(error, Suspended):
+            raise
+        try:
+            parcel = parcels.pack_error(error.with_traceback(None))
+        except BaseException:  # noqa: BLE001 - the user's classes
+            parcel = b""
+        return parcels.message(parcels.ANSWER, {"text": describe_exception(error)}, parcel)
+    finally:
+        current_frame.reset(token)
 
 
 def process_call(call: TaskCall, plain: Call) -> ProcessCall:

@@ -391,7 +391,85 @@ def test_what_cannot_be_sent_fails_in_words(reader) -> None:
     assert "the function, or something it refers to, cannot be pickled" in causes[2]
 
 
-def test_tasks_cannot_be_called_from_there(reader) -> None:
+def test_a_worker_calls_tasks_in_the_runs_process(reader, effects, monkeypatch) -> None:
+    """Sync and async, nested, also with one worker: recorded as calls of its task's, found again when it is retried."""
+    monkeypatch.setenv("FLOWDECK_TASKS_RUNNER_PROCESS_POOL_MAX_WORKERS", "1")
+    own = os.getpid()
+
+    @task
+    def inner(n):
+        effects(f"inner {n} {os.getpid() == own}")
+        return n + 1
+
+    @task
+    async def inner_async(n):
+        return n * 10
+
+    @task
+    def fails(n):
+        raise ValueError(f"refused {n}")
+
+    @task(isolation="process")
+    def deep(n):
+        return deep(n - 1) + 1 if n else 0
+
+    @task(isolation="process", retries=1)
+    def outer(n):
+        found = [inner(n), inner(n + 1), asyncio.run(inner_async(n)), inner(9, return_state=True).name]
+        try:
+            fails(3)
+        except ValueError as error:
+            found.append(str(error))
+        effects("outer")
+        if effects.lines.count("outer") == 1:
+            raise ValueError("once")
+        return found
+
+    @task(isolation="process")
+    async def outer_async(n):
+        return await inner_async(n) + await inner_async(n)
+
+    @flow
+    def whole():
+        return outer(0), deep(3)
+
+    @flow
+    async def whole_async():
+        return await outer_async(2)
+
+    assert whole() == ([1, 2, 0, "Completed", "refused 3"], 3)
+    assert asyncio.run(whole_async()) == 40
+    assert [effects.lines.count(f"inner {n} True") for n in (0, 1, 9)] == [1, 1, 1]
+    rows = reader.tasks(1)
+    assert [row.key for row in rows if row.scope_seq == 1] == ["inner", "inner", "inner_async", "inner", "fails"]
+    deep_rows = [row for row in rows if row.key == "deep"]
+    assert [row.scope_seq for row in deep_rows] == [0, *(row.seq for row in deep_rows[:-1])]
+    assert all(row.ended_at_us for row in rows)
+
+
+def test_what_a_called_task_waits_for_ends_with_its_callers_time(reader, effects) -> None:
+    """The timeout of the task in the worker holds for what it calls, too."""
+
+    @task
+    def waits():
+        effects("waits")
+        time.sleep(60)
+
+    @task(isolation="process", timeout_seconds=4)
+    def outer():
+        waits()
+
+    @flow
+    def whole():
+        outer()
+
+    begun = time.monotonic()
+    assert whole(return_state=True).message.endswith("took longer than 4 s")
+    assert time.monotonic() - begun < 40
+    assert {row.name: row.state_name for row in reader.tasks(1)} == {"outer": "TimedOut", "waits": "Cancelled"}
+
+
+def test_submitted_tasks_and_flows_cannot_be_called_from_there(reader) -> None:
     """A clear error instead of a run nobody records; the plain function can be called."""
 
     @task
@@ -404,12 +482,12 @@ def test_tasks_cannot_be_called_from_there(reader) -> None:
 
     @task(isolation="process")
     def outer(how):
-        return {"call": lambda: inner(1), "submit": lambda: inner.submit(1), "flow": below,
+        return {"map": lambda: inner.map([1]), "submit": lambda: inner.submit(1), "flow": below,
                 "fn": lambda: inner.fn(1)}[how]()  # fmt: skip
 
     @flow
     def whole():
-        for how in ("call", "submit", "flow"):
+        for how in ("map", "submit", "flow"):
             with pytest.raises(UsageError, match=r"task outer.* runs in a worker process: tasks, subflows and"):
                 outer(how)
         return outer("fn")
