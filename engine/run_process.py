@@ -184,7 +184,7 @@ def _open_new(
         where = find_store() if folder is None else folder
         open_store(where)
         run_id = make_run(where, flow, parameters, via)
-    except FlowdeckError as error:
+    except (FlowdeckError, KeyboardInterrupt) as error:
         _explain_uncaught(error)
         raise
     lease = _lease(run_id, 1, actor_name(via), resumable=False)

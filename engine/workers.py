@@ -282,7 +282,7 @@ def _serve_call(
         finally:
             place.take(effect.call, slot)
         return parcels.message(parcels.ANSWER, {"text": None}, parcels.pack(value))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the user's task, and classes
         if slot.error is not None:
             raise slot.error from None  # its time is up: what it called ended with it
         if effect.call.run.session.gate.is_cancelled or isinstance(error, Suspended):
