@@ -282,18 +282,21 @@ def _serve_call(
         finally:
             place.take(effect.call, slot)
         return parcels.message(parcels.ANSWER, {"text": None}, parcels.pack(value))
-    except BaseException as error:  # noqa: BLE001 - the user's task, and classes
-        if slot.error is not None:
-            raise slot.error from None  # its time is up: what it called ended with it
-        if effect.call.run.session.gate.is_cancelled or isinstance(error, Suspended):
-            raise
-        try:
-            parcel = parcels.pack_error(error.with_traceback(None))
-        except BaseException:  # noqa: BLE001 - the user's classes
-            parcel = b""
-        return parcels.message(parcels.ANSWER, {"text": describe_exception(error)}, parcel)
+    except BaseException as error:
+        gate = effect.call.run.session.gate
+        if slot.error is None and not gate.is_cancelled and not isinstance(error, Suspended):
+            return _error_message(error)
+        raise (slot.error or error) from None  # its time is up: what it called ended with it
     finally:
         current_frame.reset(token)
+
+
+def _error_message(error: BaseException) -> tuple[bytes, ...]:
+    try:
+        parcel = parcels.pack_error(error.with_traceback(None))
+    except BaseException:  # noqa: BLE001 - the user's classes
+        parcel = b""
+    return parcels.message(parcels.ANSWER, {"text": describe_exception(error)}, parcel)
 
 
 def process_call(call: TaskCall, plain: Call) -> ProcessCall:
