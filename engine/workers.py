@@ -282,7 +282,7 @@ def _serve_call(
         finally:
             place.take(effect.call, slot)
         return parcels.message(parcels.ANSWER, {"text": None}, parcels.pack(value))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the user's task, and its classes
         gate = effect.call.run.session.gate
         if slot.error is None and not gate.is_cancelled and not isinstance(error, Suspended):
             return _error_message(error)
