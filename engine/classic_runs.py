@@ -30,8 +30,8 @@ def run_on_schedule(
     state: FlowState = Pending("its schedule has no more times", {})
     while (tick := _next_tick(flow.schedules)) is not None:
         due, schedule = tick
-        sys.stderr.write(f"flowdeck: {flow.name} runs next at {due:%Y-%m-%d %H:%M:%S} UTC (Ctrl-C ends this)\n")
         try:
+            sys.stderr.write(f"flowdeck: {flow.name} runs next at {due:%Y-%m-%d %H:%M:%S} UTC (Ctrl-C ends this)\n")
             _wait_until(due)
         except KeyboardInterrupt:
             raise RunCancelled(f"flow {flow.name!r}: stopped waiting for its schedule (Ctrl-C)") from None

@@ -74,8 +74,16 @@ class Rules(NamedTuple):
             refused = _refused_after_handlers(call.task, self.state_handlers, from_engine(refused)).plain()
         return values, refused
 
+    def admits_at_once(self, call: TaskCall) -> bool:
+        """Whether ``admission`` would let it start and do nothing else: usual rules, and all before it completed."""
+        refusal = call.wait_for.refusal if isinstance(call.wait_for, Upstream) else None
+        return refusal is None and not call.run.session.gate.is_cancelled and self._is_plainly_met(call)
+
+    def _is_plainly_met(self, call: TaskCall) -> bool:
+        return self.trigger is all_successful and not self.state_handlers and _all_completed(call)
+
     def _refusal(self, call: TaskCall) -> State | None:
-        if self.trigger is all_successful and not self.state_handlers and _all_completed(call):
+        if self._is_plainly_met(call):
             return None
         states = {edge: _shown(outcome) for edge, outcome in _edges_of(call).items()}
         if self.skip_on_upstream_skip:

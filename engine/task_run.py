@@ -126,8 +126,8 @@ def recall_at_once(call: TaskCall) -> State | None:
     """The recorded outcome of a call of which nothing else is to be done; None: its steps say what is, and why."""
     task = call.task
     if (
-        task.rules is not None or task.task_run_name is not None or task.hooks["on_commit"] or not task.keeps_value
-        or current_transaction.get() is not None
+        task.task_run_name is not None or task.hooks["on_commit"] or not task.keeps_value
+        or current_transaction.get() is not None or (task.rules is not None and not task.rules.admits_at_once(call))
     ):  # fmt: skip
         return None
     values, refused = call.resolve_inputs()
