@@ -197,12 +197,17 @@ def _took(line: TreeLine, now_us: int) -> Spans:
     return ((times.duration(line.duration_us), palette.dim),)
 
 
+def why_line(line: TreeLine, now_us: int) -> str:
+    """Why a row is where it is, as stored."""
+    words = waiting.why_task(line.task, now_us) if line.kind == "task" and line.task is not None else line.cause
+    return words or ""
+
+
 def _columns(view: TreeView) -> Sequence[Column[TreeLine]]:
     def why(line: TreeLine) -> Spans:
         palette = theme.palette()
         bad = line.state_type in ("FAILED", "CRASHED")
-        words = waiting.why_task(line.task, view.now_us()) if line.kind == "task" and line.task else line.cause
-        return ((cells.safe(words or ""), palette.text if bad else palette.dim),)
+        return ((cells.safe(why_line(line, view.now_us())), palette.text if bad else palette.dim),)
 
     def state(line: TreeLine) -> Spans:
         look = theme.palette().look(line.state_type, line.state_name)
@@ -219,5 +224,5 @@ def _columns(view: TreeView) -> Sequence[Column[TreeLine]]:
         Column("tries", "TRY", lambda line: cells.tries(line.tries), 3, priority=3),
         Column("done", "DONE", _done, 11, right=True, priority=2),
         Column("bar", "", _bar, 10, priority=4),
-        Column("why", "WHY", why, 14, flex=5, priority=1),
+        Column("why", "WHY", why, 12, flex=5, priority=1),
     )

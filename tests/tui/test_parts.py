@@ -170,6 +170,19 @@ async def test_a_task_that_waits_for_its_retry_says_when(drive: Any, seeder: Any
         assert ":" not in line.split("AwaitingRetry")[1].split("retries")[0]
 
 
+async def test_the_row_at_the_trees_cursor_stands_beneath_it_in_full(drive: Any, seeder: Any) -> None:
+    """Its reason needs more room than a column of a narrow screen has."""
+    run = seeder.run("etl", ("FAILED", "Failed"))
+    seeder.task(run, 1, "extract", ("COMPLETED", "Completed"))
+    seeder.task(run, 2, "load", ("FAILED", "Failed"), cause="ValueError: column 'sku' is empty in 3 rows")
+    async with drive(seeder.folder, size=(80, 24), start=f"run {run}") as console:
+        await console.shows("extract", "load")
+        await console.press("j")
+        await console.shows("load  ValueError: column 'sku' is empty in 3 rows", f"{run}/2")
+        await console.press("2")
+        await console.until(lambda: "in 3 rows  " not in console.text() or not console.app.page.at_cursor.display)
+
+
 async def test_lines_too_long_for_a_dialog_go_on_in_the_next(drive: Any, seeder: Any) -> None:
     """Nothing of what is to be cancelled is cut."""
     name = "a-run-with-a-long-name " * 4 + "and-an-end"

@@ -24,7 +24,7 @@ from ..news import Details, Opened, TaskRef
 from ..rows import Column, RowView, Span, Spans
 from ..text_view import TextView
 from ..tree import GroupKey, TaskKey, TreeKey
-from ..tree_view import TreeView
+from ..tree_view import TreeView, why_line
 from .page import NodeAt, Page
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class RunPage(Page):
         self.why = Bar(id="run-why")
         self.tabs = Bar(id="run-tabs")
         self.body = Vertical(id="tab-body")
+        self.at_cursor = Bar(id="run-cursor")
         self._views: dict[str, Widget] = {}
         self._total = self._done = self._failed = 0
         self._before: list[int] = []
@@ -93,11 +94,12 @@ class RunPage(Page):
         self._log_task: TaskRef | None = None
 
     def compose(self) -> ComposeResult:
-        """Two lines about the run, the tabs, the tab's body."""
+        """Two lines about the run, the tabs, the tab's body; beneath the tree the row at its cursor in full."""
         yield self.head
         yield self.why
         yield self.tabs
         yield self.body
+        yield self.at_cursor
 
     # ---- opening ----------------------------------------------------------------------------------------------
 
@@ -169,6 +171,7 @@ class RunPage(Page):
             self.body.mount(view)
         for name, each in self._views.items():
             each.display = name == tab
+        self.at_cursor.display = tab == "tree"
         self.console_app.feed.show_tab(tab)
         self._fill(tab)
         self._say_tabs()
@@ -220,6 +223,7 @@ class RunPage(Page):
             self.details = opened.details
         self._pass_on(opened)
         self._say()
+        self._say_cursor()
 
     def _pass_on(self, opened: Opened) -> None:
         """Tell the tabs that are made."""
@@ -367,6 +371,23 @@ class RunPage(Page):
             ((f"by {cells.safe(run.actor)}  ", palette.faint),),
         )  # fmt: skip
 
+    def _say_cursor(self) -> None:
+        """The row of the tree at the cursor, its name and its reason at full length."""
+        view = self._views.get("tree")
+        line = view.cursor_record if isinstance(view, TreeView) else None
+        if line is None:
+            self.at_cursor.say(())
+            return
+        palette = theme.palette()
+        bad = line.state_type in ("FAILED", "CRASHED")
+        words = why_line(line, now_us())
+        where = f"{line.task.run_id}/{line.task.seq}  " if line.task is not None else ""
+        self.at_cursor.say(
+            (("  ", None), (cells.safe(line.label), palette.text), ("  ", None),
+             (cells.safe(words), palette.text if bad else palette.dim)),
+            ((where, palette.faint),),
+        )  # fmt: skip
+
     def _tally(self, key: TaskRef, row: TaskRow) -> None:
         """Keep count of the run's own tasks, one change at a time."""
         if row.run_id != self.run_id:
@@ -406,6 +427,7 @@ class RunPage(Page):
         view = self._views.get(self.tab)
         if isinstance(view, TreeView):
             view.tick()
+            self._say_cursor()
 
     def targets(self) -> list[RunRow]:
         """This run."""
@@ -452,6 +474,7 @@ class RunPage(Page):
 
     @on(RowView.Highlighted)
     def _highlighted(self) -> None:
+        self._say_cursor()
         self.console_app.say_footer()
 
     @on(RowView.Chosen)
