@@ -53,6 +53,11 @@ def paint(text: str, style: str, *, colour: bool) -> str:
     return f"{STYLES[style]}{text}{RESET}" if colour and style and text else text
 
 
+WIDEST: Final = 500
+"""Columns a cell may take without a terminal before it pushes the rest of its own line aside: one monstrous name must
+not pad every line."""
+
+
 def display_width(text: str) -> int:
     """How many terminal columns ``text`` takes: wide East Asian characters take two, combining marks none."""
     if text.isascii():
@@ -92,10 +97,10 @@ def render(
     colour: bool,
     ellipsis: str = "…",
 ) -> Iterator[str]:
-    """The lines of the table, header first; ``width`` None means as wide as the data."""
+    """The lines of the table, header first; ``width`` None means as wide as the data, nothing cut."""
     body = [list(row) for row in rows]
     natural = [
-        max([display_width(column.title), *(display_width(row[i].text) for row in body)])
+        min(WIDEST, max([display_width(column.title), *(display_width(row[i].text) for row in body)]))
         for i, column in enumerate(columns)
     ]
     # A column in which nothing stands would only take room.
@@ -134,7 +139,7 @@ def _line(
 ) -> str:
     parts: list[str] = []
     for i in kept:
-        text = truncate(row[i].text, widths[i], ellipsis=ellipsis)
+        text = row[i].text if widths[i] >= WIDEST else truncate(row[i].text, widths[i], ellipsis=ellipsis)
         padding = " " * (widths[i] - display_width(text))
         painted = paint(text, row[i].style, colour=colour)
         if columns[i].align == "right":

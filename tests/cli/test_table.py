@@ -38,6 +38,14 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert all("#" in line for line in lines[1:])
 
 
+def test_one_monstrous_name_pads_no_other_line() -> None:
+    """Without a terminal nothing is cut, and the other lines stay short."""
+    monster = [Cell("#7"), Cell("m" * 100_000), Cell("Failed", "red"), Cell("why")]
+    lines = list(render(COLUMNS, [*rows(), monster], width=None, colour=False))
+    assert "m" * 100_000 in lines[-1]
+    assert max(map(display_width, lines[:-1])) < 700
+
+
 def test_columns_are_aligned_by_display_width() -> None:
     """Wide characters take two columns, so what follows them still stands in line."""
     lines = list(render(COLUMNS, rows(), width=None, colour=False))
