@@ -110,9 +110,10 @@ def _closure(
     beneath: defaultdict[CallId, list[CallId]] = defaultdict(list)
     feeds: defaultdict[CallId, list[CallId]] = defaultdict(list)
     for key, row in calls.items():
-        owner = (row.run_id, row.scope_seq) if row.scope_seq else places.get(row.run_id)
-        if owner is not None:
-            beneath[owner].append(key)
+        if row.scope_seq:
+            beneath[row.run_id, row.scope_seq].append(key)
+        elif (place := places.get(row.run_id)) is not None:
+            beneath[place].append(key)
     for edge in edges:
         feeds[edge.from_run_id, edge.from_seq].append((edge.run_id, edge.to_seq))
     whole: set[CallId] = set()

@@ -46,7 +46,7 @@ _COPY_EVENTS: Final = (
     " state_name, ?7, ?8, NULL FROM task_run WHERE run_id = ?1 AND seq BETWEEN ?4 AND ?5 ORDER BY seq"
 )
 _SEQS_OF_RESULTS: Final = "SELECT seq FROM result WHERE run_id = ? AND seq BETWEEN ? AND ?"
-RESET_AT_ONCE: Final = 2_000
+RESET_AT_ONCE: Final = 4_000
 """Calls given up in one transaction: it holds the write lock for some hundredths of a second."""
 _NAMED: Final = 3
 """Nodes that are named one by one to people; of more the number is said."""
@@ -72,8 +72,8 @@ def plan(connection: sqlite3.Connection, root: RunRow, wanted: Sequence[Node], k
         return make_plan(root.id, kind, f"#{root.id}", rows, links, ())
     chosen: list[CallId] = []
     reopened: list[CallId] = []
-    groups = _groups(rows) if any(node.key is not None for node in wanted) else {}
-    known = {(row.run_id, row.seq) for row in rows}
+    groups = _groups(rows, wanted)
+    known = {(row.run_id, row.seq) for row in rows} if any(node.seq is not None for node in wanted) else set()
     for node in wanted:
         if node.is_run:
             run = _run(connection, node.run_id)
@@ -100,14 +100,16 @@ def _run(connection: sqlite3.Connection, run_id: int) -> RunRow:
     return run
 
 
-def _groups(rows: Iterable[CallRow]) -> dict[Node, list[CallId]]:
-    """The calls of each map."""
-    found: dict[Node, list[CallId]] = {}
-    for row in rows:
-        if row.map_group is not None:
-            node = Node(row.run_id, None, row.scope_seq, row.key, row.map_group)
-            found.setdefault(node, []).append((row.run_id, row.seq))
-    return found
+def _groups(rows: Iterable[CallRow], wanted: Iterable[Node]) -> dict[Node, list[CallId]]:
+    """The calls of the maps among these nodes, as far as there are any."""
+    found: dict[tuple[Any, ...], list[CallId]] = {
+        (node.run_id, node.scope_seq, node.key, node.map_group): [] for node in wanted if node.map_group is not None
+    }
+    for row in rows if found else ():
+        group = found.get((row.run_id, row.scope_seq, row.key, row.map_group))
+        if group is not None:
+            group.append((row.run_id, row.seq))
+    return {Node(key[0], None, *key[1:]): calls for key, calls in found.items() if calls}
 
 
 def _label(connection: sqlite3.Connection, node: Node, groups: Mapping[Node, Sequence[CallId]]) -> str:
