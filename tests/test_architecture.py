@@ -96,6 +96,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/worker.py": "the user's task, initializer and classes",
     "engine/workers.py": "the user's task, and parameters that cannot be pickled",
     "engine/transaction_parts.py": "the user's rollback and commit hooks",
+    "tui/feed.py": "one look of the console's thread; it is said on the screen and tried again",
     "store/writer.py": "operations handed in from elsewhere; each one's error goes back to whoever handed it in",
 }
 """The borders where any exception is expected, and whose it is. Everywhere else the exceptions are named."""

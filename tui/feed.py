@@ -71,7 +71,7 @@ class Feed(threading.Thread):
         self._lock = threading.Lock()
         self._waiting: News | None = None
         self.failed: BaseException | None = None
-        """What ended this thread, when something did that should not have."""
+        """What went wrong last that never should."""
         # Everything below belongs to this thread alone.
         self._reader: Reader | None = None
         self._changes: ChangeFeed | None = None
@@ -174,17 +174,24 @@ class Feed(threading.Thread):
                 self._connect()
             work()
         except StoreError as error:
-            kind = next((kind for type_, kind in _TROUBLES if isinstance(error, type_)), "other")
-            trouble = Trouble(kind, str(error))  # type: ignore[arg-type]  # one of the literals above
-            if trouble != self._trouble:
-                self._trouble = trouble
-                self._hand_over(News(trouble=trouble))
-            if not isinstance(error, StoreLocked):
-                self._close()
+            self._say_trouble(error)
+            return
+        except Exception as error:  # noqa: BLE001 - this thread's border: the screen says it, and it looks again
+            self.failed = error
+            self._say_trouble(StoreError(f"reading the store failed: {type(error).__name__}: {error}"))
             return
         if self._trouble is not None:
             self._trouble = None
             self._hand_over(News(trouble="none"))
+
+    def _say_trouble(self, error: StoreError) -> None:
+        kind = next((kind for type_, kind in _TROUBLES if isinstance(error, type_)), "other")
+        trouble = Trouble(kind, str(error))  # type: ignore[arg-type]  # one of the literals above
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._hand_over(News(trouble=trouble))
+        if not isinstance(error, StoreLocked):
+            self._close()
 
     def _connect(self) -> None:
         from ..store.changes import ChangeFeed

@@ -242,6 +242,18 @@ async def test_limits_with_their_queues(drive: Any, seeder: Any) -> None:
         await console.shows(f"runs › #{two}")
 
 
+async def test_what_cannot_be_read_is_said(drive: Any, seeder: Any) -> None:
+    """A screen never stays empty in silence; the others go on."""
+    seeder.run("etl", ("COMPLETED", "Completed"))
+    with transaction(seeder.state) as connection:
+        limits.put(connection, "db", 1, None, active=True, at_us=now_us(), actor="tester")
+        connection.execute("DROP TABLE slot")
+    async with drive(seeder.folder, start="limits") as console:
+        await console.shows("no such table: slot")
+        await console.press("R")
+        await console.shows("etl")
+
+
 async def test_no_limits_says_how_to_make_one(drive: Any, seeder: Any) -> None:
     """The palette leads there, too."""
     async with drive(seeder.folder, start="limits") as console:
