@@ -194,7 +194,7 @@ def _open_new(
         run = FlowRun(session, flow, run_id, 1, parameters, state=("PENDING", "Pending"))
         _begin(session, run)
     except BaseException as error:
-        settle_broken(where, lease, error)
+        settle_broken(where, lease, 1, error)
         raise
     return session, run
 
@@ -208,14 +208,19 @@ def _closing(session: Session) -> Iterator[None]:
         finally:
             session.close()
     except BaseException as error:
-        if session.lease is not None and not session.fenced:
-            settle_broken(session.folder, session.lease, error)
+        if session.lease is not None and session.root is not None and not session.fenced:
+            settle_broken(session.folder, session.lease, session.root.attempt, error)
         _explain_uncaught(error)
         raise
 
 
-def settle_broken(folder: Path, lease: LeaseRow, error: BaseException) -> None:
-    """End the record of a run whose process lives and does not go on with it; nothing when it has ended."""
+def settle_broken(folder: Path, lease: LeaseRow, attempt: int, error: BaseException) -> None:
+    """End the record of a run whose process lives and does not go on with it.
+
+    Nothing when it has ended, or when a newer attempt of it is somebody else's.
+    """
+    if isinstance(error, StaleState):
+        return
     try:
         from .reaping import Fate, settle
     except OSError:  # not one more file can be opened
@@ -228,6 +233,9 @@ def settle_broken(folder: Path, lease: LeaseRow, error: BaseException) -> None:
         try:
             with transaction(connection):
                 leases.release(connection, lease.owner, lease)
+                row = runs.get(connection, lease.run_id or 0)
+            if row is None or row.attempt != attempt:
+                return
             settle(connection, lease.run_id or 0, fate, resumable=False)
         finally:
             connection.close()
