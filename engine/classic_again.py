@@ -77,11 +77,13 @@ def _turn_operation(call: TaskCall, again: Again, message: str | None) -> Any:
 
 def recall_turn(call: TaskCall) -> None:
     """Go on with the turn that an earlier attempt of the run was at, if this task loops and its inputs are the same."""
-    session, row = call.run.session, call.run.journalled(call)
-    if row is None or row.state_type == "COMPLETED" or row.inputs_hash != call.inputs_hash:
+    session, recorded = call.run.session, call.run.recorded(call)
+    if recorded is None or recorded.row.started_at_us is None:
         return
-    stored = session.read(lambda conn: results.get(conn, call.run.id, call.seq))
-    if stored is None or stored.codec == "none":
+    if recorded.row.state_type == "COMPLETED" or recorded.row.inputs_hash != call.inputs_hash:
+        return
+    stored = recorded.result or session.peek(lambda conn: results.get(conn, call.run.id, call.seq))
+    if stored is None or stored.codec == "none" or (stored.data is not None and _MARK.encode() not in stored.data):
         return
     try:
         value = codec.decode(stored.codec, session.result_bytes(stored), stored.checksum)

@@ -154,10 +154,11 @@ class FlowRun:
 
     def journalled(self, call: TaskCall | SubflowCall) -> TaskRow | None:
         """What earlier attempts recorded of this call."""
-        recorded = self._recorded(call)
+        recorded = self.recorded(call)
         return recorded.row if recorded is not None else None
 
-    def _recorded(self, call: TaskCall | SubflowCall) -> Recorded | None:
+    def recorded(self, call: TaskCall | SubflowCall) -> Recorded | None:
+        """As ``journalled``, with its result if that stands in its row."""
         journal = self._journal
         seq = journal.seq(call.scope_seq, call.key, call.call_index) if journal is not None else None
         return journal.get(seq) if journal is not None and seq is not None else None
@@ -174,7 +175,7 @@ class FlowRun:
 
     def recall(self, call: TaskCall) -> State | None:
         """The journalled outcome of a finished call; None when it has to run (the log then says why)."""
-        recorded = self._recorded(call)
+        recorded = self.recorded(call)
         if recorded is None:
             return None
         row = recorded.row
@@ -198,13 +199,13 @@ class FlowRun:
 
     def forget(self, call: TaskCall) -> None:
         """A call that an earlier attempt recorded cannot begin in this one: its record is begun anew all the same."""
-        recorded = self._recorded(call)
+        recorded = self.recorded(call)
         if recorded is not None:
             self._run_again(call, recorded, "its upstream did not complete this time")
 
     def recall_subflow(self, call: SubflowCall) -> State | None:
         """As ``recall``, for a flow called within this run."""
-        recorded = self._recorded(call)
+        recorded = self.recorded(call)
         if recorded is None:
             return None
         why, level = again(recorded.row, call.inputs_hash, call.code_hash)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _FIRST_READ = 4
 _LONGEST_READ = 256
 _NEAR = 16
-"""A call so little after the last read is one of a sequence: more are read at once."""
+"""A call so little after the end of a read is one of a sequence: more are read at once."""
+_READS_KEPT = 8
+"""Threads come to the calls in sequences of their own: a map where it submits them, the pool where they begin."""
 
 
 class Recorded(NamedTuple):
@@ -28,6 +30,14 @@ class Recorded(NamedTuple):
 
     row: TaskRow
     result: ResultRow | None
+
+
+class _Read(NamedTuple):
+    """Calls that were read together: how many were asked for, and the first after them."""
+
+    rows: dict[int, Recorded]
+    size: int
+    until: int
 
 
 class Journal:
@@ -39,10 +49,8 @@ class Journal:
         self._lock = threading.Lock()
         self._seqs: dict[tuple[int, str], array[int]] = {}
         """By calling task and key: the number of each call in its order, 0 where none was recorded."""
-        self._read: dict[int, Recorded] = {}
-        """The rows of the last read."""
-        self._read_until = 0
-        self._read_size = _FIRST_READ
+        self._reads: list[_Read] = []
+        """The last ones, the latest first."""
         self._as_found: dict[int, Recorded] = {}
         """Calls that were made anew."""
 
@@ -61,7 +69,7 @@ class Journal:
             for seq, _, key, call_index in found:
                 self._note(seq, scope_seq, key, call_index)
                 self._as_found.pop(seq, None)
-            self._read.clear()
+            self._reads.clear()
 
     @property
     def is_empty(self) -> bool:
@@ -76,12 +84,18 @@ class Journal:
     def get(self, seq: int) -> Recorded | None:
         """What stands recorded of this call."""
         with self._lock:
-            return self._as_found.get(seq) or self._read.get(seq) or self._look_up(seq)
+            if (found := self._as_found.get(seq)) is not None:
+                return found
+            for read in self._reads:
+                if (found := read.rows.get(seq)) is not None:
+                    return found
+            return self._look_up(seq)
 
     def keep(self, recorded: Recorded) -> None:
-        """The call is made anew: later questions are about what is known of it now."""
+        """The call is made anew: later questions are about what is known of it now, whatever becomes of its row."""
+        row = recorded.row
         with self._lock:
-            self._as_found[recorded.row.seq] = recorded
+            self._as_found[row.seq] = recorded if row.state_type != "COMPLETED" else Recorded(row, None)
 
     def _note(self, seq: int, scope_seq: int, key: str, call_index: int) -> None:
         calls = self._seqs.get((scope_seq, key))
@@ -93,11 +107,10 @@ class Journal:
 
     def _look_up(self, seq: int) -> Recorded | None:
         """All that is asked for was committed before the journal was loaded: nothing has to be waited for."""
-        in_sequence = 0 <= seq - self._read_until <= _NEAR
-        self._read_size = min(_LONGEST_READ, 4 * self._read_size) if in_sequence else _FIRST_READ
-        size = self._read_size
-
+        before = next((read for read in self._reads if 0 <= seq - read.until <= _NEAR), None)
+        size = min(_LONGEST_READ, 4 * before.size) if before is not None else _FIRST_READ
         found = self._session.peek(lambda conn: tasks.with_results(conn, self._run_id, seq, size))
-        self._read = {row.seq: Recorded(row, result) for row, result in found}
-        self._read_until = max(self._read, default=seq) + 1
-        return self._read.get(seq)
+        rows = {row.seq: Recorded(row, result) for row, result in found}
+        self._reads.insert(0, _Read(rows, size, max(rows, default=seq) + 1))
+        del self._reads[_READS_KEPT:]
+        return rows.get(seq)
