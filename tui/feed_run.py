@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ARTIFACTS_SECONDS = 0.5
 """Between looks at the artifacts of the open run."""
 FIRST_EVENTS = 2_000
+FIRST_TASKS = 500
 
 
 class OpenRun:
@@ -49,13 +50,17 @@ class OpenRun:
         if run is None:
             self._hand_over(News(opened=Opened(run_id, fresh=True, missing=True)))
             return
+        first = self._read().tasks(run_id, limit=FIRST_TASKS)
+        if many := len(first) == FIRST_TASKS:  # something to see while the others are read
+            seen = {(row.run_id, row.seq): row for row in first}
+            self._hand_over(News(opened=Opened(run_id, fresh=True, runs={run_id: run}, tasks=seen)))
         tasks = self._adopt(run)
         self._known_tasks = set(tasks)
         family = dict(self.family)
-        opened = Opened(
-            run_id, fresh=True, runs=family, tries=tries_of(self._read(), family), tasks=tasks, log_changed=True
-        )
-        self._hand_over(News(opened=opened))
+        tries = tries_of(self._read(), family)
+        self._hand_over(News(opened=Opened(
+            run_id, fresh=not many, runs=family, tries=tries, tasks=tasks, log_changed=True,
+        )))  # fmt: skip
         self.show_tab(self._tab)
 
     def _adopt(self, run: RunRow) -> dict[TaskRef, TaskRow]:
