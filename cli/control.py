@@ -27,6 +27,8 @@ class Answer(NamedTuple):
     run_id: int | None
     text: str
     error: FlowdeckError | None
+    is_queued: bool = True
+    """Unless refused: whether the run waits now for a process; False when the person wanted nothing done."""
 
 
 def configure(command: str, parser: argparse.ArgumentParser) -> None:

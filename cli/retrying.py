@@ -109,7 +109,7 @@ def _ask(
                     out.line(one_line(line) if not line.startswith("  ") else f"  {one_line(line.strip())}")
             return Answer(root.id, "", None)
         if plan.affects_more_than_failed and parameters is None and not args.yes and not _agreed(plan, out):
-            return Answer(root.id, "left as it is", None)
+            return Answer(root.id, "left as it is", None, is_queued=False)
         outcome = control.retry(nodes, kind, parameters=parameters)
     except FlowdeckError as error:
         return Answer(root.id, str(error), error)
@@ -158,14 +158,16 @@ def _tell(
     if out.as_json:
         out.json_array(plans if args.plan else (answer_shape(answer, "retry", reader) for answer in answers))
     code = next((answer.error.exit_code for answer in answers if answer.error is not None), 0)
-    waiting = [answer.run_id for answer in answers if answer.run_id is not None and answer.error is None]
+    waiting = [
+        answer.run_id for answer in answers if answer.run_id is not None and answer.error is None and answer.is_queued
+    ]
     if args.plan or not waiting:
         return code
     if args.here:
         from .running import execute_queued
 
-        queued = [run_id for run_id in waiting if (run := reader.run(run_id)) and run.state_type == "SCHEDULED"]
-        codes = [execute_queued(folder_of(args), run_id, out) for run_id in queued]
+        # Also one that somebody else took meanwhile: then it says so.
+        codes = [execute_queued(folder_of(args), run_id, out) for run_id in waiting]
         return code or next((done for done in codes if done), 0)
     say_who_runs_them(waiting, "retry", reader, out)
     return code
