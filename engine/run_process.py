@@ -23,6 +23,7 @@ from ..store.connection import connect, open_store, transaction
 from ..store.errors import StaleState, StoreError
 from ..store.location import find_store
 from ..store.rows import LeaseRow, RunRow
+from ..store.run_names import default_name
 from . import codec, generators, own_filters
 from .clock import now_us
 from .defaults import pool_size
@@ -152,6 +153,8 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
         _begin(session, run)
         if problem is not None:
             run.parameter_problem = problem
+        elif flow.flow_run_name is not None:
+            _name(session, row[0], flow, parameters)
         if row[0].schedule_id is not None and attempt == 1:
             run.decided = own_filters.ask(folder, row[0], flow)
         if attempt > 1 or row[0].retry_of is not None:
@@ -166,6 +169,19 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
     return exit_code(state)
+
+
+def _name(session: Session, row: RunRow, flow: Flow[Any, Any], parameters: dict[str, Any]) -> None:
+    """Give a run the name its flow makes, unless it has one: who queued it did not have the flow's code."""
+    if row.name != default_name(row.id):
+        return
+    try:
+        name = flow.run_name(flow.parameters.bind((), parameters))
+    except FlowdeckError as error:
+        text = f"{error}; the run keeps the name {row.name}"
+        session.capture.record(row.id, None, 30, "flowdeck.engine", "log", text)
+        return
+    session.writer.commit(lambda connection: runs.rename(connection, row.id, name))
 
 
 def exit_code(state: State) -> int:

@@ -133,7 +133,7 @@ def insert(
     )  # fmt: skip
     run_id = cursor.lastrowid or 0
     if not name:
-        connection.execute(UPDATE_NAME, (default_name(run_id), run_id))
+        rename(connection, run_id, default_name(run_id))
     connection.execute(
         events.INSERT,
         (at_us, "state", run_id, None, attempt, None, None, state_type, state_name, actor, cause, None),
@@ -200,6 +200,11 @@ def set_intent(
     events.append(
         connection, at_us=at_us, kind="request", actor=actor, run_id=run_id, message=message, data={"intent": intent}
     )
+
+
+def rename(connection: sqlite3.Connection, run_id: int, name: str) -> None:
+    """Give a run another name."""
+    connection.execute(UPDATE_NAME, (name, run_id))
 
 
 def set_result_preview(connection: sqlite3.Connection, run_id: int, attempt: int, preview: str | None) -> None:

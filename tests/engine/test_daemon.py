@@ -295,3 +295,26 @@ def test_the_daemon_says_who_it_is(box):
     first.stop(9)
     second = box.daemon()
     assert box.reader.daemon().pid == second.pid
+
+
+def test_a_queued_run_gets_the_name_that_its_flow_makes(box) -> None:
+    """Who submits has no code of the flow; a template that does not fit is said in the log, and the run goes on."""
+    box.write("named.py", """
+        from flowdeck import runtime
+
+        @flow(flow_run_name="day-{day}")
+        def named(day: str = "monday"):
+            effect(runtime.flow_run.name)
+
+        @flow(flow_run_name="{nobody}")
+        def misnamed():
+            effect(runtime.flow_run.name)
+    """)
+    box.daemon()
+    first, second, third = box.submit("named", day="tuesday"), box.submit("named"), box.submit("misnamed")
+    for run_id in (first, second, third):
+        box.wait_state(run_id, "Completed")
+    names = [box.reader.run(run_id).name for run_id in (first, second, third)]
+    assert names[:2] == ["day-tuesday", "day-monday"]
+    assert sorted(box.effects()) == sorted(names)
+    box.wait(lambda: any("flow_run_name cannot be made" in line.message for line in box.reader.logs(third)))
