@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger = logging.getLogger("flowdeck.engine")
 TICK_SECONDS = 0.04
+_STORE_SECONDS = 1.0
+"""How often a paused run looks whether its store is still there."""
 _CHILDREN_AFTER_SECONDS = 0.5
 """How long user code may take to end by itself before its child processes are told to."""
 _AFTER_KILL_SECONDS = 0.5
@@ -152,6 +154,7 @@ class Session:
         self._timers_lock = threading.Lock()
         self._wake = threading.Event()
         self._trouble_since: float | None = None
+        self._look_for_store_at = 0.0
         self.is_resumable = False
         """Whether a supervisor resumes the run when this process dies."""
         self.ends_by_signal = False
@@ -556,6 +559,14 @@ class Session:
         self.capture.tell(f"run #{self.root_id} ends: its code closed files of the run's own")
         os._exit(_NO_DESCRIPTORS_EXIT)
 
+    def _give_up_without_store(self) -> None:
+        """A paused run whose store was removed: nobody can ask anything of it any more, so it would wait for ever."""
+        if self.gate.is_open() or self.cancel_reason is not None or time.monotonic() < self._look_for_store_at:
+            return
+        self._look_for_store_at = time.monotonic() + _STORE_SECONDS
+        if not os.path.exists(database_path(self.folder, "state")):
+            self.begin_cancel("its store was removed while it was paused")
+
     def _next_wait(self) -> float:
         with self._timers_lock:
             if not self._timers:
@@ -566,6 +577,7 @@ class Session:
         """Signals and requests from outside."""
         self.heed_termination()
         self._give_up_on_full_disk()
+        self._give_up_without_store()
         if self._watch_connection is None:
             self._watch_connection = connect(self.folder, "state", readonly=True)
         version = self._watch_connection.execute("PRAGMA data_version").fetchone()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -375,6 +376,26 @@ def test_a_store_that_is_removed_during_the_run_is_told_in_words(script: Any, st
     assert "removed or moved away" in done.stderr or "state.db not found" in done.stderr
     assert "flowdeck/engine" not in done.stderr
     assert not store.exists()
+
+
+def test_a_paused_run_does_not_outlive_its_store(script: Any, store: Path, eventually: Any) -> None:
+    """Nobody could resume or cancel it any more: it ends and says what became of its record."""
+    process = script.start(
+        """
+        from flowdeck import pause_flow_run
+        @flow
+        def f():
+            pause_flow_run()
+        f()
+        """
+    )
+    with Reader(store) as reader:
+        eventually(lambda: reader.runs() and reader.runs()[0].state_name == "Paused")
+    shutil.rmtree(store)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "removed" in told
+    assert "flowdeck/engine" not in told
 
 
 def test_a_run_that_the_engine_itself_cannot_bring_to_its_end_is_not_left_running(
