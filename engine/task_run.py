@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_FRESH_US = 1000
+_peak = (0, 0)
+"""Until when, in nanoseconds, the peak of memory last asked for is fresh, and that peak."""
 
 
 def task_steps(call: TaskCall) -> Steps:
@@ -251,7 +254,7 @@ def _end_operation(
     keeps = event == "complete" and call.task.persist_result and not call.is_partial
     stored = _store(call, state.data) if keeps else None
     at_us = now_us()
-    peak_rss_bytes = getrusage(RUSAGE_SELF).ru_maxrss * _RSS_UNIT if duration_us is not None else None
+    peak_rss_bytes = _peak_rss_bytes(duration_us) if duration_us is not None else None
     if call.usage is not None:
         peak_rss_bytes = call.usage.peak_rss_bytes
     ended = call.row(
@@ -272,6 +275,15 @@ def _end_operation(
     is_new = call.future is None and not call.is_replay and (stored is None or in_row is not None)
 
     return _Ending(beginning, ended, stored, in_row, is_new, upstream, slots, end_cache, stage)
+
+
+def _peak_rss_bytes(duration_us: int) -> int:
+    """The process's peak so far; in a row of short calls one that is a millisecond old at the most."""
+    global _peak
+    at_ns = time.perf_counter_ns()
+    if duration_us >= _FRESH_US or at_ns >= _peak[0]:
+        _peak = (at_ns + _FRESH_US * 1000, getrusage(RUSAGE_SELF).ru_maxrss * _RSS_UNIT)
+    return _peak[1]
 
 
 class _Ending:
