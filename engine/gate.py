@@ -166,32 +166,6 @@ class Gate:
         return _Blocked(self._lock, self._depths.get(id(current_frame.get())))
 
 
-class _InEngine:
-    """``engine_code`` and ``blocked`` in one, for what runs with every task."""
-
-    __slots__ = ("_depth", "_lock", "_slot")
-
-    def __init__(self, lock: threading.Lock, depth: list[int] | None) -> None:
-        self._lock = lock
-        self._depth = depth
-
-    def __enter__(self) -> None:
-        slot = current_thread_slot()
-        self._slot: ThreadSlot | None = slot if slot is not None and slot.is_open else None
-        if self._slot is not None:
-            self._slot.close()
-        if self._depth is not None:
-            with self._lock:
-                self._depth[0] += 1
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if self._depth is not None:
-            with self._lock:
-                self._depth[0] -= 1
-        if self._slot is not None:
-            self._slot.open()
-
-
 class _Blocked:
     """A block in which an activation of user code waits. Blocks nest; threads of the user's own may share a frame."""
 
@@ -210,3 +184,21 @@ class _Blocked:
         if self._depth is not None:
             with self._lock:
                 self._depth[0] -= 1
+
+
+class _InEngine(_Blocked):
+    """``engine_code`` and ``blocked`` in one, for what runs with every task."""
+
+    __slots__ = ("_slot",)
+
+    def __enter__(self) -> None:
+        slot = current_thread_slot()
+        self._slot: ThreadSlot | None = slot if slot is not None and slot.is_open else None
+        if self._slot is not None:
+            self._slot.close()
+        _Blocked.__enter__(self)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        _Blocked.__exit__(self, kind, error, trace)
+        if self._slot is not None:
+            self._slot.open()
