@@ -5,10 +5,12 @@ The public names, imported on first use so that ``from flowdeck import flow, tas
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import cache_validators as cache_validators
+    from . import errors as errors
     from . import events as events
     from . import executors as executors
     from . import futures as futures
@@ -258,11 +260,23 @@ _HOME = {
     "wait": "futures",
     "with_context": "own_processes",
 }
+_STORED = {
+    "Annotation": "annotations",
+    "FlowRunView": "hooks",
+    "Recording": "states",
+    "StoredState": "stored_state",
+    "TaskRunView": "hooks",
+    "_UNSET": "states",
+}
+"""Names that values in a store may hold and nobody imports; they are found here for good."""
 _MODULES = frozenset({"runtime"})
 """Names that are modules themselves."""
 _BESIDE = frozenset(
-    {"cache_validators", "events", "executors", "futures", "schedules", "signals", "state", "testing", "triggers"}
-)
+    {
+        "cache_validators", "errors", "events", "executors", "futures", "schedules", "signals", "state", "testing",
+        "triggers",
+    }
+)  # fmt: skip
 """Modules that stand beside this one: ``flowdeck.triggers.all_failed``."""
 __all__ = sorted(_HOME, key=str.casefold)
 __version__ = "0.1.0"
@@ -273,10 +287,13 @@ def __getattr__(name: str) -> object:
 
     if name in _BESIDE:
         return import_module(f".{name}", __name__)
-    if name not in _HOME:
+    home = _HOME.get(name) or _STORED.get(name)
+    if home is None:
         raise AttributeError(f"module 'flowdeck' has no attribute {name!r}")
-    module = import_module(f".engine.{_HOME[name]}", __name__)
-    value = module if name in _MODULES else getattr(module, name)
+    module = import_module(f".engine.{home}", __name__)
+    value: object = module if name in _MODULES else getattr(module, name)
+    if isinstance(value, FunctionType):
+        value.__module__ = __name__  # what is stored names it here, wherever it stands
     globals()[name] = value
     return value
 

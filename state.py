@@ -24,6 +24,7 @@ from .engine.classic_states import (
     TriggerFailed,
     ValidationFailed,
 )
+from .engine.classic_states import FlowState as FlowState
 from .engine.classic_states import FlowState as State
 
 __all__ = [

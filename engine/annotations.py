@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 class Annotation:
     """A value with such a word around it. Two are equal when word and value are."""
 
+    __module__ = "flowdeck"
+
     flowdeck_wrapped: ClassVar[str]
 
     def __init__(self, value: Any) -> None:
@@ -29,11 +31,15 @@ class Annotation:
 class unmapped(Annotation):  # noqa: N801 - Prefect's name
     """In ``map``: pass this value to every call as it is."""
 
+    __module__ = "flowdeck"
+
     flowdeck_wrapped = "unmapped"
 
 
 class allow_failure(Annotation):  # noqa: N801 - Prefect's name
     """Start even when this upstream task failed; the parameter is then its exception."""
+
+    __module__ = "flowdeck"
 
     flowdeck_wrapped = "allow_failure"
 
@@ -41,10 +47,14 @@ class allow_failure(Annotation):  # noqa: N801 - Prefect's name
 class opaque(Annotation):  # noqa: N801 - Prefect's name
     """Look for a future or state in this value itself, not in what it holds."""
 
+    __module__ = "flowdeck"
+
     flowdeck_wrapped = "opaque"
 
 
 class quote(Annotation):  # noqa: N801 - Prefect's name
     """Pass this value without looking for futures in it."""
+
+    __module__ = "flowdeck"
 
     flowdeck_wrapped = "quote"

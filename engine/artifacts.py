@@ -30,6 +30,8 @@ class Artifact:
     it: None outside of runs.
     """
 
+    __module__ = "flowdeck"
+
     __slots__ = ("created", "data", "description", "flow_run_id", "id", "key", "task_run_id", "type")
 
     def __init__(

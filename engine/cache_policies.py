@@ -30,6 +30,8 @@ KeyFunction = Callable[[Any, dict[str, Any]], str | None]
 class IsolationLevel(Enum):
     """What a second caller of the same key does while the first one computes."""
 
+    __module__ = "flowdeck"
+
     READ_COMMITTED = "READ_COMMITTED"
     """It computes as well."""
     SERIALIZABLE = "SERIALIZABLE"
@@ -47,6 +49,8 @@ class CacheContext(NamedTuple):
 
 class CachePolicy:
     """What a cache key is made of. Subclasses say how in ``compute_key``; None means: do not cache this call."""
+
+    __module__ = "flowdeck"
 
     isolation_level: IsolationLevel | None = None
     key_storage: str | None = None
@@ -111,6 +115,8 @@ class CachePolicy:
 
 class CacheKeyFnPolicy(CachePolicy):
     """The key is what a function of the user's says."""
+
+    __module__ = "flowdeck"
 
     def __init__(self, cache_key_fn: KeyFunction) -> None:
         if not callable(cache_key_fn):

@@ -79,6 +79,8 @@ def _run_before(graph: Graph, condition: TaskNode, node: Node) -> None:
 class case(Block):  # noqa: N801 - Prefect's name
     """``with case(task, value): …``: what is drawn in the block runs only if the task's result is this value."""
 
+    __module__ = "flowdeck"
+
     def __init__(self, task: Any, value: Any) -> None:
         super().__init__()
         if isinstance(value, Drawable):
@@ -131,6 +133,8 @@ def merge(*tasks: Any, flow: Any = None, mapped: bool = False, **options: Any) -
 
 class FilterTask(Task[..., Any]):
     """Those results of a list that pass: by default what is neither None nor an exception."""
+
+    __module__ = "flowdeck"
 
     def __init__(self, filter_func: Callable[[Any], bool] | None = None, **options: Any) -> None:
         self.filter_func = filter_func or (lambda result: result is not None and not isinstance(result, Exception))

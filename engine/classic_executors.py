@@ -19,6 +19,8 @@ _SCHEDULERS: Final = {
 class LocalDaskExecutor(ThreadPoolTaskRunner):
     """Run tasks on threads or ``processes``, one for each core or ``num_workers``; ``sync`` one after another."""
 
+    __module__ = "flowdeck.executors"
+
     def __init__(self, scheduler: str = "threads", num_workers: int | None = None, **kwargs: Any) -> None:
         if scheduler not in _SCHEDULERS:
             raise ValueError(f"scheduler {scheduler!r} is not known: use 'threads', 'processes' or 'sync'")
@@ -38,6 +40,8 @@ def _cores(num_workers: int | None) -> int:
 
 class DaskExecutor:
     """Prefect 1's executor on a dask cluster: not here."""
+
+    __module__ = "flowdeck.executors"
 
     def __init__(self, *_args: Any, **_options: Any) -> None:
         raise UsageError(

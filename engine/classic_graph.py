@@ -26,11 +26,15 @@ NO_DEFAULT: Final[Any] = inspect.Parameter.empty
 class flatten(Annotation):  # noqa: N801 - Prefect's name
     """In ``map``: run over the elements of the elements."""
 
+    __module__ = "flowdeck"
+
     flowdeck_wrapped = "flatten"
 
 
 class mapped(Annotation):  # noqa: N801 - Prefect's name
     """In a plain call: run over the elements of this argument, while the other arguments are passed whole."""
+
+    __module__ = "flowdeck"
 
     flowdeck_wrapped = "mapped"
 
@@ -43,6 +47,9 @@ class Edge(NamedTuple):
     key: str | None = None
     mapped: bool = False
     flattened: bool = False
+
+
+Edge.__module__ = "flowdeck"
 
 
 class Node(Drawable):
@@ -91,6 +98,8 @@ class Node(Drawable):
 class Parameter(Node):
     """A value given at each run: ``Parameter("day", default=None)``; without a default each run must give it."""
 
+    __module__ = "flowdeck"
+
     def __init__(
         self, name: str, default: Any = NO_DEFAULT, required: bool | None = None, tags: Iterable[str] | None = None
     ) -> None:
@@ -129,6 +138,8 @@ class Parameter(Node):
 
 class DateTimeParameter(Parameter):
     """A parameter whose ISO 8601 text reaches the tasks as a ``datetime``, in UTC when it names no zone."""
+
+    __module__ = "flowdeck"
 
     def __init__(self, name: str, required: bool = True, tags: Iterable[str] | None = None) -> None:
         super().__init__(name, NO_DEFAULT if required else None, required, tags)

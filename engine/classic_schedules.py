@@ -34,6 +34,8 @@ class Schedule:
     All of ``filters``, at least one of ``or_filters`` and none of ``not_filters`` must be true.
     """
 
+    __module__ = "flowdeck.schedules"
+
     def __init__(
         self, clocks: Iterable[Clock], filters: Iterable[Test] | None = None, or_filters: Iterable[Test] | None = None,
         not_filters: Iterable[Test] | None = None,

@@ -144,3 +144,8 @@ def signal_from_state(state: State) -> type[Signal]:
         if isinstance(shown, signal.kind):
             return signal
     raise ValueError(f"no signal asks for {state!r}")
+
+
+for _kind in tuple(vars().values()):
+    if isinstance(_kind, type) and _kind.__module__ == __name__:
+        _kind.__module__ = "flowdeck.signals"  # what is stored names it there, wherever this file stands

@@ -273,3 +273,8 @@ def of_group(states: list[FlowState]) -> FlowState:
     shown.error = together.error
     shown.map_states = states
     return shown
+
+
+for _kind in tuple(vars().values()):
+    if isinstance(_kind, type) and _kind.__module__ == __name__:
+        _kind.__module__ = "flowdeck.state"  # what is stored names it there, wherever this file stands

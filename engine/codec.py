@@ -5,20 +5,30 @@ Only the run's own process ever calls ``decode``; everybody else shows the previ
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import os
+from collections.abc import Callable
 from itertools import islice
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
+from . import former_names
 from .errors import ResultUnreadable
 from .masking import holds_secret, is_active, mask
 from .serializers import Foreign, Serializer
 from .states import describe_exception, storable
 
+if TYPE_CHECKING:
+    import pickle
+
 PREVIEW_CHARACTERS = 200
 _COMPRESSED = b"FDZ1"
 """Before compressed bytes; neither JSON nor a pickle begins so."""
+_PREFIX = __name__.partition(".")[0] + "."
+_OURS = _PREFIX.encode()
+"""In a pickle that names something of ours."""
 _LONG_TEXT = 1 << 20
 _SAMPLE = 16
 """Items looked at to tell whether a collection is large."""
@@ -180,9 +190,7 @@ def decode_file(codec: str, path: str, expected_checksum: str) -> Any:
             raise ResultUnreadable("the stored bytes do not match their checksum")
         file.seek(0)
         try:
-            import pickle
-
-            return pickle.load(file)  # noqa: S301 - the run's own process reads what the run itself wrote
+            return _unpickler()(file).load()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -200,6 +208,8 @@ def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
             data = decompress(memoryview(data)[len(_COMPRESSED) :])
         if codec == "json":
             return json.loads(data)
+        if _OURS in data:
+            return _unpickler()(io.BytesIO(data)).load()
         import pickle
 
         return pickle.loads(data)  # noqa: S301 - the run's own process reads what the run itself wrote
@@ -207,6 +217,18 @@ def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
         raise
     except BaseException as error:
         raise ResultUnreadable(f"{type(error).__name__}: {error}") from error
+
+
+@functools.cache
+def _unpickler() -> Callable[[IO[bytes]], pickle.Unpickler]:
+    """Reads what the run itself wrote, also before its classes of ours moved; made when first needed."""
+    import pickle
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            return former_names.find(module, name) if module.startswith(_PREFIX) else super().find_class(module, name)
+
+    return Unpickler
 
 
 def checksum(data: bytes) -> str:

@@ -44,6 +44,8 @@ class concurrency:  # noqa: N801 - Prefect's name
     accepted and has nothing to do: slots last as long as their process.
     """
 
+    __module__ = "flowdeck"
+
     def __init__(
         self,
         names: str | Iterable[str],

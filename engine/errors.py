@@ -175,3 +175,8 @@ class Suspended(BaseException):
 
     ``finally`` blocks and context managers end as they should; nothing has failed and nothing was cancelled.
     """
+
+
+for _kind in tuple(vars().values()):
+    if isinstance(_kind, type) and _kind.__module__ == __name__:
+        _kind.__module__ = "flowdeck.errors"  # what is stored names it there, wherever this file stands

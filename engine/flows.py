@@ -235,6 +235,8 @@ class FunctionFlow(Authored, Generic[P, R]):
 class Flow(FunctionFlow[P, R]):
     """A flow: of a function by ``@flow``, or a Prefect 1 style graph by ``Flow("name")``."""
 
+    __module__ = "flowdeck"
+
     @overload
     def __new__(cls, fn: str, *args: Any, **options: Any) -> GraphFlow: ...
 

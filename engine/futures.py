@@ -46,6 +46,8 @@ class Future(Generic[T]):
     User code may hold a hundred thousand of them: one that ended as most do is the one object that is left of its call.
     """
 
+    __module__ = "flowdeck"
+
     __slots__ = (
         "__weakref__", "_call", "_callbacks", "_name", "_run", "_seq", "_state", "_task", "_value", "_waiter",
         "handled", "passed_on",

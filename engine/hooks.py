@@ -50,6 +50,9 @@ class FlowRunView(NamedTuple):
         return self.state.name
 
 
+FlowRunView.__module__ = "flowdeck"
+
+
 class TaskRunView(NamedTuple):
     """A task run as its hooks see it."""
 
@@ -76,6 +79,9 @@ class TaskRunView(NamedTuple):
     def state_name(self) -> str:
         """``TimedOut``."""
         return self.state.name
+
+
+TaskRunView.__module__ = "flowdeck"
 
 
 class RunHooks:

@@ -11,9 +11,13 @@ from pathlib import Path
 class MemoryLockManager:
     """Accepted wherever Prefect takes a lock manager."""
 
+    __module__ = "flowdeck"
+
 
 class FileSystemLockManager:
     """As ``MemoryLockManager``; nothing is written to the folder."""
+
+    __module__ = "flowdeck"
 
     def __init__(self, lock_files_directory: str | Path) -> None:
         self.lock_files_directory = Path(lock_files_directory)

@@ -45,6 +45,9 @@ class FlowRunContext(NamedTuple):
         return cls(frame.run.flow, _view(flow_run), dict(frame.run.parameters))
 
 
+FlowRunContext.__module__ = "flowdeck"
+
+
 class TaskRunContext(NamedTuple):
     """The task run that the code belongs to."""
 
@@ -59,6 +62,9 @@ class TaskRunContext(NamedTuple):
         if frame is None or frame.task is None:
             return None
         return cls(frame.task.task, _view(task_run), frame.task.values_of_parameters())
+
+
+TaskRunContext.__module__ = "flowdeck"
 
 
 def get_run_context() -> FlowRunContext | TaskRunContext:

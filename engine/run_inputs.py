@@ -51,6 +51,8 @@ class InputMetadata(NamedTuple):
 class RunInput(BaseModel):
     """What a run is given while it runs: subclass it with the fields you want."""
 
+    __module__ = "flowdeck"
+
     model_config = ConfigDict(extra="forbid")
     _asked: ClassVar[str | None] = None
     _metadata: InputMetadata | None = PrivateAttr(default=None)

@@ -55,6 +55,8 @@ class ThreadPoolTaskRunner:
     Without ``max_workers``, ``FLOWDECK_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS`` bounds them where it is set.
     """
 
+    __module__ = "flowdeck"
+
     def __init__(self, max_workers: int | None = None) -> None:
         self.max_workers = pool_size("THREAD", max_workers)
 
@@ -64,6 +66,8 @@ class ProcessPoolTaskRunner:
 
     Without ``max_workers``: ``FLOWDECK_TASKS_RUNNER_PROCESS_POOL_MAX_WORKERS``, else as many as there are processors.
     """
+
+    __module__ = "flowdeck"
 
     def __init__(
         self,
@@ -81,9 +85,13 @@ class ProcessPoolTaskRunner:
 class ConcurrentTaskRunner(ThreadPoolTaskRunner):
     """Prefect's older name of ``ThreadPoolTaskRunner``."""
 
+    __module__ = "flowdeck"
+
 
 class LocalExecutor(ThreadPoolTaskRunner):
     """Prefect 1's executor that runs tasks one after another."""
+
+    __module__ = "flowdeck.executors"
 
     def __init__(self) -> None:
         super().__init__(max_workers=1)

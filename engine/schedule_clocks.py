@@ -25,8 +25,13 @@ class ClockEvent(NamedTuple):
     labels: list[str] | None = None
 
 
+ClockEvent.__module__ = "flowdeck.schedules"
+
+
 class Clock:
     """Times between two dates; ``parameter_defaults`` are the parameters of the runs it makes."""
+
+    __module__ = "flowdeck.schedules"
 
     def __init__(
         self, times: Schedule, start_date: datetime | None, end_date: datetime | None,
@@ -57,6 +62,8 @@ class Clock:
 class IntervalClock(Clock):
     """Every so often since ``start_date``; at least a day means days of the calendar in the zone of the start."""
 
+    __module__ = "flowdeck.schedules"
+
     def __init__(
         self, interval: timedelta, start_date: datetime | None = None, end_date: datetime | None = None,
         parameter_defaults: dict[str, Any] | None = None, labels: list[str] | None = None,
@@ -74,6 +81,8 @@ class IntervalClock(Clock):
 class CronClock(Clock):
     """At the wall times of a cron expression, in the zone of ``start_date`` (UTC without one)."""
 
+    __module__ = "flowdeck.schedules"
+
     def __init__(
         self, cron: str, start_date: datetime | None = None, end_date: datetime | None = None,
         parameter_defaults: dict[str, Any] | None = None, labels: list[str] | None = None, day_or: bool = True,
@@ -87,6 +96,8 @@ class CronClock(Clock):
 class DatesClock(Clock):
     """At these moments."""
 
+    __module__ = "flowdeck.schedules"
+
     def __init__(
         self, dates: Iterable[datetime], parameter_defaults: dict[str, Any] | None = None,
         labels: list[str] | None = None,
@@ -98,6 +109,8 @@ class DatesClock(Clock):
 
 class RRuleClock(Clock):
     """At the times of dateutil's ``rrule`` or ``rruleset``, or of a rule's text."""
+
+    __module__ = "flowdeck.schedules"
 
     def __init__(
         self, rrule_obj: Any, start_date: datetime | None = None, end_date: datetime | None = None,

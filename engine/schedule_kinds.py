@@ -39,6 +39,8 @@ class RRule(General):
     counts from 2020-01-01 00:00. Times are wall times of ``timezone``, or of the rule's ``TZID``.
     """
 
+    __module__ = "flowdeck"
+
     __slots__ = ("rrule", "timezone")
     kind = "rrule"
     may_end = True
@@ -168,6 +170,8 @@ class Dates(General):
     Moments without a zone are wall times of ``timezone``; a date means its midnight.
     """
 
+    __module__ = "flowdeck"
+
     __slots__ = ("dates", "timezone")
     kind = "dates"
     may_end = True
@@ -225,6 +229,8 @@ class Composite(General):
 
     All of ``filters``, at least one of ``or_filters`` and none of ``not_filters`` must be true of the wall time.
     """
+
+    __module__ = "flowdeck.schedules"
 
     __slots__ = ("adjustments", "clock", "end_date", "filters", "not_filters", "or_filters", "start_date")
     kind = "composite"

@@ -97,6 +97,8 @@ class Cron(_Common):
     this machine.
     """
 
+    __module__ = "flowdeck"
+
     __slots__ = ("cron", "day_or", "timezone")
     kind = "cron"
 
@@ -125,6 +127,8 @@ class Interval(_Common):
     Without an anchor, ticks stand on whole multiples since 1970-01-01 00:00 in the zone: an hourly one on the hour, a
     daily one at midnight. So ticks are the same after every restart.
     """
+
+    __module__ = "flowdeck"
 
     __slots__ = ("anchor_date", "seconds", "timezone")
     kind = "interval"

@@ -36,6 +36,8 @@ class Secret:
     ``Secret(value="…")`` has no name, and is nowhere but in this process, until ``save``.
     """
 
+    __module__ = "flowdeck"
+
     __slots__ = ("_unsaved", "name")
 
     def __init__(self, name: str | None = None, *, value: Any = None) -> None:

@@ -60,6 +60,9 @@ class ShResult(NamedTuple):
         return self.stdout.rstrip("\n")
 
 
+ShResult.__module__ = "flowdeck"
+
+
 def run_command(
     command: str | Sequence[str | os.PathLike[str]],
     *,

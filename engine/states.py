@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class _Unset:
     """No value was given; one and the same object also in a worker process."""
 
+    __module__ = "flowdeck"
+
     def __reduce__(self) -> str:
         return "_UNSET"
 
@@ -29,6 +31,8 @@ _UNSET: Any = _Unset()
 
 class Recording:
     """As which event a state was recorded, and when; looked up once somebody asks, and then it can travel."""
+
+    __module__ = "flowdeck"
 
     __slots__ = ("_found", "_look")
 
@@ -66,6 +70,8 @@ class State:
     the value of a completed run, ``error`` the exception of one that failed. What a hook is given also knows as which
     event it was recorded, and when: ``id`` and ``timestamp``.
     """
+
+    __module__ = "flowdeck"
 
     __slots__ = ("_data", "_recording", "error", "message", "name", "type")
     _recording: Recording

@@ -16,6 +16,8 @@ from .states import State
 class StoredState(State):
     """A completed state that holds no value; whoever asks gets one, and lets it go again."""
 
+    __module__ = "flowdeck"
+
     __slots__ = ("_folder", "_run_id", "_seq")
 
     def __init__(self, name: str, message: str | None, folder: Path, run_id: int, seq: int) -> None:

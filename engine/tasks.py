@@ -40,6 +40,8 @@ CLASSIC_OPTIONS = frozenset({
 class Task(Authored, Drawable, Generic[P, R]):
     """A task made of a function by ``@task``, or a subclass of Prefect 1's with its function as ``run``."""
 
+    __module__ = "flowdeck"
+
     rules: Rules | None = None
     """Whether a call may start, where Prefect 1's options say more than the engine's own."""
 

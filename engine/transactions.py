@@ -33,6 +33,8 @@ TransactionHook = Callable[["Transaction"], Any]
 class CommitMode(Enum):
     """When a transaction's tasks are committed."""
 
+    __module__ = "flowdeck"
+
     EAGER = "EAGER"
     """Each at its end: nothing of it is rolled back later."""
     LAZY = "LAZY"
@@ -43,6 +45,8 @@ class CommitMode(Enum):
 
 class TransactionState(Enum):
     """Where a transaction stands."""
+
+    __module__ = "flowdeck"
 
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"
@@ -60,6 +64,8 @@ class ResultRecord(NamedTuple):
 
 class Transaction:
     """A block, or one task in it (``TaskTransaction``): the values, hooks and children it commits or rolls back."""
+
+    __module__ = "flowdeck"
 
     def __init__(
         self,

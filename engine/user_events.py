@@ -32,6 +32,8 @@ _TIGHT_SECONDS: Final = 300
 class Event:
     """Something that happened to a resource; as emitted, or as a stub that another one follows."""
 
+    __module__ = "flowdeck"
+
     event: str
     resource: Mapping[str, str]
     occurred: datetime = field(default_factory=lambda: datetime.now(UTC))

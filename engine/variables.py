@@ -27,6 +27,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z")
 class Variable:
     """One variable as it was read. ``Variable.get("name")`` gives the value alone."""
 
+    __module__ = "flowdeck"
+
     __slots__ = ("name", "tags", "value")
 
     def __init__(self, name: str, value: Any, tags: Iterable[str] = ()) -> None:

@@ -59,3 +59,8 @@ class StoreUnsupported(StoreError):
 
 class StaleState(FlowdeckError):
     """A compare-and-set changed nothing: the row is in another state or belongs to a newer attempt."""
+
+
+for _kind in tuple(vars().values()):
+    if isinstance(_kind, type) and _kind.__module__ == __name__:
+        _kind.__module__ = "flowdeck.errors"  # what is stored names it there, wherever this file stands

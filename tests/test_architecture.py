@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "flowdeck.tui": ("flowdeck.tui", "flowdeck.store", "flowdeck.engine.control", "flowdeck.engine.allowed"),
     "flowdeck.cli": ("flowdeck",),
     "flowdeck.executors": ("flowdeck.engine.runners", "flowdeck.engine.classic_executors"),
+    "flowdeck.errors": ("flowdeck.engine.errors", "flowdeck.store.errors"),
     "flowdeck.events": ("flowdeck.engine.user_events",),
     "flowdeck.futures": ("flowdeck.engine.futures",),
     "flowdeck.runtime": ("flowdeck.engine.runtime",),
