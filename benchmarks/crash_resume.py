@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.store.reader import Reader
 from flowdeck.store.rows import EventRow
 

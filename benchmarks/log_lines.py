@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 
 from .measure import PYTHON, REPORT, Bench, Measure, bench, median, spread
 

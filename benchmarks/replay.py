@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-from flowdeck.engine.control import Control
-from flowdeck.store.nodes import Node
+from flowdeck.engine.control.control import Control
+from flowdeck.store.tables.nodes import Node
 
 from .measure import FLOWDECK, REPORT, Bench, Measure, bench
 

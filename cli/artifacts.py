@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..engine.errors import NotFound
 from ..store.rows import ArtifactRow
-from ..tui.artifact_text import plain_lines
-from ..tui.sanitize import clean
+from ..tui.text.artifact_text import plain_lines
+from ..tui.text.sanitize import clean
 from .formats import ago, iso
 from .opening import open_reader
 from .output import Output, one_line

@@ -17,7 +17,7 @@ from .opening import daemon_of, find_run_or_task, folder_of, require_reader
 from .output import Output, one_line
 
 if TYPE_CHECKING:
-    from ..engine.control import Control
+    from ..engine.control.control import Control
     from ..store.reader import Reader
 
 
@@ -45,7 +45,7 @@ def ask(args: argparse.Namespace, out: Output) -> int:
     """Make the request of each run."""
     here = getattr(args, "here", False)
     reader = require_reader(args, out, f"run {args.runs[0]!r}")
-    from ..engine.control import Control, actor
+    from ..engine.control.control import Control, actor
 
     control = Control(folder_of(args), actor=actor(via="cli"))
     answers = [_ask_one(control, reader, args, ref, here=here) for ref in args.runs]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from ..engine.errors import NotFound
 from ..store.connection import open_store
 from ..store.errors import FlowdeckError
-from ..store.leases import is_alive
 from ..store.reader import Reader
+from ..store.tables.leases import is_alive
 from .console import has_terminal, open_plain_console, refuse_without_terminal
 from .listings import count_argument
 from .opening import folder_of, store_exists
@@ -53,7 +53,7 @@ def run_in_foreground(args: argparse.Namespace, out: Output) -> int:
     folder = folder_of(args)
     if args.stop:
         return _stop_daemon_of(folder, out)
-    from ..engine.daemon import run_daemon
+    from ..engine.daemon.daemon import run_daemon
 
     return run_daemon(folder, _existing(args.paths), limit=args.limit)
 

@@ -138,7 +138,7 @@ def _daemon(folder: Path, out: Output) -> Iterator[None]:
 
 def _cancel_all(folder: Path) -> None:
     """Nothing of a disposable demo outlives it."""
-    from ..engine.control import Control, actor
+    from ..engine.control.control import Control, actor
 
     control = Control(folder, actor=actor(via="demo"))
     with Reader(folder) as reader:
@@ -153,7 +153,7 @@ def _cancel_all(folder: Path) -> None:
 
 def _trigger_each(folder: Path) -> None:
     """Start each example at once, whatever its schedule says."""
-    from ..engine.control import Control, actor
+    from ..engine.control.control import Control, actor
     from ..examples import EXPECTED
 
     control = Control(folder, actor=actor(via="demo"))

@@ -48,7 +48,7 @@ def input_of(args: argparse.Namespace, question: InputRow | None) -> Any:
 
 
 def _fields(given: Sequence[str], schema: dict[str, Any]) -> dict[str, Any]:
-    from ..engine.json_schema import fields, from_text
+    from ..engine.encoding.json_schema import fields, from_text
 
     known = {field.name: field for field in fields(schema)}
     values: dict[str, Any] = {}
@@ -80,7 +80,7 @@ def question_lines(reader: Reader, run_id: int) -> list[tuple[str, str]]:
     found = reader.questions(run_id)
     if not found:
         return []
-    from ..engine.asking import first_question
+    from ..engine.running.lifecycle.asking import first_question
 
     first = first_question(found)
     assert first is not None
@@ -106,7 +106,7 @@ def question_shape(question: InputRow) -> dict[str, Any]:
 
 
 def _wanted(schema: dict[str, Any]) -> list[tuple[str, str]]:
-    from ..engine.json_schema import fields, kind_words
+    from ..engine.encoding.json_schema import fields, kind_words
 
     facts = []
     for field in fields(schema):
@@ -120,7 +120,7 @@ def _wanted(schema: dict[str, Any]) -> list[tuple[str, str]]:
 def _example(question: InputRow) -> str:
     if question.json_schema is None:
         return ""
-    from ..engine.json_schema import fields
+    from ..engine.encoding.json_schema import fields
 
     needed = [field for field in fields(json.loads(question.json_schema)) if field.required]
     return "".join(f" -i {field.name}={_sample(field.kind, field.choices)}" for field in needed)
@@ -151,7 +151,7 @@ def send(args: argparse.Namespace, out: Output) -> int:
     run, task = find_run_or_task(reader, args.run)
     if task is not None:
         raise NotAllowed(f"messages are for whole runs: `flowdeck send {run.id} JSON`")
-    from ..engine.control import Control, actor
+    from ..engine.control.control import Control, actor
 
     value = _json(args.value)
     kind = args.type or _KIND_BY_TYPE.get(type(value))

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..engine.errors import NotFound
-from ..store.usages import Usage, Who, usages
+from ..store.tables.usages import Usage, Who, usages
 from .formats import ago, iso, plural
 from .opening import folder_of, open_reader
 from .output import Output, one_line
 from .table import Cell, Column
 
 if TYPE_CHECKING:
-    from ..engine.control import Control
+    from ..engine.control.control import Control
 
 COLUMNS: Final = (
     Column("LIMIT", min_width=10),
@@ -63,7 +63,7 @@ def _whole(text: str) -> int:
 
 
 def _change(args: argparse.Namespace, out: Output) -> int:
-    from ..engine.control import Control, actor
+    from ..engine.control.control import Control, actor
     from ..store.connection import open_store
 
     folder = folder_of(args)

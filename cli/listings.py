@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ..engine.errors import UsageError
 from ..store.rows import RunRow, ScheduleRow
 from ..store.states import NAMES, is_terminal
-from ..tui.waiting import Daemon, why
+from ..tui.text.waiting import Daemon, why
 from . import marks
 from .formats import ago, duration, plural
 from .opening import FILL_HINT, daemon_of, folder_of, open_reader
@@ -255,7 +255,7 @@ def _soonest_first(schedule: ScheduleRow) -> tuple[bool, int, str, int]:
 
 def describe(schedule: ScheduleRow) -> str:
     """When it fires, in words."""
-    from ..engine.schedules import from_json
+    from ..engine.schedules.schedule import from_json
 
     return from_json(schedule.spec).describe()
 

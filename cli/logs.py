@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ..engine.errors import NotFound, UsageError
 from ..store.rows import LogRow, RunRow, TaskRow
 from ..store.states import is_terminal
-from ..tui.sanitize import clean_lines
+from ..tui.text.sanitize import clean_lines
 from .events import POLL_SECONDS
 from .formats import LEVELS, clock, level_name
 from .listings import count_argument, reason

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..engine.errors import NotFound
-from ..store.nodes import Node, nodes_of
 from ..store.rows import RunRow, TaskRow
 from ..store.states import is_terminal
+from ..store.tables.nodes import Node, nodes_of
 from .opening import find_run_or_task
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from ..engine.errors import NotFound
 from ..store.errors import StoreError
 from ..store.location import find_store
 from ..store.rows import RunRow, TaskRow
-from ..tui.waiting import Daemon
+from ..tui.text.waiting import Daemon
 from .output import Output, one_line
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _unknown(ref: str) -> str:
 
 def daemon_of(reader: Reader) -> Daemon:
     """What can be said of the store's daemon."""
-    from ..store.leases import DAEMON, process_state
+    from ..store.tables.leases import DAEMON, process_state
 
     lease = next((lease for lease in reader.leases() if lease.owner == DAEMON), None)
     if lease is None:
@@ -110,7 +110,7 @@ def daemon_of(reader: Reader) -> Daemon:
 
 def _has_dead_lease(reader: Reader) -> bool:
     """Whether a run's process died after the run's end was recorded: its last output is still in its spool."""
-    from ..store.leases import is_alive
+    from ..store.tables.leases import is_alive
 
     return any(lease.run_id is not None and not is_alive(lease) for lease in reader.leases())
 
@@ -121,7 +121,7 @@ def record_dead_runs(folder: Path, reader: Reader, out: Output) -> None:
         return
     if not any(run.state_type in _NEED_A_PROCESS for run in reader.live_runs()) and not _has_dead_lease(reader):
         return
-    from ..engine.reaping import reap_dead_runs
+    from ..engine.control.reaping import reap_dead_runs
 
     try:
         reap_dead_runs(folder)

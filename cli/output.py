@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
-from ..tui.sanitize import clean
+from ..tui.text.sanitize import clean
 from .table import Cell, Column, paint, render, truncate
 
 _NARROWEST: Final = 40

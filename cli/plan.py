@@ -9,15 +9,15 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..engine.code_hash import is_changed
+from ..engine.encoding.code_hash import is_changed
 from ..store.rows import CacheRow, RunRow, TaskRow
 from .formats import ago, stamp
 from .output import Output, one_line
 from .table import Cell, Column
 
 if TYPE_CHECKING:
-    from ..engine.flows import Flow
-    from ..engine.tasks import Task
+    from ..engine.authoring.flows import Flow
+    from ..engine.authoring.tasks import Task
     from ..store.reader import Reader
 
 COLUMNS: Final = (
@@ -129,7 +129,7 @@ def _differing(last: RunRow, parameters: dict[str, Any]) -> list[str]:
     """Names of the parameters that are not those of the last run."""
     import json
 
-    from ..engine.parameters import preview_json, to_json
+    from ..engine.authoring.parameters import preview_json, to_json
 
     text = to_json(parameters)
     now, before = json.loads(text if text is not None else preview_json(parameters)), json.loads(last.parameters)
@@ -138,8 +138,8 @@ def _differing(last: RunRow, parameters: dict[str, Any]) -> list[str]:
 
 def tasks_of(flow: Flow[..., Any]) -> dict[str, Any]:
     """The tasks and flows that the flow's code names, and theirs, by key."""
-    from ..engine.flows import Flow
-    from ..engine.tasks import Task
+    from ..engine.authoring.flows import Flow
+    from ..engine.authoring.tasks import Task
 
     found: dict[str, Any] = {}
     waiting: list[Any] = [flow.fn]

@@ -21,10 +21,10 @@ from .output import Output, one_line
 from .parameters import add_parameter_option, parse_parameters
 
 if TYPE_CHECKING:
-    from ..engine.control import Control, Plan
-    from ..store.nodes import Node
+    from ..engine.control.control import Control, Plan
     from ..store.reader import Reader
     from ..store.rows import RunRow
+    from ..store.tables.nodes import Node
 
 
 def configure(command: str, parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:
 def retry(args: argparse.Namespace, out: Output) -> int:
     """Plan, perhaps ask, and request the retry of each run tree that was named."""
     reader = require_reader(args, out, f"run {args.runs[0]!r}")
-    from ..engine.control import Control, actor
+    from ..engine.control.control import Control, actor
 
     control = Control(folder_of(args), actor=actor(via="cli"))
     try:
@@ -81,7 +81,7 @@ def _by_root(reader: Reader, args: argparse.Namespace) -> tuple[list[list[Named]
 
 
 def _only_failed(named: Named, ref: str) -> Named:
-    from ..store.nodes import Node
+    from ..store.tables.nodes import Node
 
     rows = [row for row in named.rows if row.state_type != "COMPLETED"]
     if not rows:
@@ -187,8 +187,8 @@ def set_state(args: argparse.Namespace, out: Output) -> int:
         raise UsageError(f"--result takes JSON, as --result '\"text\"' or --result '[1, 2]': {error}") from None
     if len(named.rows) > 1:
         named = _only_failed(named, args.tasks)
-    from ..engine.control import Control, actor
-    from ..store.nodes import Node
+    from ..engine.control.control import Control, actor
+    from ..store.tables.nodes import Node
 
     control = Control(folder_of(args), actor=actor(via="cli"))
     try:

@@ -24,7 +24,7 @@ from .parameters import add_parameter_option, parse_parameters
 from .shapes import run_shape
 
 if TYPE_CHECKING:
-    from ..engine.flows import Flow
+    from ..engine.authoring.flows import Flow
 
 
 def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: ARG001 - the module has one command
@@ -37,7 +37,7 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: A
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Run the flow; its exit code is ours."""
-    from ..engine.loader import find_flow
+    from ..engine.authoring.loader import find_flow
 
     path, name = split_target(args.target)
     flow = find_flow(path, name)
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         return 0
     folder = folder_of(args)
     open_store(folder)
-    from ..engine.run_process import make_run
+    from ..engine.running.run_process.entry import make_run
 
     run_id = make_run(folder, flow, flow.parameters.bind((), given), "cli")
     return _execute(folder, run_id, 1, flow, out)
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 def execute_queued(folder: Path, run_id: int, out: Output) -> int:
     """Take a run that waits for its time or a daemon, and run it in this process."""
-    from ..engine.loader import find_flow
-    from ..engine.run_process import claim_here
+    from ..engine.authoring.loader import find_flow
+    from ..engine.running.run_process.entry import claim_here
 
     with Reader(folder) as reader:
         row = reader.run(run_id)
@@ -75,7 +75,7 @@ def execute_queued(folder: Path, run_id: int, out: Output) -> int:
 
 
 def _execute(folder: Path, run_id: int, attempt: int, flow: Flow[..., Any], out: Output) -> int:
-    from ..engine.run_process import execute_run
+    from ..engine.running.run_process.entry import execute_run
 
     if not out.as_json:
         out.say(f"#{run_id} {one_line(flow.name)}", "dim")

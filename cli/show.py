@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ..engine.explain import what_next
+from ..engine.running.calls.replay import what_next
 from ..store.rows import RunRow, TaskRow
 from ..store.states import is_terminal
 from . import marks

@@ -37,7 +37,7 @@ def submit(args: argparse.Namespace, out: Output) -> int:
 
     parameters = parse_parameters(args.param, schema)
     check_scalars(parameters, schema())
-    from ..engine.control import Control, actor
+    from ..engine.control.control import Control, actor
 
     run_id = Control(folder_of(args), actor=actor(via="cli")).trigger(deployment.name, parameters)
     run = reader.run(run_id)

@@ -81,7 +81,7 @@ def _get(args: argparse.Namespace, out: Output) -> int:
 
 
 def _change(args: argparse.Namespace, out: Output) -> int:
-    from ..engine.control import Control, actor
+    from ..engine.control.control import Control, actor
     from ..store.connection import open_store
 
     folder = folder_of(args)

@@ -1,8 +1,8 @@
 """Write what the documentation takes from the code: docs/state-machine.md and two tables in README.md.
 
 ``make docs`` runs it; ``python docs/generate.py --check`` changes nothing and exits with 1 when something is stale
-(tests/test_architecture.py holds the same). Nothing here states a rule: rules stand in ``engine/machine.py``, words
-about the states in ``store/states.py``, commands in ``cli/main.py``, keys in ``tui/actions.py``.
+(tests/test_architecture.py holds the same). Nothing here states a rule: rules stand in ``engine/states/machine.py``,
+words about the states in ``store/states.py``, commands in ``cli/main.py``, keys in ``tui/actions.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flowdeck.cli.main import COMMANDS
-from flowdeck.engine.machine import RUN_TABLE, TASK_TABLE, Target
+from flowdeck.engine.states.machine import RUN_TABLE, TASK_TABLE, Target
 from flowdeck.store.states import NAMES, STATE_TYPES, TERMINAL_TYPES
 from flowdeck.tui.actions import ACTIONS, BY_ID, MOVES, key_word
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE_HEAD = """\
 # The state machine
 
-Made by `make docs` from `engine/machine.py` and `store/states.py`: change those, not this page.
+Made by `make docs` from `engine/states/machine.py` and `store/states.py`: change those, not this page.
 
 A state has a **type**, which programs test, and a **name**, which people read. *State is what is; intent is what was
 asked*: a request to pause, freeze or cancel is no state. A pair that is not in the tables below is refused with

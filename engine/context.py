@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .errors import MissingContextError, UsageError
 
 if TYPE_CHECKING:
-    from .flow_run import FlowRun
-    from .task_call import TaskCall
-    from .transactions import Transaction
+    from .authoring.transaction import Transaction
+    from .running.calls.flow_run import FlowRun
+    from .running.calls.task_call import TaskCall
 
 
 class Frame(NamedTuple):
@@ -84,7 +84,7 @@ def check_options(what: str, given: Iterable[str], known: Iterable[str]) -> None
 @contextmanager
 def tags(*names: str) -> Iterator[frozenset[str]]:
     """Tag every flow and task run started inside the block; blocks nest and add up."""
-    from .states import storable
+    from .states.state import storable
 
     token = current_tags.set(current_tags.get() | frozenset(map(storable, names)))
     try:

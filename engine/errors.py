@@ -35,7 +35,14 @@ from typing import Any
 
 from ..store.errors import FlowdeckError as FlowdeckError
 from ..store.errors import StaleState as StaleState
+from ..store.errors import StoreCorrupt as StoreCorrupt
 from ..store.errors import StoreError as StoreError
+from ..store.errors import StoreFull as StoreFull
+from ..store.errors import StoreLocked as StoreLocked
+from ..store.errors import StoreMissing as StoreMissing
+from ..store.errors import StoreNewer as StoreNewer
+from ..store.errors import StoreReadOnly as StoreReadOnly
+from ..store.errors import StoreUnsupported as StoreUnsupported
 
 
 class NotAllowed(FlowdeckError):
@@ -163,7 +170,7 @@ class Cancelled(BaseException):
         self.state_name = name
 
     def __getattr__(self, name: str) -> object:
-        from .states import as_state
+        from .states.state import as_state
 
         if name.startswith("_") or not hasattr(type(as_state(self)), name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -179,4 +186,4 @@ class Suspended(BaseException):
 
 for _kind in tuple(vars().values()):
     if isinstance(_kind, type) and _kind.__module__ == __name__:
-        _kind.__module__ = "flowdeck.errors"  # what is stored names it there, wherever this file stands
+        _kind.__module__ = "flowdeck"  # what is stored names it there, wherever this file stands

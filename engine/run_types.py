@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .hooks import FlowRunView as FlowRun
-from .hooks import TaskRunView as TaskRun
+from .running.calls.hooks import FlowRunView as FlowRun
+from .running.calls.hooks import TaskRunView as TaskRun
 
 __all__ = ["FlowRun", "TaskRun"]

@@ -26,7 +26,7 @@ import png
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flowdeck.engine.control import Control
+    from flowdeck.engine.control.control import Control
     from flowdeck.store.reader import Reader
     from flowdeck.store.rows import RunRow
     from flowdeck.tui.console import Console
@@ -70,7 +70,7 @@ def stage() -> Iterator[Stage]:
     """A store of its own with a daemon on a copy of the examples; all of it goes away."""
     from flowdeck import examples
     from flowdeck.cli.daemon import start_daemon, stop_daemon
-    from flowdeck.engine.control import Control
+    from flowdeck.engine.control.control import Control
     from flowdeck.store.reader import Reader
 
     with tempfile.TemporaryDirectory(prefix="flowdeck-", ignore_cleanup_errors=True) as parent:
@@ -155,7 +155,7 @@ async def take(at: Stage, shots: list[Shot]) -> None:
     """Takes the pictures, one console each."""
     from flowdeck.tui.asks import Asker
     from flowdeck.tui.console import Console
-    from flowdeck.tui.feed import Feed
+    from flowdeck.tui.feed.thread import Feed
 
     for shot in shots:
         feed, asker = Feed(at.folder), Asker(at.folder, read_only=False)

@@ -11,10 +11,10 @@ import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from . import events
 from .connection import DATABASES, Database, check_version, connect, database_path, is_store_trouble, translate
 from .errors import StoreMissing
 from .rows import EventRow
+from .tables import events
 
 MAX_EVENTS: Final = 5_000
 """Events handed out by one poll; the next poll goes on."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from . import leases, runs, spool
+from . import spool
 from .checkpoint import wal_reset_bug, wal_size
 from .connection import (
     DATABASES,
@@ -28,6 +28,7 @@ from .connection import (
 from .errors import StoreError
 from .location import NETWORK_FILE_SYSTEMS, filesystem_type
 from .states import RUNNING
+from .tables import leases, runs
 
 Level = Literal["ok", "warn", "bad"]
 

@@ -63,4 +63,4 @@ class StaleState(FlowdeckError):
 
 for _kind in tuple(vars().values()):
     if isinstance(_kind, type) and _kind.__module__ == __name__:
-        _kind.__module__ = "flowdeck.errors"  # what is stored names it there, wherever this file stands
+        _kind.__module__ = "flowdeck"  # what is stored names it there, wherever this file stands

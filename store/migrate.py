@@ -19,7 +19,6 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
-from . import leases
 from .connection import (
     DATABASES,
     SCHEMA_VERSION,
@@ -31,6 +30,7 @@ from .connection import (
     translate,
 )
 from .errors import StoreError, StoreLocked
+from .tables import leases
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 BACKUP_FOLDER: Final = "backup"

@@ -14,28 +14,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from . import (
-    artifacts,
-    cache,
-    deployments,
-    edges,
-    events,
-    inputs,
-    leases,
-    limits,
-    logs,
-    metrics,
-    nodes,
-    results,
-    runs,
-    schedules,
-    tasks,
-    variables,
-)
 from .connection import SCHEMA_VERSION, check_version, connect, database_path, is_store_trouble, translate
 from .errors import StoreError
-from .limits import Queue
-from .logs import MAX_SCAN
 from .rows import (
     ArtifactRow,
     CacheRow,
@@ -56,6 +36,26 @@ from .rows import (
     TaskRow,
     VariableRow,
 )
+from .tables import (
+    artifacts,
+    cache,
+    deployments,
+    edges,
+    events,
+    inputs,
+    leases,
+    limits,
+    logs,
+    metrics,
+    nodes,
+    results,
+    runs,
+    schedules,
+    tasks,
+    variables,
+)
+from .tables.limits import Queue
+from .tables.logs import MAX_SCAN
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _TASK_INDEX: Final = re.compile(r"(.+)\[(\d+)\]")

@@ -22,10 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from . import leases, logs, runs
 from .connection import connect, database_path, is_store_trouble, transaction, translate, translate_os
 from .rows import LogRow
 from .states import TERMINAL_TYPES
+from .tables import leases, logs, runs
 
 FOLDER: Final = "spool"
 KINDS: Final = ("rec", "out", "err")

@@ -52,6 +52,8 @@ def test_the_wheel_holds_every_package_and_its_data(wheel: Path) -> None:
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".sql", ".tcss", ".csv") and "__pycache__" not in path.parts:
                 assert f"flowdeck/{path.relative_to(ROOT).as_posix()}" in names
+    for path in (ROOT / "public").rglob("*.py"):
+        assert f"flowdeck/{path.relative_to(ROOT / 'public').as_posix()}" in names
     assert "flowdeck/py.typed" in names
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from ..engine.allowed import allowed as control_allows
+from ..engine.states.allowed import allowed as control_allows
 from ..store.errors import FlowdeckError
 
 Place = Literal["runs", "run", "flows", "limits", "anywhere", "list"]

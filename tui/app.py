@@ -38,7 +38,7 @@ def run_console(
         sys.stderr.write(f"flowdeck: {error}\n")
         return error.exit_code
     from .asks import Asker
-    from .feed import Feed
+    from .feed.thread import Feed
 
     feed = Feed(Path(folder))
     asker = Asker(Path(folder), read_only=read_only)
@@ -55,7 +55,8 @@ def run_console(
         from . import lean
 
         lean.import_textual()
-        from . import console, theme
+        from . import console
+        from .look import theme
 
 
         theme.use(theme.make(theme.depth_of_terminal(), ascii_only=ascii or not _speaks_unicode()))

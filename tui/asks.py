@@ -15,9 +15,9 @@ from ..store.errors import FlowdeckError
 from .actions import Verb
 
 if TYPE_CHECKING:
-    from ..engine.control import Control, Plan
-    from ..store.nodes import Node
+    from ..engine.control.control import Control, Plan
     from ..store.rows import InputRow
+    from ..store.tables.nodes import Node
 
 
 class Answer(NamedTuple):
@@ -163,7 +163,7 @@ class Asker(threading.Thread):
             control.close()
 
     def _open(self) -> Control:
-        from ..engine import control as doors
+        from ..engine.control import control as doors
 
         return doors.Control(self.folder, actor=doors.actor("console"), read_only=self.read_only)
 

@@ -20,26 +20,27 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.scrollbar import ScrollBar, ScrollBarRender
 
-from . import actions, header_footer, theme, verbs
+from . import actions, header_footer, verbs
 from .actions import ACTIONS, Place
 from .asks import Answer, Asker, Planned
-from .bars import Bar
-from .cells import safe
-from .clock import now_us
 from .commands import Command, read
-from .feed import Feed
+from .feed.thread import Feed
+from .look import theme
+from .look.cells import safe
 from .screens.page import Page
 from .screens.runs import RunsPage
-from .waiting import Daemon
+from .text.clock import now_us
+from .text.waiting import Daemon
+from .widgets.bars import Bar
 from .wire import ThinApp
 
 if TYPE_CHECKING:
     from textual import events
 
     from ..store.rows import InputRow
-    from .form import Answered as Filled
-    from .form import Typed
-    from .news import News
+    from .dialogs.form import Answered as Filled
+    from .dialogs.form import Typed
+    from .feed.news import News
     from .screens.flows import FlowsPage
     from .screens.limits import LimitsPage
     from .screens.run import RunPage
@@ -240,8 +241,8 @@ class Console(ThinApp):
 
     def on_asked(self, event: Asked) -> None:
         """Open the form that answers it."""
-        from .form import Form
-        from .form_fields import question_of
+        from .dialogs.form import Form
+        from .dialogs.form_fields import question_of
 
         question = question_of(event.run_id, event.requests)
         if question is None:
@@ -435,13 +436,13 @@ class Console(ThinApp):
         self.go_runs()
 
     def _help(self) -> None:
-        from .dialogs import Help
+        from .dialogs.confirm import Help
 
         place: Place = self.page.place
         self.push_screen(Help(place, actions.at_place(place), self.keymap))
 
     def _open_palette(self) -> None:
-        from .palette import Palette
+        from .dialogs.palette import Palette
 
         def obey(command: Command | None) -> None:
             if command is not None:

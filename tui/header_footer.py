@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import actions, waiting
+from . import actions
 from .actions import Action
-from .rows import Span, Spans, spans_width
+from .text import waiting
+from .widgets.rows import Span, Spans, spans_width
 
 if TYPE_CHECKING:
     from .console import Console

@@ -9,11 +9,11 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from . import actions
-from .choosing import Choose, Option, Parameters
+from .dialogs.choosing import Choose, Option, Parameters
 from .verbs import send
 
 if TYPE_CHECKING:
-    from ..engine.control import Plan
+    from ..engine.control.control import Plan
     from ..store.rows import RunRow
     from .actions import Action
     from .asks import Planned

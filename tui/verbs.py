@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from . import actions
 from .actions import ACTIONS, Action, Verb
-from .cells import safe
+from .look.cells import safe
 
 if TYPE_CHECKING:
     from ..store.rows import RunRow
     from .commands import Command
     from .console import Console
-    from .dialogs import Order
+    from .dialogs.confirm import Order
 
 _CONFIRM_NOTES = {
     "cancel": ("Its code sees Cancelled; what does not end within 10 s is killed.", "What finished stays recorded."),
@@ -49,7 +49,7 @@ def ask_verbs(
     if not action.confirm:
         send(app, verb, fitting)
         return
-    from .dialogs import Confirm
+    from .dialogs.confirm import Confirm
 
     noun = f"run #{fitting[0].id}" if len(fitting) == 1 else f"these {len(fitting)} runs"
     things = [f"#{run.id}  {run.flow_name}  {run.name}  ({run.state_name})" for run in fitting]
@@ -84,7 +84,7 @@ def send(app: Console, verb: Verb, runs: list[RunRow]) -> None:
 
 def trigger(app: Console, name: str | None = None) -> None:
     """Ask which flow to run, and with what."""
-    from .dialogs import Trigger
+    from .dialogs.confirm import Trigger
 
     if name is None:
         name = _flow_at_cursor(app)

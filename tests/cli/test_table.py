@@ -15,7 +15,7 @@ from flowdeck.cli.tree import tree_lines
 from flowdeck.engine.errors import ParameterError
 from flowdeck.store.rows import EdgeRow, TaskRow
 from flowdeck.store.states import NAMES
-from flowdeck.tui import theme
+from flowdeck.tui.look import theme
 
 COLUMNS = (
     Column("RUN", "right"), Column("NAME", min_width=6, drop_order=1), Column("STATE"),

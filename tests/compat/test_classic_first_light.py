@@ -71,7 +71,7 @@ def test_the_seed_example_runs_as_a_script(store: Path) -> None:
 
 def test_loading_the_example_does_not_run_it(store: Path) -> None:
     """A loader sees the flow; the unguarded flow.run() in the file runs nothing and leaves no record."""
-    from flowdeck.engine.loader import load_flow_file
+    from flowdeck.engine.authoring.loader import load_flow_file
 
     loaded = load_flow_file(EXAMPLE)
     assert list(loaded.flows) == ["ETL Workflow"]

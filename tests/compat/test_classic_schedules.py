@@ -10,7 +10,7 @@ import pytest
 from dateutil import rrule
 from flowdeck import Cron, Dates, Interval, RRule
 from flowdeck.engine.errors import ScheduleError
-from flowdeck.engine.schedules import check, from_json, last_before, next_after, parse, to_json
+from flowdeck.engine.schedules.schedule import check, from_json, last_before, next_after, parse, to_json
 from flowdeck.schedules import (
     CronClock,
     CronSchedule,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from flowdeck import Flow, context, pause_task, signals, task
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.signals import FAIL, LOOP, PAUSE, RETRY, SKIP, SUCCESS, TRIGGERFAIL, VALIDATIONFAIL, signal_from_state
 from flowdeck.state import Failed, Skipped, Success, TriggerFailed, ValidationFailed
 from flowdeck.store.reader import Reader

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from flowdeck.engine.loader import load_flow_file
+from flowdeck.engine.authoring.loader import load_flow_file
 from flowdeck.examples import EXPECTED
 from flowdeck.store.reader import Reader
 

@@ -11,9 +11,9 @@ from types import ModuleType
 import flowdeck
 import pytest
 from flowdeck import Flow, Task
-from flowdeck.engine.authored import option_names
-from flowdeck.engine.flows import FunctionFlow
-from flowdeck.engine.tasks import CLASSIC_OPTIONS
+from flowdeck.engine.authoring.authored import option_names
+from flowdeck.engine.authoring.flows import FunctionFlow
+from flowdeck.engine.authoring.tasks import CLASSIC_OPTIONS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "migrating-from-prefect.md").read_text()
 ROW = re.compile(r"^\| `([^`]+)` \|(?: [^|]* \|)*? (same|not here) \|", re.MULTILINE)

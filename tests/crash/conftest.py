@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.store.connection import open_store
 from flowdeck.store.reader import Reader
 from flowdeck.store.rows import RunRow

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.store.connection import connect, open_store
 from flowdeck.store.reader import Reader
 
@@ -30,7 +30,7 @@ def wait_for(name):
 """
 WAIT_SECONDS = 60.0
 """How long a condition may take to come true: a machine that is busy with other things must not fail a test."""
-RUN = ("import sys; from flowdeck.engine.daemon import run_daemon;"
+RUN = ("import sys; from flowdeck.engine.daemon.daemon import run_daemon;"
        "sys.exit(run_daemon(sys.argv[1], sys.argv[3:], limit=int(sys.argv[2]) or None))")
 
 

@@ -27,10 +27,10 @@ from flowdeck import (
     task,
     task_input_hash,
 )
+from flowdeck.engine.encoding.stable_hash import CacheKeyError, stable_hash
 from flowdeck.engine.errors import UsageError
-from flowdeck.engine.stable_hash import CacheKeyError, stable_hash
-from flowdeck.store import cache
 from flowdeck.store.connection import connect
+from flowdeck.store.tables import cache
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -355,8 +355,8 @@ def test_a_cached_call_has_its_own_record(reader, effects) -> None:
 
 def test_a_replay_keeps_what_was_cached(store, reader, effects) -> None:
     """A Cached task is a finished one: a retry returns its recorded value, whatever became of the entry."""
-    from flowdeck.engine.control import Control
-    from flowdeck.engine.run_process import claim_here, execute_run
+    from flowdeck.engine.control.control import Control
+    from flowdeck.engine.running.run_process.entry import claim_here, execute_run
 
     @task(cache_policy=INPUTS)
     def step(x):
@@ -678,7 +678,7 @@ def test_a_killed_holder_frees_its_key(script, effects, eventually) -> None:
 
 def test_a_waiting_call_can_be_cancelled(script, store, reader, effects, eventually) -> None:
     """Its run ends at once; the holder goes on."""
-    from flowdeck.engine.control import Control
+    from flowdeck.engine.control.control import Control
 
     first = script.start(ONCE, "hold")
     eventually(lambda: len(effects.lines) == 1)

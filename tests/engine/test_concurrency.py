@@ -24,10 +24,10 @@ from flowdeck import (
     task,
     upsert_global_concurrency_limit_by_name,
 )
-from flowdeck.engine.control import Control
-from flowdeck.store import limits
+from flowdeck.engine.control.control import Control
 from flowdeck.store.connection import connect
 from flowdeck.store.reader import Reader
+from flowdeck.store.tables import limits
 
 set_limit = upsert_global_concurrency_limit_by_name
 

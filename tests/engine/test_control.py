@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from flowdeck import Cancelled, flow, task
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import NotAllowed, NotFound
-from flowdeck.engine.run_process import RunCancelled
+from flowdeck.engine.running.run_process.entry import RunCancelled
 
 LONG = 30.0
 

@@ -8,9 +8,9 @@ import signal
 
 import pytest
 from flowdeck import flow, task
-from flowdeck.engine.control import Control, Node
+from flowdeck.engine.control.control import Control, Node
 from flowdeck.engine.errors import NotAllowed, NotFound, ParameterError
-from flowdeck.engine.run_process import claim_here, execute_run
+from flowdeck.engine.running.run_process.entry import claim_here, execute_run
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import time
 from itertools import pairwise
 
 import pytest
-from flowdeck.store import leases, runs, schedules
 from flowdeck.store.connection import transaction
+from flowdeck.store.tables import leases, runs, schedules
 
 from .conftest import WAIT_SECONDS
 
@@ -84,7 +84,7 @@ def test_a_second_daemon_is_refused(box):
     """One daemon a store: the second names the first and the remedy, and does no harm."""
     first = box.daemon()
     found = subprocess.run(
-        [sys.executable, "-P", "-c", "import sys; from flowdeck.engine.daemon import run_daemon\n"
+        [sys.executable, "-P", "-c", "import sys; from flowdeck.engine.daemon.daemon import run_daemon\n"
          "from flowdeck.engine.errors import NotAllowed\ntry: run_daemon(sys.argv[1], [])\n"
          "except NotAllowed as error: print(error, error.exit_code)", str(box.folder)],
         capture_output=True, text=True, check=True)

@@ -8,10 +8,10 @@ import signal
 import time
 
 import pytest
-from flowdeck.engine import deaths
-from flowdeck.engine.reaping import reap_dead_runs
-from flowdeck.store import leases
+from flowdeck.engine.control.reaping import reap_dead_runs
+from flowdeck.engine.states import exits as deaths
 from flowdeck.store.connection import connect, transaction
+from flowdeck.store.tables import leases
 
 STEPS = """
     @task

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from flowdeck.store import runs
 from flowdeck.store.connection import transaction
+from flowdeck.store.tables import runs
 
 SAY = """
 @flow

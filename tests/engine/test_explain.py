@@ -10,11 +10,11 @@ from textwrap import dedent
 
 import pytest
 from flowdeck import flow, task, transaction
-from flowdeck.engine.code_hash import code_hash, is_changed
-from flowdeck.engine.control import Control
-from flowdeck.engine.explain import what_next
-from flowdeck.engine.fingerprint import changed_names, fingerprint
-from flowdeck.engine.run_process import claim_here, execute_run
+from flowdeck.engine.control.control import Control
+from flowdeck.engine.encoding.code_hash import code_hash, is_changed
+from flowdeck.engine.encoding.fingerprint import changed_names, fingerprint
+from flowdeck.engine.running.calls.replay import what_next
+from flowdeck.engine.running.run_process.entry import claim_here, execute_run
 
 
 @pytest.fixture

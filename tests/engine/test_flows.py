@@ -67,7 +67,7 @@ def test_an_exception_fails_the_flow(reader) -> None:
     assert "KeyError: 'inner'" in text
     assert "direct cause" in text
     assert "in deep" in text
-    assert "engine/effects.py" not in text
+    assert "engine/running/effects/effects.py" not in text
 
 
 def test_a_returned_state_decides(reader) -> None:

@@ -175,7 +175,7 @@ def test_failure_hooks_run_on_bad_parameters_and_returned_states(store: Path) ->
 
 def test_cancellation_hooks(store: Path, script: Any, reader: Reader, eventually: Any, effects: Any) -> None:
     """Called in the run's process when a request cancels it; SIGTERM without one is a crash."""
-    from flowdeck.engine.control import Control
+    from flowdeck.engine.control.control import Control
 
     text = """
         def told(name):

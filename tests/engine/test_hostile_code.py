@@ -402,7 +402,7 @@ def test_a_run_that_the_engine_itself_cannot_bring_to_its_end_is_not_left_runnin
     reader: Reader, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its process lives on, so nobody would find it dead: it is recorded as Crashed at once, its tasks too."""
-    from flowdeck.engine import flow_run
+    from flowdeck.engine.running.calls import flow_run
 
     started = threading.Event()
 

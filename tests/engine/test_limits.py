@@ -7,9 +7,9 @@ import signal
 
 import pytest
 from flowdeck import flow
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import NotAllowed, NotFound, UsageError
-from flowdeck.store import limits
+from flowdeck.store.tables import limits
 
 ONE_AT_A_TIME = """
     @flow(concurrency_limit=1{options})

@@ -8,7 +8,13 @@ import sys
 from textwrap import dedent
 
 import pytest
-from flowdeck.engine.loader import BrokenFlowFile, find_flow, find_flow_files, load_flow_file, looks_like_flow_file
+from flowdeck.engine.authoring.loader import (
+    BrokenFlowFile,
+    find_flow,
+    find_flow_files,
+    load_flow_file,
+    looks_like_flow_file,
+)
 
 GOOD = """
 from flowdeck import flow

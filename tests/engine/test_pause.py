@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from flowdeck import Cancelled, InputError, PauseTimedOut, flow, pause_flow_run, resume_flow_run, task
-from flowdeck.engine.control import Control
-from flowdeck.store.nodes import Node
+from flowdeck.engine.control.control import Control
+from flowdeck.store.tables.nodes import Node
 from pydantic import BaseModel, field_validator
 
 
@@ -353,8 +353,8 @@ def test_a_paused_script_that_is_killed_stays_paused(store, reader, script, effe
             control.resume(1)
         control.resume(1, True)
     assert reader.run(1).state_name == "Resuming"
-    from flowdeck.engine.loader import find_flow
-    from flowdeck.engine.run_process import claim_here, execute_run
+    from flowdeck.engine.authoring.loader import find_flow
+    from flowdeck.engine.running.run_process.entry import claim_here, execute_run
 
     code = execute_run(store, 1, claim_here(store, 1), find_flow(str(script.path), "release"))
     assert code == 0

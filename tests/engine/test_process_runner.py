@@ -31,12 +31,12 @@ from flowdeck import (
     upsert_global_concurrency_limit_by_name,
     wait,
 )
-from flowdeck.engine import masking
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import RunTimedOut, UsageError, WorkerDied
-from flowdeck.engine.workers import ending
+from flowdeck.engine.running.runners.processes import ending
+from flowdeck.engine.secrets import masking
 from flowdeck.executors import LocalDaskExecutor
-from flowdeck.store.nodes import Node
+from flowdeck.store.tables.nodes import Node
 from pydantic import SecretStr
 
 CLI = (sys.executable, "-P", "-m", "flowdeck")

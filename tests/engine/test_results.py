@@ -10,9 +10,9 @@ import zlib
 
 import pytest
 from flowdeck import INPUTS, flow, task
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import ResultUnreadable, UsageError
-from flowdeck.engine.run_process import claim_here, execute_run
+from flowdeck.engine.running.run_process.entry import claim_here, execute_run
 
 pytestmark = pytest.mark.usefixtures("store")
 

@@ -20,7 +20,7 @@ from flowdeck import (
     flow,
     task,
 )
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.store.reader import Reader
 
 CLI = (sys.executable, "-P", "-m", "flowdeck")
@@ -670,8 +670,8 @@ def resumed_when_paused(store, reader, eventually, act=lambda control, _times: c
 def execute_here(script, run_id):
     """A process that takes a queued run, as a daemon's would."""
     program = (
-        "import sys; from pathlib import Path; from flowdeck.engine.loader import find_flow;"
-        "from flowdeck.engine.run_process import claim_here, execute_run; folder = Path(sys.argv[1]);"
+        "import sys; from pathlib import Path; from flowdeck.engine.authoring.loader import find_flow;"
+        "from flowdeck.engine.running.run_process.entry import claim_here, execute_run; folder = Path(sys.argv[1]);"
         "sys.exit(execute_run(folder, int(sys.argv[2]), claim_here(folder, int(sys.argv[2])), find_flow(sys.argv[3])))"
     )
     command = [sys.executable, "-P", "-c", program, str(script.store), str(run_id), str(script.path)]

@@ -9,10 +9,10 @@ import time
 
 import pytest
 from flowdeck import flow, task
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import NotAllowed, NotFound, StaleState
-from flowdeck.engine.machine import RUN_TABLE, TASK_TABLE
-from flowdeck.engine.run_process import claim_here, execute_run
+from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+from flowdeck.engine.states.machine import RUN_TABLE, TASK_TABLE
 from flowdeck.store.reader import Reader
 from flowdeck.store.states import is_terminal
 
@@ -122,8 +122,8 @@ def test_an_async_flow_is_executed_too(reader, store, control) -> None:
 
 def test_a_process_of_an_older_attempt_changes_nothing(reader, store, control) -> None:
     """Fenced by the store: what it still does is refused."""
-    from flowdeck.store import runs
     from flowdeck.store.connection import connect, transaction
+    from flowdeck.store.tables import runs
 
     taken = []
 
@@ -223,7 +223,7 @@ def test_a_store_that_cannot_be_opened_is_one_line(script, tmp_path, how) -> Non
 
 KILLED = """
 from pathlib import Path
-from flowdeck.engine.run_process import claim_here, execute_run
+from flowdeck.engine.running.run_process.entry import claim_here, execute_run
 import random
 
 @task

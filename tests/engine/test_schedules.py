@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from flowdeck.engine.errors import ScheduleError
-from flowdeck.engine.schedules import Cron, Interval, check, from_json, last_before, next_after, parse, to_json
+from flowdeck.engine.schedules.schedule import Cron, Interval, check, from_json, last_before, next_after, parse, to_json
 
 NEW_YORK = "America/New_York"
 
@@ -273,7 +273,7 @@ def test_local_zone_follows_the_machine(monkeypatch):
 
 def test_importing_schedules_is_cheap():
     """No croniter and no zone database before a schedule is evaluated."""
-    code = ("import sys; from flowdeck.engine.schedules import Cron; Cron('0 6 * * *');"
+    code = ("import sys; from flowdeck.engine.schedules.schedule import Cron; Cron('0 6 * * *');"
             "print([name for name in ('croniter', 'zoneinfo', 'asyncio', 'dataclasses') if name in sys.modules])")
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from flowdeck import Secret, flow
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import NotFound, ParameterError, UsageError
 from flowdeck.store.reader import Reader
 
@@ -253,8 +253,8 @@ def test_a_retry_of_a_run_whose_secret_was_not_stored_says_so(store: Path, scrip
     control = Control(store, actor="tester@here via test")
     control.retry(1)
     control.close()
-    from flowdeck.engine.loader import find_flow
-    from flowdeck.engine.run_process import claim_here, execute_run
+    from flowdeck.engine.authoring.loader import find_flow
+    from flowdeck.engine.running.run_process.entry import claim_here, execute_run
 
     attempt = claim_here(store, 1)
     assert execute_run(store, 1, attempt, find_flow(str(script.path), "main")) == 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flowdeck import CommandFailed, CommandTimedOut, ThreadPoolTaskRunner, async_sh, flow, sh
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import UsageError
 from flowdeck.store.reader import Reader
 
@@ -108,7 +108,7 @@ def test_another_code_than_0_fails_with_the_last_lines(store: Path, reader: Read
     assert row.cause.startswith("CommandFailed: exited with code 3: ")
     assert "no such table: x" in row.cause
     text = "\n".join(line.message for line in reader.logs(1))
-    assert "engine/sh.py" not in text
+    assert "engine/sdk/sh.py" not in text
 
 
 def test_what_cannot_start_says_why(store: Path) -> None:

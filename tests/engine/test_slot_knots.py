@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flowdeck import concurrency, flow, task, upsert_global_concurrency_limit_by_name
-from flowdeck.engine.slot_knots import find_knot
+from flowdeck.engine.running.slots.deadlocks import find_knot
 from flowdeck.store.reader import Reader
 from flowdeck.store.rows import SlotRow
 

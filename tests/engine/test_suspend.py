@@ -13,7 +13,7 @@ from textwrap import dedent
 
 import pytest
 from flowdeck import flow, suspend_flow_run, task
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import InputError, NotAllowed, UsageError
 
 FLOWS = """

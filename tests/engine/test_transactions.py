@@ -22,9 +22,9 @@ from flowdeck import (
     task,
     transaction,
 )
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import UsageError
-from flowdeck.engine.run_process import claim_here, execute_run
+from flowdeck.engine.running.run_process.entry import claim_here, execute_run
 from flowdeck.store.connection import connect
 
 pytestmark = pytest.mark.usefixtures("store")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flowdeck import Variable, flow, task
-from flowdeck.engine.control import Control
+from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import NotAllowed, UsageError
 from flowdeck.store.reader import Reader
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flowdeck.store import runs
 from flowdeck.store.connection import connect, open_store, transaction
 from flowdeck.store.rows import TaskRow
+from flowdeck.store.tables import runs
 
 ACTOR = "tester@here via test"
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flowdeck.store import doctor, leases, spool
+from flowdeck.store import doctor, spool
 from flowdeck.store.connection import connect, transaction
 from flowdeck.store.doctor import Finding, examine
+from flowdeck.store.tables import leases
 
 from .conftest import ACTOR
 

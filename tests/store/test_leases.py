@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 
 import pytest
-from flowdeck.store import leases
 from flowdeck.store.connection import transaction
 from flowdeck.store.errors import StaleState
 from flowdeck.store.rows import LeaseRow
+from flowdeck.store.tables import leases
 
 from .conftest import ACTOR
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from flowdeck.store import leases, logs, metrics, runs, tasks
 from flowdeck.store.changes import MAX_EVENTS, ChangeFeed
 from flowdeck.store.connection import connect, open_store, transaction
 from flowdeck.store.errors import StoreCorrupt, StoreMissing
 from flowdeck.store.reader import Reader
 from flowdeck.store.rows import LogRow, MetricRow, TaskRow
+from flowdeck.store.tables import leases, logs, metrics, runs, tasks
 
 from .conftest import ACTOR
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flowdeck.store import events, leases, runs
 from flowdeck.store.connection import transaction
 from flowdeck.store.errors import StaleState
-from flowdeck.store.run_names import default_name
 from flowdeck.store.states import TERMINAL_TYPES
+from flowdeck.store.tables import events, leases, runs
+from flowdeck.store.tables.run_names import default_name
 
 from .conftest import ACTOR
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import flowdeck.store
 import pytest
-from flowdeck.store import leases, migrate, models, rows
+from flowdeck.store import migrate, models, rows
 from flowdeck.store.connection import DATABASES, SCHEMA_FILES, SCHEMA_VERSION, connect, open_store, transaction
 from flowdeck.store.errors import StoreError, StoreLocked
 from flowdeck.store.reader import Reader
+from flowdeck.store.tables import leases
 from sqlalchemy import create_engine
 
 STORE = Path(flowdeck.store.__file__).parent
@@ -23,6 +24,7 @@ TABLE_MODULES = (
     "artifacts", "cache", "deployments", "edges", "events", "inputs", "leases", "limits", "logs", "metrics", "results",
     "runs", "schedules", "spool", "staged", "tasks", "variables",
 )  # fmt: skip
+PLACES = {"spool": ""}
 
 
 def _schema(connection: sqlite3.Connection) -> dict[str, list[str]]:
@@ -70,7 +72,7 @@ def test_all_migrations_together_make_the_same_tables(folder: Path, tmp_path: Pa
 
 def _statements() -> Iterator[tuple[str, str, str]]:
     for name in TABLE_MODULES:
-        module = importlib.import_module(f"flowdeck.store.{name}")
+        module = importlib.import_module(f"flowdeck.store.{PLACES.get(name, 'tables.')}{name}")
         database = "telemetry" if name in ("logs", "metrics", "spool") else "state"
         for constant, value in vars(module).items():
             if isinstance(value, str) and value.startswith(("SELECT ", "INSERT ", "UPDATE ", "DELETE ")):
@@ -118,8 +120,9 @@ def test_rows_have_the_columns_of_their_table_in_order(model: type[models.SQLMod
 def test_what_runs_hot_imports_nothing_heavy() -> None:
     """Everything but the models and the migrations starts without SQLAlchemy, pydantic and asyncio."""
     names = [
-        f"flowdeck.store.{module.name}"
-        for module in pkgutil.iter_modules([str(STORE)])
+        f"flowdeck.store.{folder}{module.name}"
+        for folder, path in (("", STORE), ("tables.", STORE / "tables"))
+        for module in pkgutil.iter_modules([str(path)])
         if module.name not in ("models", "migrate", "migrations")
     ]
     assert len(names) > 20

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flowdeck.store import leases, logs, runs, spool
+from flowdeck.store import spool
 from flowdeck.store.connection import connect, open_store, transaction
 from flowdeck.store.rows import LogRow
 from flowdeck.store.spool import MAX_LINE, SpoolWriter, drain, drain_leftovers
+from flowdeck.store.tables import leases, logs, runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flowdeck.store import artifacts, deployments, edges, events, metrics, results, runs, schedules, tasks
 from flowdeck.store.connection import transaction
 from flowdeck.store.errors import StaleState
 from flowdeck.store.rows import (
@@ -18,6 +17,7 @@ from flowdeck.store.rows import (
     ScheduleRow,
     TaskRow,
 )
+from flowdeck.store.tables import artifacts, deployments, edges, events, metrics, results, runs, schedules, tasks
 
 from .conftest import ACTOR
 

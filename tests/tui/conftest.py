@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from flowdeck.tui import theme
 from flowdeck.tui.asks import Asker
 from flowdeck.tui.console import Console
-from flowdeck.tui.feed import Feed
+from flowdeck.tui.feed.thread import Feed
+from flowdeck.tui.look import theme
 from textual.pilot import Pilot
 
 

@@ -7,7 +7,18 @@ import random
 import time
 from pathlib import Path
 
-from flowdeck.store import (
+from flowdeck.store.connection import connect, open_store, transaction
+from flowdeck.store.rows import (
+    ArtifactRow,
+    DeploymentRow,
+    FlowFileRow,
+    LogRow,
+    MetricRow,
+    ResultRow,
+    ScheduleRow,
+    TaskRow,
+)
+from flowdeck.store.tables import (
     artifacts,
     deployments,
     edges,
@@ -19,17 +30,6 @@ from flowdeck.store import (
     runs,
     schedules,
     tasks,
-)
-from flowdeck.store.connection import connect, open_store, transaction
-from flowdeck.store.rows import (
-    ArtifactRow,
-    DeploymentRow,
-    FlowFileRow,
-    LogRow,
-    MetricRow,
-    ResultRow,
-    ScheduleRow,
-    TaskRow,
 )
 
 SECOND = 1_000_000

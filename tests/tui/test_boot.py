@@ -222,7 +222,7 @@ def test_what_is_imported_until_the_first_paint(ended: Path) -> None:
     """Nothing that costs a tenth of a second without being needed: no SQLAlchemy, pydantic, croniter, markdown."""
     code = (
         "import sys; from pathlib import Path; from flowdeck.tui import app, feed, asks, console; "
-        "import flowdeck.store.reader, flowdeck.store.changes, flowdeck.engine.control; "
+        "import flowdeck.store.reader, flowdeck.store.changes, flowdeck.engine.control.control; "
         "print(' '.join(sorted({name.split('.')[0] for name in sys.modules})))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -245,6 +245,6 @@ def test_what_the_start_leaves_out_can_be_had_later() -> None:
 
 def test_the_sanitiser_costs_nothing_to_the_command_line() -> None:
     """It imports neither Textual nor Rich."""
-    code = "import sys; import flowdeck.tui.sanitize; print('textual' in sys.modules, 'rich' in sys.modules)"
+    code = "import sys; import flowdeck.tui.text.sanitize; print('textual' in sys.modules, 'rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

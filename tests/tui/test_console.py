@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flowdeck.store import leases, limits
 from flowdeck.store.connection import transaction
 from flowdeck.store.reader import Reader
-from flowdeck.tui.clock import now_us
+from flowdeck.store.tables import leases, limits
+from flowdeck.tui.text.clock import now_us
 
 pytestmark = pytest.mark.anyio
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from flowdeck.store.rows import RunRow
-from flowdeck.tui import actions, times
-from flowdeck.tui import filter as filters
+from flowdeck.tui import actions
 from flowdeck.tui.commands import Command, read
-from flowdeck.tui.dialogs import read_parameters
-from flowdeck.tui.waiting import Daemon, why
+from flowdeck.tui.dialogs.confirm import read_parameters
+from flowdeck.tui.text import filter as filters
+from flowdeck.tui.text import times
+from flowdeck.tui.text.waiting import Daemon, why
 
 HOUR = 3600 * 1_000_000
 NOW = 100 * HOUR

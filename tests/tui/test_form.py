@@ -8,11 +8,11 @@ from enum import Enum
 from typing import Any, Literal
 
 import pytest
-from flowdeck.engine.run_inputs import Asked
-from flowdeck.store import inputs
+from flowdeck.engine.sdk.run_inputs import Asked
 from flowdeck.store.connection import transaction
 from flowdeck.store.reader import Reader
-from flowdeck.tui.form_fields import Option, Question, read
+from flowdeck.store.tables import inputs
+from flowdeck.tui.dialogs.form_fields import Option, Question, read
 from pydantic import BaseModel, Field
 
 
@@ -193,7 +193,7 @@ async def test_somebody_else_was_faster(drive: Any, seeder: Any) -> None:
     """The answer that comes second is refused in words."""
     from contextlib import closing
 
-    from flowdeck.engine.control import Control
+    from flowdeck.engine.control.control import Control
 
     run_id = ask(seeder, int)
     async with drive(seeder.folder) as console:

@@ -7,10 +7,10 @@ import time
 
 import pytest
 from flowdeck.store.rows import EdgeRow, TaskRow
-from flowdeck.tui.graph_fold import Group
-from flowdeck.tui.graph_model import FOCUS_ABOVE, GraphModel
-from flowdeck.tui.graph_view import GraphView
-from flowdeck.tui.tree import Counts, TaskKey
+from flowdeck.tui.models.graph_fold import Group
+from flowdeck.tui.models.graph_model import FOCUS_ABOVE, GraphModel
+from flowdeck.tui.models.tree import Counts, TaskKey
+from flowdeck.tui.widgets.graph_view import GraphView
 from textual import on
 from textual.app import App, ComposeResult
 from textual.geometry import Region

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from flowdeck.store.rows import LogRow
-from flowdeck.tui.log_lines import MAX_READY
-from flowdeck.tui.log_search import LogSource, Query, Searches, compile_pattern
-from flowdeck.tui.log_view import LogView
+from flowdeck.tui.models.log_lines import MAX_READY
+from flowdeck.tui.models.log_search import LogSource, Query, Searches, compile_pattern
+from flowdeck.tui.widgets.log_view import LogView
 from textual import on, work
 from textual.app import App, ComposeResult
 from textual.geometry import Region

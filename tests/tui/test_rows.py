@@ -6,7 +6,7 @@ import time
 from typing import NamedTuple
 
 import pytest
-from flowdeck.tui.rows import Column, RowView, fit_spans, spans_width
+from flowdeck.tui.widgets.rows import Column, RowView, fit_spans, spans_width
 from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.geometry import Region

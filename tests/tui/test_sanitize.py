@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from flowdeck.tui.sanitize import clean, clean_lines, to_ascii
+from flowdeck.tui.text.sanitize import clean, clean_lines, to_ascii
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from flowdeck.store.rows import ArtifactRow
-from flowdeck.tui.artifact_text import link_parts, plain_lines, progress_line, table_lines
+from flowdeck.tui.text.artifact_text import link_parts, plain_lines, progress_line, table_lines
 
 
 def lines(table: object) -> list[str]:

@@ -7,7 +7,7 @@ import math
 import threading
 
 import pytest
-from flowdeck.engine import codec
+from flowdeck.engine.encoding import codec
 from flowdeck.engine.errors import ResultUnreadable
 from hypothesis import given, settings
 from hypothesis import strategies as st

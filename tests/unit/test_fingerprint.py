@@ -14,7 +14,7 @@ import uuid
 from collections import OrderedDict, defaultdict, namedtuple
 
 import pytest
-from flowdeck.engine.fingerprint import fingerprint
+from flowdeck.engine.encoding.fingerprint import fingerprint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,7 +99,7 @@ def test_names_count() -> None:
 def test_sets_have_no_order() -> None:
     """Equal sets of strings are equal in every process, whatever the hash seed."""
     program = (
-        "from flowdeck.engine.fingerprint import fingerprint;"
+        "from flowdeck.engine.encoding.fingerprint import fingerprint;"
         "print(fingerprint({'x': {'alpha', 'beta', 'gamma'}, 'y': frozenset('abcdef')}))"
     )
     found = {

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from flowdeck import Completed, State, as_completed, flow, task, wait
-from flowdeck.engine.futures import Future, FutureList, resolve_futures_to_states
+from flowdeck.engine.running.calls.futures import Future, FutureList, resolve_futures_to_states
 
 
 def made(state: State | None = None) -> Future:

@@ -6,8 +6,8 @@ import random
 from itertools import pairwise
 
 import pytest
-from flowdeck.tui.graph import MAX_LABEL, Canvas, GraphError, Node, layout, topological
-from flowdeck.tui.graph_fold import Folded, Group, Item, around, fold
+from flowdeck.tui.models.graph import MAX_LABEL, Canvas, GraphError, Node, layout, topological
+from flowdeck.tui.models.graph_fold import Folded, Group, Item, around, fold
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
-from flowdeck.engine.lineage import Lineage
+from flowdeck.engine.running.calls.lineage import Lineage
 
 
 class Thing:

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 from flowdeck.engine.errors import NotAllowed
-from flowdeck.engine.machine import (
+from flowdeck.engine.states.machine import (
     RUN_TABLE,
     TASK_TABLE,
     RunEvent,

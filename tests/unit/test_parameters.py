@@ -13,8 +13,8 @@ from typing import Annotated, Literal, Optional
 import pydantic
 import pytest
 from flowdeck import flow
+from flowdeck.engine.authoring.parameters import preview_json, to_json
 from flowdeck.engine.errors import ParameterError
-from flowdeck.engine.parameters import preview_json, to_json
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import tenacity
 from flowdeck import exponential_backoff
+from flowdeck.engine.authoring.retries import MAX_DELAYS, RetryPolicy
 from flowdeck.engine.errors import UsageError
-from flowdeck.engine.retries import MAX_DELAYS, RetryPolicy
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flowdeck import Completed, Failed, State
 from flowdeck.engine.errors import RunCrashed, RunFailed, UpstreamFailed
-from flowdeck.engine.states import aggregate, describe_exception
+from flowdeck.engine.states.state import aggregate, describe_exception
 from flowdeck.store.states import NAMES, STATE_TYPES
 from hypothesis import given
 from hypothesis import strategies as st

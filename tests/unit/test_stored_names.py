@@ -8,9 +8,10 @@ import pickle
 from types import FunctionType
 from typing import Any
 
+import cloudpickle
 import flowdeck
 import pytest
-from flowdeck.engine import codec, former_names
+from flowdeck.engine.encoding import codec, former_names
 
 PUBLIC = ("flowdeck", *(f"flowdeck.{name}" for name in sorted(flowdeck._BESIDE)))
 
@@ -51,8 +52,9 @@ def test_every_error_is_in_the_public_tree() -> None:
         kind = waiting.pop()
         seen.add(kind.__name__)
         waiting += kind.__subclasses__()
-        if kind.__module__ == "flowdeck.errors":
+        if kind.__name__ in flowdeck.errors.__all__:
             assert getattr(flowdeck.errors, kind.__name__) is kind
+            assert pickle.loads(cloudpickle.dumps(kind)) is kind
     assert seen >= set(flowdeck.errors.__all__) - {"Cancelled", "Suspended"}
 
 
@@ -63,5 +65,5 @@ def test_names_of_before_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(flowdeck.errors.ResultUnreadable, match="elsewhere"):
         codec.decode("cloudpickle", data, codec.checksum(data))
-    monkeypatch.setitem(former_names.FORMER, "elsewhere", ("clock", "states"))
+    monkeypatch.setitem(former_names.FORMER, "elsewhere", ("system.clock", "states.state"))
     assert codec.decode("cloudpickle", data, codec.checksum(data)).data == 1

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from flowdeck.store.rows import RunRow, TaskRow
-from flowdeck.tui.tree import Counts, GroupKey, TaskKey, TreeModel, guide, is_live
+from flowdeck.tui.models.tree import Counts, GroupKey, TaskKey, TreeModel, guide, is_live
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -9,17 +9,18 @@ from textual import on
 from textual.app import ComposeResult
 
 from ...store.rows import FlowFileRow, ScheduleRow
-from .. import cells, theme, times
-from ..bars import Bar
-from ..clock import now_us
-from ..news import FlowLine
-from ..rows import Column, RowView, Spans
-from ..sanitize import clean_lines
-from ..text_view import TextView
+from ..feed.news import FlowLine
+from ..look import cells, theme
+from ..text import times
+from ..text.clock import now_us
+from ..text.sanitize import clean_lines
+from ..widgets.bars import Bar
+from ..widgets.rows import Column, RowView, Spans
+from ..widgets.text_view import TextView
 from .page import Page
 
 if TYPE_CHECKING:
-    from ..news import News
+    from ..feed.news import News
 
 _TICKS = 20
 

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.app import ComposeResult
 
-from .. import cells, theme, times
-from ..bars import Bar
-from ..clock import now_us
-from ..limit_lines import Key, LimitLine, lines_of, place_words
-from ..news import Limits
-from ..rows import Column, RowView, Span, Spans
-from ..tree import guide
+from ..feed.news import Limits
+from ..look import cells, theme
+from ..models.limit_lines import Key, LimitLine, lines_of, place_words
+from ..models.tree import guide
+from ..text import times
+from ..text.clock import now_us
+from ..widgets.bars import Bar
+from ..widgets.rows import Column, RowView, Span, Spans
 from .page import Page
 
 if TYPE_CHECKING:
-    from ..news import News
+    from ..feed.news import News
 
 _BAR = 10
 

@@ -10,10 +10,10 @@ from ...store.rows import RunRow
 from ..actions import Place
 
 if TYPE_CHECKING:
-    from ...store.nodes import Node
+    from ...store.tables.nodes import Node
     from ..console import Console
-    from ..news import News
-    from ..rows import Spans
+    from ..feed.news import News
+    from ..widgets.rows import Spans
 
 
 class NodeAt(NamedTuple):

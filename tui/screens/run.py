@@ -12,25 +12,27 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widget import Widget
 
-from ...store.nodes import Node
 from ...store.rows import EdgeRow, EventRow, LogRow, RunRow, TaskRow
 from ...store.states import is_terminal
-from .. import cells, details, theme, times, waiting
+from ...store.tables.nodes import Node
 from ..actions import TABS
-from ..bars import Bar
-from ..clock import now_us
-from ..log_source import SEARCH_LINES, StoreLog
-from ..news import Details, Opened, TaskRef
-from ..rows import Column, RowView, Span, Spans
-from ..text_view import TextView
-from ..tree import GroupKey, TaskKey, TreeKey
-from ..tree_view import TreeView, why_line
+from ..feed.news import Details, Opened, TaskRef
+from ..look import cells, theme
+from ..models import details
+from ..models.log_source import SEARCH_LINES, StoreLog
+from ..models.tree import GroupKey, TaskKey, TreeKey
+from ..text import times, waiting
+from ..text.clock import now_us
+from ..widgets.bars import Bar
+from ..widgets.rows import Column, RowView, Span, Spans
+from ..widgets.text_view import TextView
+from ..widgets.tree_view import TreeView, why_line
 from .page import NodeAt, Page
 
 if TYPE_CHECKING:
-    from ..graph_view import GraphView
-    from ..log_view import LogView
-    from ..news import News
+    from ..feed.news import News
+    from ..widgets.graph_view import GraphView
+    from ..widgets.log_view import LogView
 
 _TITLES = {"tree": "Tree", "graph": "Graph", "logs": "Logs", "events": "Events", "details": "Details"}
 
@@ -183,11 +185,11 @@ class RunPage(Page):
                 assert self.run_id is not None
                 return TreeView(self.run_id, now_us, id="tree")
             case "graph":
-                from ..graph_view import GraphView
+                from ..widgets.graph_view import GraphView
 
                 return GraphView(id="graph")
             case "logs":
-                from ..log_view import LogView
+                from ..widgets.log_view import LogView
 
                 return LogView(id="logs", task_label=self._task_label)
             case "events":
@@ -248,7 +250,7 @@ class RunPage(Page):
             self._fill("logs")
 
     def _recolour_graph(self, opened: Opened) -> None:
-        from ..graph_view import GraphView
+        from ..widgets.graph_view import GraphView
 
         view = self._views.get("graph")
         if isinstance(view, GraphView):
@@ -279,14 +281,14 @@ class RunPage(Page):
         view.say_when_empty(((), ((f"   {words}", palette.dim),)))
 
     def _fill_graph(self, view: Widget) -> None:
-        from ..graph_view import GraphView
+        from ..widgets.graph_view import GraphView
 
         assert isinstance(view, GraphView)
         if self.edges is not None:
             view.show(self.tasks.values(), self.edges)
 
     def _fill_logs(self, view: Widget) -> None:
-        from ..log_view import LogView
+        from ..widgets.log_view import LogView
 
         assert isinstance(view, LogView)
         run = self.run
@@ -492,7 +494,7 @@ class RunPage(Page):
 
     def show_task_log(self, key: TaskKey) -> None:
         """The log, of this task only."""
-        from ..log_view import LogView
+        from ..widgets.log_view import LogView
 
         self._log_task = (key.run_id, key.seq)
         self.show_tab("logs")

@@ -10,18 +10,19 @@ from textual.app import ComposeResult
 from textual.strip import Strip
 
 from ...store.rows import RunRow
-from .. import cells, theme, times, waiting
-from .. import filter as filters
-from ..bars import Bar
-from ..cells import RunLine
-from ..clock import now_us
-from ..feed_list import GAP_KEY
-from ..rows import Column, RowView, Span, Spans, line_strip, spans_width
+from ..feed.run_list import GAP_KEY
+from ..look import cells, theme
+from ..look.cells import RunLine
+from ..text import filter as filters
+from ..text import times, waiting
+from ..text.clock import now_us
+from ..widgets.bars import Bar
+from ..widgets.rows import Column, RowView, Span, Spans, line_strip, spans_width
 from .page import Page
 
 if TYPE_CHECKING:
-    from ..filter_line import FilterLine
-    from ..news import News
+    from ..feed.news import News
+    from ..widgets.filter_line import FilterLine
 
 _SHOWN_TYPES = (
     ("RUNNING", "running"), ("PENDING", "pending"), ("PAUSED", "paused"), ("CANCELLING", "cancelling"),
@@ -299,7 +300,7 @@ class RunsPage(Page):
         self._say_counts()
 
     def _open_filter(self) -> None:
-        from ..filter_line import FilterLine
+        from ..widgets.filter_line import FilterLine
 
         if self._filter_line is None:
             self._filter_line = FilterLine(_FILTER_EXAMPLE, self.set_filter, self._filter_entered)

@@ -1,0 +1,274 @@
+"""Settling runs whose process is gone: what they end as, with the cause in words, and whether they go on by replay.
+
+One transaction per run: its tasks, its subflow runs, the run itself, its lease, and where it is allowed the next
+attempt. Works with and without a daemon; ``reap_dead_runs`` is what the console and the command line call when none
+runs. Which state follows which is looked up in ``machine``.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from ...store import spool
+from ...store.connection import connect, transaction
+from ...store.rows import LeaseRow, RunRow
+from ...store.states import is_terminal
+from ...store.tables import leases, limits, runs, supervision, tasks
+from ..errors import NotAllowed
+from ..states import exits as deaths
+from ..states.machine import RunEvent, next_run_state, next_task_state
+from ..system import processes
+from ..system.clock import now_us
+from .answering import held, until_us
+
+ACTOR: Final = "engine"
+DEFAULT_CRASH_RETRIES: Final = 3
+FIRST_RESUME_SECONDS: Final = 0.5
+"""Wait before a crashed run goes on; doubles with each crash."""
+LONGEST_RESUME_SECONDS: Final = 300.0
+STARTING_SECONDS: Final = 1.0
+"""How long a claimed run may be without a lease: its process is being made."""
+_LEFTOVER_SECONDS: Final = 0.2
+
+
+class Settled(NamedTuple):
+    """What became of a run whose process was gone."""
+
+    run_id: int
+    state_name: str
+    cause: str
+    resumes_at_us: int | None
+    """When it goes on by replay; None when it does not by itself."""
+
+
+class Fate(NamedTuple):
+    """How a run's process ended, as far as anybody knows."""
+
+    event: RunEvent
+    cause: str
+
+
+def fate_of(folder: str, lease: LeaseRow) -> Fate:
+    """From the boot it lived in, and the record of whoever waited for it."""
+    if lease.boot_id != leases.boot_id():
+        return Fate("reboot", deaths.REBOOTED)
+    return fate_of_process(folder, lease.run_id or 0, lease.pid)
+
+
+def fate_of_process(folder: str, run_id: int, pid: int) -> Fate:
+    """From the record of whoever waited for it."""
+    death = deaths.read_exit(folder, run_id, pid)
+    return Fate("crash", deaths.UNSEEN) if death is None else Fate(death.event, death.cause)
+
+
+def drain(folder: str, telemetry: sqlite3.Connection, run_id: int) -> None:
+    """Move what a dead run left in its spool into the log, in order, and remove the files."""
+    for root_id, attempt, _ in spool.leftovers(folder):
+        if root_id == run_id:
+            spool.drain(folder, telemetry, run_id, attempt, final=True)
+
+
+def kill_leftovers(folder: str, lease: LeaseRow, timeout_seconds: float = _LEFTOVER_SECONDS) -> bool:
+    """Kill what a run's process left behind; says whether all of it is gone.
+
+    Only what leads a group of its own is touched: a script's group belongs to the shell it was started from.
+    """
+    if lease.boot_id != leases.boot_id() or lease.process_group != lease.pid or lease.run_id is None:
+        return True
+    return processes.kill_all(lease.pid, processes.run_mark(folder, lease.run_id), timeout_seconds)
+
+
+def lease_info(lease: LeaseRow | None) -> dict[str, Any]:
+    """What the owner wrote about itself; empty when nothing."""
+    if lease is None or not lease.info:
+        return {}
+    info: dict[str, Any] = json.loads(lease.info)
+    return info
+
+
+def settle(connection: sqlite3.Connection, run_id: int, fate: Fate, *, resumable: bool,
+           crash_retries: int = DEFAULT_CRASH_RETRIES) -> Settled | None:
+    """Give a run without a process the state it has earned; None when a live process has it or it has ended."""
+    with transaction(connection):
+        lease = leases.of_run(connection, run_id)
+        if lease is not None:
+            if leases.is_alive(lease):
+                return None
+            leases.release(connection, lease.owner, lease)
+            limits.release_process(connection, lease, now_us())
+        run = runs.get(connection, run_id)
+        if run is None:
+            return None
+        if lease is not None and lease.attempt is not None and lease.attempt < run.attempt:
+            return None  # it had left the run already, to go on later
+        at_us = now_us()
+        ended = is_terminal(run.state_type, run.state_name)
+        for child in reversed(runs.of_root(connection, run_id)):
+            if not is_terminal(child.state_type, child.state_name):
+                _end(connection, child, _event_for(child, run, fate), f"its run #{run_id} ended: {fate.cause}", at_us)
+        if ended:
+            return None
+        event = _event_for(run, run, fate)
+        if run.state_type == "PAUSED" and event != "cancel" and (resumable or run.entrypoint is not None):
+            return _suspend(connection, run, fate, at_us)
+        if event == "cancel":
+            return _end(connection, run, event, _cancel_cause(connection, run, fate), at_us, lease)
+        settled = _end(connection, run, event, fate.cause, at_us, lease)
+        if resumable and run.crash_count + 1 <= crash_retries:
+            return _resume(connection, run, settled, crash_retries, at_us)
+        return settled
+
+
+def _event_for(run: RunRow, root: RunRow, fate: Fate) -> RunEvent:
+    """Whatever ended a run that was to be cancelled, it was cancelled."""
+    return "cancel" if run.state_type == "CANCELLING" or "cancel" in (run.intent, root.intent) else fate.event
+
+
+def _cancel_cause(connection: sqlite3.Connection, run: RunRow, fate: Fate) -> str:
+    asked = supervision.requester(connection, run.id)
+    by = f"cancelled by {asked[0]}" if asked is not None else "cancelled"
+    return f"{run.cause if run.state_type == 'CANCELLING' and run.cause else by}; {fate.cause}"
+
+
+def _end(connection: sqlite3.Connection, run: RunRow, event: RunEvent, cause: str, at_us: int,
+         lease: LeaseRow | None = None) -> Settled:
+    _end_tasks(connection, run, event, cause, at_us)
+    target = next_run_state(run.state_type, event)
+    crashed = event in ("crash", "run_out_of_memory", "reboot")
+    # Nobody's monotonic clock saw the end: the wall clock's difference is the best that is known.
+    ran_us = max(0, at_us - lease.acquired_at_us) if lease is not None else None
+    runs.transition(connection, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name), to=target,
+                    at_us=at_us, actor=ACTOR, cause=cause, intent="none", ended_duration_us=ran_us,
+                    crash_count=run.crash_count + 1 if crashed else None,
+                    # A subflow that waited for its retry goes on waiting until then when its parent calls it again.
+                    wake_at_us=run.wake_at_us if crashed and run.root_id is not None else None)
+    return Settled(run.id, target.state_name, cause, None)
+
+
+def _end_tasks(connection: sqlite3.Connection, run: RunRow, event: RunEvent, cause: str, at_us: int) -> None:
+    for row in supervision.live_tasks(connection, run.id):
+        # What was held had failed as often as it may; a resumed run tries it as often again.
+        fate = "fail" if row.state_type == "PAUSED" else "crash"
+        target = next_task_state(row.state_type, "cancel" if event == "cancel" else fate)
+        duration_us = at_us - row.started_at_us if row.started_at_us is not None else None
+        # What waited for a retry goes on waiting until then when the run is resumed.
+        wake_at_us = row.wake_at_us if target.state_type == "CRASHED" else None
+        tasks.transition(connection, run.id, row.seq, run_attempt=max(row.run_attempt, run.attempt),
+                         from_=(row.state_type, row.state_name), to=target, at_us=at_us, actor=ACTOR,
+                         cause=row.cause if target.state_type == "FAILED" else cause, duration_us=duration_us,
+                         wake_at_us=wake_at_us)
+
+
+def _suspend(connection: sqlite3.Connection, run: RunRow, fate: Fate, at_us: int) -> Settled:
+    """A paused run that lost its process is still paused: it goes on by replay when somebody resumes it."""
+    _end_tasks(connection, run, fate.event, fate.cause, at_us)
+    target, cause = held(connection, run, "suspend", f"{fate.cause} while paused; resume it to go on by replay")
+    runs.transition(connection, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name), to=target,
+                    at_us=at_us, actor=ACTOR, cause=cause, intent="none", new_attempt=run.attempt + 1,
+                    wake_at_us=until_us(connection, run.id))
+    if run.intent == "none":
+        # Somebody had resumed it, and its process died before it saw that.
+        queued = next_run_state(target.state_type, "requeue")
+        runs.transition(connection, run.id, attempt=run.attempt + 1, from_=target, to=queued, at_us=at_us, actor=ACTOR,
+                        wake_at_us=at_us, message="resumed before")
+        return Settled(run.id, queued.state_name, f"{fate.cause} while it was to go on", at_us)
+    return Settled(run.id, target.state_name, cause, None)
+
+
+def _resume(connection: sqlite3.Connection, run: RunRow, settled: Settled, crash_retries: int, at_us: int) -> Settled:
+    """Queue the next attempt, or leave it paused when somebody had asked for that."""
+    count = run.crash_count + 1
+    crashed = runs.get(connection, run.id)
+    assert crashed is not None
+    target = next_run_state(crashed.state_type, "resume_crashed")
+    seconds = min(FIRST_RESUME_SECONDS * 2 ** (count - 1), LONGEST_RESUME_SECONDS)
+    wake_at_us = max(at_us + round(seconds * 1e6), run.wake_at_us or 0)
+    runs.transition(connection, run.id, attempt=run.attempt, from_=(crashed.state_type, crashed.state_name), to=target,
+                    at_us=at_us, actor=ACTOR, new_attempt=run.attempt + 1, wake_at_us=wake_at_us,
+                    cause=f"{settled.cause}; resumes by replay ({count} of {crash_retries} crash retries)")
+    if run.intent in ("pause", "freeze") or run.state_name in ("Pausing", "Frozen"):
+        queued = runs.get(connection, run.id)
+        assert queued is not None
+        to, cause = held(connection, queued, "pause",
+                         f"{settled.cause} while it was to pause; resume it to go on by replay")
+        runs.transition(connection, run.id, attempt=run.attempt + 1, from_=target, to=to, at_us=at_us, actor=ACTOR,
+                        cause=cause, wake_at_us=until_us(connection, run.id))
+        return Settled(run.id, to.state_name, cause, None)
+    return settled._replace(resumes_at_us=wake_at_us)
+
+
+def release_claim(connection: sqlite3.Connection, run: RunRow, why: str, wait_seconds: float = 0.0) -> bool:
+    """Give a claimed run back whose process never came to be; False when it has moved on by itself."""
+    with transaction(connection):
+        now = runs.get(connection, run.id)
+        if now is None or (now.state_type, now.attempt) != (run.state_type, run.attempt):
+            return False
+        if leases.of_run(connection, run.id) is not None:
+            return False
+        try:
+            target = next_run_state(now.state_type, "release")
+        except NotAllowed:
+            return False
+        at_us = now_us()
+        runs.transition(connection, run.id, attempt=now.attempt, from_=(now.state_type, now.state_name), to=target,
+                        at_us=at_us, actor=ACTOR, wake_at_us=at_us + round(wait_seconds * 1e6), message=why)
+    return True
+
+
+def reap_dead_runs(folder: str | Path) -> list[Settled]:
+    """Settle every run whose process is gone. Does nothing while a daemon lives: that is its work."""
+    connection = connect(folder, "state")
+    telemetry = connect(folder, "telemetry")
+    try:
+        daemon = leases.get(connection, leases.DAEMON)
+        if daemon is not None and leases.is_alive(daemon):
+            return []
+        settled = []
+        for lease in leases.all(connection):
+            if lease.run_id is not None and not leases.is_alive(lease):
+                settled.append(reap(connection, telemetry, str(folder), lease))
+        settled += reap_without_process(connection, telemetry, str(folder))
+        return [one for one in settled if one is not None]
+    finally:
+        connection.close()
+        telemetry.close()
+
+
+def reap(connection: sqlite3.Connection, telemetry: sqlite3.Connection, folder: str, lease: LeaseRow,
+         crash_retries: int | None = None) -> Settled | None:
+    """Settle the run of one dead lease."""
+    if lease.run_id is None:
+        return None
+    info = lease_info(lease)
+    resumable = bool(info.get("resumable"))
+    run = runs.get(connection, lease.run_id)
+    if resumable or (run is not None and _is_cancelled(run)):
+        kill_leftovers(folder, lease)
+    drain(folder, telemetry, lease.run_id)
+    known = info.get("crash_retries") if crash_retries is None else crash_retries
+    settled = settle(connection, lease.run_id, fate_of(folder, lease), resumable=resumable,
+                     crash_retries=DEFAULT_CRASH_RETRIES if known is None else int(known))
+    deaths.forget_exits(folder, lease.run_id)
+    return settled
+
+
+def reap_without_process(connection: sqlite3.Connection, telemetry: sqlite3.Connection,
+                         folder: str) -> list[Settled | None]:
+    """Runs that claim to run although no process holds their lease; those that may just be starting are left."""
+    settled: list[Settled | None] = []
+    for run in supervision.without_process(connection):
+        if now_us() - supervision.last_change_us(connection, run.id) < STARTING_SECONDS * 1e6:
+            continue
+        if run.state_type == "PENDING":
+            release_claim(connection, run, "its process never began")
+            continue
+        drain(folder, telemetry, run.id)
+        settled.append(settle(connection, run.id, Fate("crash", deaths.UNSEEN), resumable=run.deployment is not None))
+    return settled
+
+
+def _is_cancelled(run: RunRow) -> bool:
+    return run.state_type in ("CANCELLING", "CANCELLED") or run.intent == "cancel"

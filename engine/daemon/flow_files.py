@@ -1,0 +1,146 @@
+"""The daemon's flow files: which there are, which host serves each, and what the store knows of them.
+
+A changed file or import gets a new host; a broken one is a visible problem while its last good version serves; a
+deleted one is scheduled no more; two with one flow name are a problem naming both.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ..authoring.loader import find_flow_files, source_hash
+from ..system.loop import Loop
+from . import registration
+from .hosts import Host, Hosts, Served
+from .watchers import FileWatcher, folders_to_watch
+
+if TYPE_CHECKING:
+    from ..sdk.serving import Deployment
+
+RESCAN_SECONDS: Final = 0.2
+"""Files that change together are loaded together."""
+
+
+class FlowFiles:
+    """Keeps hosts and rows true to the files under ``paths``."""
+
+    def __init__(self, paths: list[str], state: sqlite3.Connection, hosts: Hosts, loop: Loop,
+                 say: Callable[[str], None], deployments: Sequence[Deployment] = ()) -> None:
+        self._paths = paths
+        self._state = state
+        self._hosts = hosts
+        self._loop = loop
+        self._say = say
+        self._deployments = deployments
+        """What a script serves beside the deployments its file names itself."""
+        self._watcher = FileWatcher(lambda changed: loop.post(lambda: self._files_changed(changed)), say)
+        self._wanted: set[str] = set()
+        self._clashing: set[str] = set()
+        self._changed: set[str] = set()
+        self._rescan_due = False
+        self._told: dict[str, str] = {}
+        """What was last said about each file that cannot be loaded."""
+        self.on_change: Callable[[], None] = lambda: None
+        """What is deployed or served has changed, or was tried in vain."""
+        hosts.on_loaded = self._host_loaded
+        hosts.on_broken = self._host_broken
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._watcher.close()
+
+    def is_served(self, path: str) -> bool:
+        """Whether a host has loaded the file."""
+        served = self._hosts.served.get(path)
+        return served is not None and served.current is not None
+
+    def scan(self) -> None:
+        """Which flow files there are now: host the new and the changed, drop those that are gone."""
+        self._rescan_due = False
+        changed, self._changed = self._changed, set()
+        wanted = set(find_flow_files(path for path in self._paths if os.path.exists(path)))
+        for path in self._wanted - wanted:
+            self._drop(path)
+        self._wanted = wanted
+        for path in sorted(wanted):
+            served = self._hosts.served.get(path)
+            if served is None or served.on_demand or _is_stale(served, changed):
+                self._hosts.serve(path)
+        self._watch_folders()
+
+    def retire_unwanted(self) -> None:
+        """What the store knows from daemons with other files is not scheduled by this one."""
+        for path in registration.known_paths(self._state) - self._wanted:
+            registration.forget_file(self._state, path, f"{path} is not among the files of the daemon")
+
+    def _files_changed(self, changed: set[str]) -> None:
+        self._changed |= changed
+        if not self._rescan_due:
+            self._rescan_due = True
+            self._loop.after(RESCAN_SECONDS, self.scan)
+
+    def _watch_folders(self) -> None:
+        imports = [path for served in self._hosts.served.values() if served.current is not None
+                   for path in served.current.hashes]
+        self._watcher.watch(folders_to_watch(self._paths, imports))
+
+    def _drop(self, path: str) -> None:
+        self._hosts.drop(path)
+        why = f"{path} was deleted" if not os.path.exists(path) else f"{path} is no flow file any more"
+        registration.forget_file(self._state, path, why)
+        self._say(f"{why}: its flows are no longer scheduled")
+        self.on_change()
+        # A name may have become free.
+        clashing, self._clashing = self._clashing, set()
+        for other in clashing & set(self._hosts.served):
+            self._hosts.serve(other)
+
+    def _host_loaded(self, served: Served, host: Host, report: dict[str, Any]) -> None:
+        if not served.on_demand:
+            if not host.flows and served.path in self._paths:
+                registration.note_broken(self._state, served.path, report["hash"],
+                                         f"{served.path}: holds no flow; decorate a function with @flow", None)
+            else:
+                self._register(served, host, report["hash"])
+            self._watch_folders()
+        self._told.pop(served.path, None)
+        self._say(f"loaded {served.path}: {', '.join(host.flows) or 'no flows'}")
+        self._loop.post(self.on_change)
+
+    def _register(self, served: Served, host: Host, source: str) -> None:
+        holders = {flow: other.path for other in self._hosts.served.values()
+                   if other is not served and not other.on_demand and other.current is not None
+                   for flow in other.current.flows}
+        entries = list(host.flows.values())
+        entries += [deployment.entry() for deployment in self._deployments
+                    if deployment.path == served.path and deployment.flow.name in host.flows]
+        clashes = registration.register(self._state, served.path, source, entries, holders)
+        for name in clashes:
+            host.flows.pop(name, None)
+        if clashes:
+            self._clashing.add(served.path)
+            self._say(f"{served.path}: {', '.join(clashes)}: also in another file, which keeps the name")
+
+    def _host_broken(self, served: Served, error: str, traceback: str | None) -> None:
+        kept = "; its last good version stays in service" if served.current is not None else ""
+        if not served.on_demand:
+            registration.note_broken(self._state, served.path, source_hash(served.path), error, traceback)
+        if self._told.get(served.path) != error:  # it is tried again with each change nearby, and said once
+            self._told[served.path] = error
+            self._say(f"cannot load {error}{kept}")
+        self._loop.post(self.on_change)
+
+
+def _is_stale(served: Served, changed: set[str]) -> bool:
+    if served.loading is not None:
+        return served.loading.changed()
+    if served.error is not None:
+        # What would mend it need not be in the file: a module beside it may have been missing.
+        return bool(changed)
+    return served.current is None or served.current.changed()

@@ -1,0 +1,313 @@
+"""Watching run processes: each death is seen at once, and every cancellation is carried through.
+
+The supervisor holds a pidfd for the process of every lease, whoever started it. A process that ends without having
+ended its run is settled (``reaping``). A run that was asked to cancel gets its grace, then TERM, then KILL to its
+process group, and whatever it left behind is killed; only then is it CANCELLED.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Final
+
+from ...store import spool
+from ...store.connection import transaction
+from ...store.rows import LeaseRow, RunRow
+from ...store.states import is_terminal
+from ...store.tables import leases, runs, supervision
+from ..control import reaping
+from ..control.reaping import Settled, reap_dead_runs
+from ..errors import NotAllowed, StaleState
+from ..running.effects.interrupts import cancel_grace_seconds
+from ..states import exits as deaths
+from ..states.machine import next_run_state
+from ..system import processes
+from ..system.clock import now_us
+from ..system.loop import Loop
+
+__all__ = ["Settled", "Supervisor", "reap_dead_runs"]
+
+RECORD_SECONDS: Final = 0.25
+"""How long the code host may take to write down how a process ended."""
+CRASHED: Final = frozenset({"Crashed", "OutOfMemory", "Rebooted"})
+TERM_SECONDS: Final = 2.0
+"""Between TERM and KILL."""
+MARGIN_SECONDS: Final = 0.25
+_POLL_SECONDS: Final = 0.1
+"""Where there is no pidfd."""
+
+
+class Watched:
+    """The process of one lease."""
+
+    def __init__(self, lease: LeaseRow, pidfd: int | None) -> None:
+        self.lease = lease
+        self.pidfd = pidfd
+        self.ended = False
+        self.enforcing = False
+
+    @property
+    def identity(self) -> tuple[str, int, int]:
+        """What names the process for ever."""
+        return self.lease.boot_id, self.lease.pid, self.lease.pid_started_ticks
+
+
+class Supervisor:
+    """The daemon's eyes on run processes."""
+
+    def __init__(self, folder: str, state: sqlite3.Connection, telemetry: sqlite3.Connection, loop: Loop,
+                 say: Callable[[str], None], crash_retries: Callable[[RunRow], int | None]) -> None:
+        self._folder = folder
+        self._state = state
+        self._telemetry = telemetry
+        self._loop = loop
+        self._say = say
+        self._crash_retries = crash_retries
+        self._watched: dict[int, Watched] = {}
+        self.on_process_ended: Callable[[int], None] = lambda _run_id: None
+        """Called with the run whose process is gone, settled or not."""
+        self.on_crashed: Callable[[int], None] = lambda _run_id: None
+        """Called with a run that crashed and is not resumed."""
+
+    # -- watching ------------------------------------------------------------------------------------------------
+
+    def adopt(self) -> None:
+        """At the daemon's start: watch what lives, settle what does not, clear what was left lying."""
+        for run_id in deaths.recorded_runs(self._folder):
+            run = runs.get(self._state, run_id)
+            if run is None or is_terminal(run.state_type):
+                deaths.forget_exits(self._folder, run_id)
+        self.look()
+        self.look_for_orphans()
+        self._clear_spools()
+        for run_id in self._watched:
+            self._say(f"run #{run_id}: adopted its process {self._watched[run_id].lease.pid}")
+
+    def look(self) -> None:
+        """Watch the process of every lease that is not watched yet."""
+        for lease in leases.all(self._state):
+            if lease.run_id is None:
+                continue
+            known = self._watched.get(lease.run_id)
+            if known is None or known.identity != (lease.boot_id, lease.pid, lease.pid_started_ticks):
+                self._watch(lease)
+            else:
+                known.lease = lease
+
+    def look_for_orphans(self) -> None:
+        """Settle runs that claim to run although nobody holds their lease."""
+        for settled in reaping.reap_without_process(self._state, self._telemetry, self._folder):
+            if settled is not None:
+                self._report(settled)
+                self.on_process_ended(settled.run_id)
+
+    def is_watched(self, run_id: int) -> bool:
+        """Whether a live process has the run, as far as is known."""
+        return run_id in self._watched and not self._watched[run_id].ended
+
+    def adopted(self) -> list[LeaseRow]:
+        """The leases whose processes are watched."""
+        return [watched.lease for watched in self._watched.values()]
+
+    def _watch(self, lease: LeaseRow) -> None:
+        assert lease.run_id is not None
+        run_id = lease.run_id
+        old = self._watched.pop(run_id, None)
+        if old is not None:
+            self._let_go(old)
+        pidfd: int | None = None
+        if lease.boot_id == leases.boot_id():
+            try:
+                pidfd = processes.open_pidfd(lease.pid, lease.pid_started_ticks)
+            except OSError as error:
+                if error.errno != errno.ENOSYS:
+                    raise
+                if leases.is_alive(lease):
+                    watched = self._watched[run_id] = Watched(lease, None)
+                    self._loop.after(_POLL_SECONDS, lambda: self._poll(watched))
+                    return
+        watched = self._watched[run_id] = Watched(lease, pidfd)
+        if pidfd is None:
+            self._process_ended(watched)
+        else:
+            self._loop.watch(pidfd, lambda: self._process_ended(watched))
+
+    def _poll(self, watched: Watched) -> None:
+        """Stands in for the pidfd where the kernel has none."""
+        if watched.ended:
+            return
+        if leases.is_alive(watched.lease):
+            self._loop.after(_POLL_SECONDS, lambda: self._poll(watched))
+        else:
+            self._process_ended(watched)
+
+    def _let_go(self, watched: Watched) -> None:
+        watched.ended = True
+        if watched.pidfd is not None:
+            self._loop.forget(watched.pidfd)
+            os.close(watched.pidfd)
+            watched.pidfd = None
+
+    # -- deaths --------------------------------------------------------------------------------------------------
+
+    def _process_ended(self, watched: Watched) -> None:
+        """The process is gone; its host may need a moment to write down how."""
+        self._let_go(watched)
+        lease = watched.lease
+        assert lease.run_id is not None
+        deadline = time.monotonic() + RECORD_SECONDS
+        host_may_tell = lease.boot_id == leases.boot_id() and bool(reaping.lease_info(lease).get("resumable"))
+
+        def finish() -> None:
+            assert lease.run_id is not None
+            if self._watched.get(lease.run_id) is not watched:
+                return
+            told = deaths.read_exit(self._folder, lease.run_id, lease.pid) is not None
+            if host_may_tell and not told and time.monotonic() < deadline:
+                self._loop.after(0.005, finish)
+                return
+            del self._watched[lease.run_id]
+            self._finish(lease)
+
+        finish()
+
+    def _finish(self, lease: LeaseRow) -> None:
+        assert lease.run_id is not None
+        run = runs.get(self._state, lease.run_id)
+        try:
+            if run is None or leases.of_run(self._state, lease.run_id) is None:
+                self._clean_up(lease, run)
+                return
+            settled = reaping.reap(self._state, self._telemetry, self._folder, lease, self._crash_retries(run))
+            if settled is not None:
+                self._report(settled)
+        finally:
+            self.on_process_ended(lease.run_id)
+
+    def _clean_up(self, lease: LeaseRow, run: RunRow | None) -> None:
+        """The run had ended by itself: only crumbs are left."""
+        assert lease.run_id is not None
+        deaths.forget_exits(self._folder, lease.run_id)
+        if run is not None and run.state_type == "CANCELLED":
+            reaping.kill_leftovers(self._folder, lease)
+        reaping.drain(self._folder, self._telemetry, lease.run_id)
+
+    def host_says_ended(self, run_id: int, attempt: int, pid: int) -> None:
+        """A run process was reaped by its host. Matters when it died before it had taken its lease."""
+        if run_id in self._watched:
+            return
+        self.look()
+        run = runs.get(self._state, run_id)
+        if run_id in self._watched or run is None:
+            return
+        if run.state_type != "PENDING" or run.attempt != attempt or leases.of_run(self._state, run_id) is not None:
+            if is_terminal(run.state_type):
+                deaths.forget_exits(self._folder, run_id)
+            return
+        fate = reaping.fate_of_process(self._folder, run_id, pid)
+        reaping.drain(self._folder, self._telemetry, run_id)
+        retries = self._crash_retries(run)
+        settled = reaping.settle(self._state, run_id, fate, resumable=True,
+                                 crash_retries=reaping.DEFAULT_CRASH_RETRIES if retries is None else retries)
+        deaths.forget_exits(self._folder, run_id)
+        if settled is not None:
+            self._report(settled)
+
+    def _report(self, settled: Settled) -> None:
+        again = ""
+        if settled.resumes_at_us is not None:
+            again = f"; goes on in {max(0, settled.resumes_at_us - now_us()) / 1e6:.1f} s"
+        self._say(f"run #{settled.run_id}: {settled.state_name}: {settled.cause}{again}")
+        if settled.resumes_at_us is None and settled.state_name in CRASHED:
+            self.on_crashed(settled.run_id)
+
+    def _clear_spools(self) -> None:
+        """Output of runs that ended while no daemon was there."""
+        for root_id, attempt, _ in spool.leftovers(self._folder):
+            if self.is_watched(root_id):
+                continue
+            run = runs.get(self._state, root_id)
+            if run is not None and (is_terminal(run.state_type) or run.attempt > attempt):
+                spool.drain(self._folder, self._telemetry, root_id, attempt, final=True)
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def obey(self) -> None:
+        """See that what was asked of runs happens, also where no process is left to do it."""
+        for run in supervision.asked(self._state):
+            watched = self._watched.get(run.id)
+            if watched is not None:
+                if run.intent == "cancel" and not watched.enforcing:
+                    self._enforce_cancel(watched)
+            elif run.state_type == "SCHEDULED":
+                self._obey_without_process(run)
+
+    def _obey_without_process(self, run: RunRow) -> None:
+        """The request met the run while nothing of it lived."""
+        if leases.of_run(self._state, run.id) is not None:
+            return
+        event = "cancel" if run.intent == "cancel" else "pause"
+        asked = supervision.requester(self._state, run.id)
+        by = f" by {asked[0]}" if asked is not None else ""
+        try:
+            with transaction(self._state):
+                target = next_run_state(run.state_type, event)
+                runs.transition(self._state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
+                                to=target, at_us=now_us(), actor=reaping.ACTOR, intent="none",
+                                cause=f"{'cancelled' if event == 'cancel' else 'paused'}{by}")
+        except (StaleState, NotAllowed):
+            return  # it moved meanwhile; whoever moved it looks at the request
+        self._say(f"run #{run.id}: {target.state_name} as asked{by}")
+
+    def _enforce_cancel(self, watched: Watched) -> None:
+        """Its own process cancels it; this is for the case that it does not."""
+        watched.enforcing = True
+        grace = cancel_grace_seconds()
+
+        def terminate() -> None:
+            if not self._still_to_cancel(watched):
+                return
+            self._say(f"run #{watched.lease.run_id}: did not end within {grace:g} s of its cancellation: SIGTERM")
+            self._note_cancelling(watched)
+            self._signal(watched, signal.SIGTERM)
+            self._signal(watched, signal.SIGCONT)  # a frozen process gets no other signal
+            self._loop.after(min(TERM_SECONDS, grace), kill)
+
+        def kill() -> None:
+            if self._still_to_cancel(watched):
+                self._say(f"run #{watched.lease.run_id}: SIGKILL to its process group")
+                self._signal(watched, signal.SIGKILL)
+
+        # Its own process has the grace too; let it be the first to say how it ended.
+        self._loop.after(grace + MARGIN_SECONDS, terminate)
+
+    def _still_to_cancel(self, watched: Watched) -> bool:
+        if watched.ended:
+            return False
+        run = runs.get(self._state, watched.lease.run_id or 0)
+        return run is not None and (run.intent == "cancel" or run.state_type in ("CANCELLING", "CANCELLED"))
+
+    def _note_cancelling(self, watched: Watched) -> None:
+        run = runs.get(self._state, watched.lease.run_id or 0)
+        if run is None or run.state_type not in ("RUNNING", "PENDING", "PAUSED"):
+            return
+        asked = supervision.requester(self._state, run.id)
+        try:
+            with transaction(self._state):
+                runs.transition(self._state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
+                                to=next_run_state(run.state_type, "begin_cancel"), at_us=now_us(),
+                                actor=reaping.ACTOR, cause=f"cancelled by {asked[0]}" if asked else "cancelled")
+        except StaleState:
+            return  # its process did it at the same moment
+
+    def _signal(self, watched: Watched, number: signal.Signals) -> None:
+        lease = watched.lease
+        if lease.process_group == lease.pid:
+            processes.send_to_group(lease.pid, number)
+        else:
+            processes.send([lease.pid], number)

@@ -1,0 +1,307 @@
+"""Results on disk: ``json`` where it round-trips, else ``cloudpickle``, each with a checksum and a preview text.
+
+Only the run's own process ever calls ``decode``; everybody else shows the preview, which is plain text made here.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+from collections.abc import Callable
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
+
+from ..errors import ResultUnreadable
+from ..secrets.masking import holds_secret, is_active, mask
+from ..states.state import describe_exception, storable
+from . import former_names
+from .serializers import Foreign, Serializer
+
+if TYPE_CHECKING:
+    import pickle
+
+PREVIEW_CHARACTERS = 200
+_COMPRESSED = b"FDZ1"
+"""Before compressed bytes; neither JSON nor a pickle begins so."""
+_PREFIX = __name__.partition(".")[0] + "."
+_OURS = _PREFIX.encode()
+"""In a pickle that names something of ours."""
+_LONG_TEXT = 1 << 20
+_SAMPLE = 16
+"""Items looked at to tell whether a collection is large."""
+LARGE_BYTES = 8 << 20
+"""From this size on a result is not pickled in memory first."""
+_PREVIEWED_BYTES = 4096
+_PRINTABLE_BITS = 2_000
+_PLAIN = frozenset({int, str, float, bool, type(None)})
+_SHORT = 1 << 62
+_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+class Encoded(NamedTuple):
+    """A value made ready for the journal. ``codec`` is ``none`` when it cannot be stored; ``reason`` says why."""
+
+    codec: str
+    data: bytes | None
+    checksum: str
+    preview: str
+    reason: str | None
+
+
+def encode(value: Any, serializer: Serializer | None = None) -> Encoded:
+    """Encode any value; what cannot be stored gets codec ``none`` and a reason. Raises nothing but Ctrl-C."""
+    if value is None:
+        return _NONE
+    if type(value) is int and serializer is None and -_SHORT < value < _SHORT and not is_active():
+        text = repr(value)  # what most small tasks return
+        return Encoded("json", data := text.encode(), f"{crc32(data):08x}", text, None)
+    encoded = _encode(value) if serializer is None else _encode_as(value, serializer)
+    if is_active() and encoded.data is not None and holds_secret(encoded.data):
+        # A result is written for the next attempt; a secret is not for the store.
+        return Encoded("none", None, "", encoded.preview, "it holds the value of a secret")
+    if serializer is not None and serializer.compresses and encoded.data is not None:
+        from zlib import compress
+
+        data = _COMPRESSED + compress(encoded.data)
+        return encoded._replace(data=data, checksum=checksum(data))
+    return encoded
+
+
+def _encode_as(value: Any, serializer: Serializer) -> Encoded:
+    """As the task's ``result_serializer`` says; ``json`` here is JSON also where that changes a type."""
+    try:
+        if serializer.kind == "json":
+            data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+            return Encoded("json", data, checksum(data), preview(value), None)
+        if serializer.kind == "own":
+            value = Foreign(serializer.own, serializer.own.dumps(value))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the user's serializer, and what JSON thinks of the value
+        reason = f"{type(value).__qualname__} cannot be serialized: {describe_exception(error)}"
+        return Encoded("none", None, "", preview(value), reason[:300])
+    pickle = pickled(value)
+    if isinstance(pickle, str):
+        return Encoded("none", None, "", preview(value), pickle)
+    return Encoded("cloudpickle", pickle, checksum(pickle), preview(value), None)
+
+
+def _encode(value: Any) -> Encoded:
+    # A long text would be in memory three times as JSON, as a pickle only twice.
+    if not (type(value) is str and len(value) > _LONG_TEXT) and _round_trips(value, 0):
+        try:
+            data = _encode_json(value).encode()
+        except (ValueError, RecursionError):
+            pass  # lone surrogates or too deep for JSON: pickle carries them
+        else:
+            return Encoded("json", data, checksum(data), preview(value), None)
+    pickle = pickled(value)
+    if isinstance(pickle, str):
+        return Encoded("none", None, "", preview(value), pickle)
+    return Encoded("cloudpickle", pickle, checksum(pickle), preview(value), None)
+
+
+def pickled(value: Any) -> bytes | str:
+    """The value's pickle, or as a text why there is none."""
+    try:
+        import cloudpickle
+
+        former_names.make_findable()
+        data: bytes = cloudpickle.dumps(value, protocol=5)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
+        return f"{type(value).__qualname__} cannot be pickled: {describe_exception(error)}"[:300]
+    return data
+
+
+def is_large(value: Any) -> bool:
+    """Whether a value, or one in it, is large bytes, text or an array: it then goes to its file as it is pickled."""
+    kind = type(value)
+    if kind in _PLAIN and kind is not str:
+        return False
+    if kind is list or kind is tuple or kind is dict:
+        sample = list(islice(value.values() if kind is dict else value, _SAMPLE))
+        return bool(sample) and sum(map(_buffer_bytes, sample)) * len(value) >= LARGE_BYTES * len(sample)
+    return _buffer_bytes(value) >= LARGE_BYTES
+
+
+def _buffer_bytes(value: Any) -> int:
+    try:
+        size = len(value) if isinstance(value, (bytes, str, bytearray)) else getattr(value, "nbytes", 0)
+        return size if isinstance(size, int) else 0
+    except Exception:  # noqa: BLE001 - the user's __getattr__, __class__ or __len__
+        return 0
+
+
+def encode_into(value: Any, file: IO[bytes]) -> Encoded:
+    """As ``encode``, of a large value, written to a file without another copy in memory; ``data`` is None."""
+    summing = _Summing(file)
+    try:
+        import cloudpickle
+
+        former_names.make_findable()
+        cloudpickle.Pickler(summing, protocol=5).dump(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
+        summing.check()
+        reason = f"{type(value).__qualname__} cannot be pickled: {describe_exception(error)}"
+        return Encoded("none", None, "", preview(value), reason[:300])
+    return Encoded("cloudpickle", None, summing.digest.hexdigest(), preview(value), None)
+
+
+class _Summing:
+    """A file that is written through, its checksum taken on the way."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        from hashlib import blake2b
+
+        self.digest = blake2b(digest_size=16)
+        self.failed: OSError | None = None
+        self._file = file
+
+    def check(self) -> None:
+        """Raise what writing raised: then the disk is at fault, not the value."""
+        if self.failed is not None:
+            raise self.failed
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.failed = error
+            raise
+
+
+def decode_file(codec: str, path: str, expected_checksum: str) -> Any:
+    """As ``decode``, from a file; a large pickle is read without another copy in memory."""
+    with open(path, "rb") as file:
+        if codec == "json" or os.fstat(file.fileno()).st_size < LARGE_BYTES or file.peek(4).startswith(_COMPRESSED):
+            return decode(codec, file.read(), expected_checksum)
+        from hashlib import blake2b
+
+        digest = blake2b(digest_size=16)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+        if digest.hexdigest() != expected_checksum:
+            raise ResultUnreadable("the stored bytes do not match their checksum")
+        file.seek(0)
+        try:
+            return _unpickler()(file).load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise ResultUnreadable(f"{type(error).__name__}: {error}") from error
+
+
+def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
+    """The value of a journalled result; raises ``ResultUnreadable`` when it is damaged or its classes are gone."""
+    if checksum(data) != expected_checksum:
+        raise ResultUnreadable("the stored bytes do not match their checksum")
+    try:
+        if data.startswith(_COMPRESSED):
+            from zlib import decompress
+
+            data = decompress(memoryview(data)[len(_COMPRESSED) :])
+        if codec == "json":
+            return json.loads(data)
+        if _OURS in data:
+            return _unpickler()(io.BytesIO(data)).load()
+        import pickle
+
+        return pickle.loads(data)  # noqa: S301 - the run's own process reads what the run itself wrote
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise ResultUnreadable(f"{type(error).__name__}: {error}") from error
+
+
+@functools.cache
+def _unpickler() -> Callable[[IO[bytes]], pickle.Unpickler]:
+    """Reads what the run itself wrote, also before its classes of ours moved; made when first needed."""
+    import pickle
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            return former_names.find(module, name) if module.startswith(_PREFIX) else super().find_class(module, name)
+
+    return Unpickler
+
+
+def checksum(data: bytes) -> str:
+    """CRC-32 for small values, BLAKE2 for the rest: enough to notice damage, not a signature."""
+    if len(data) <= 4096:
+        return f"{crc32(data):08x}"
+    from hashlib import blake2b
+
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def preview(value: Any) -> str:
+    """A short text for people; bounded work even for huge values, and safe when ``__repr__`` raises."""
+    kind = type(value)
+    if kind is bytes or kind is bytearray:
+        text = mask(repr(value[:_PREVIEWED_BYTES]))  # masked before it is cut: no piece of a secret is left
+    elif kind is int and value.bit_length() > _PRINTABLE_BITS:
+        text = f"<an integer of {value.bit_length()} bits>"  # Python refuses to print it in decimal
+    elif kind in _PLAIN:
+        text = repr(value if kind is not str else mask(value)[: PREVIEW_CHARACTERS + 1])
+    else:
+
+        limited = _bounded_repr()
+        limited.maxstring = limited.maxother = limited.maxlong = 80
+        limited.maxlist = limited.maxtuple = limited.maxdict = limited.maxset = 6
+        try:
+            text = limited.repr(value)
+        except BaseException as error:  # noqa: BLE001 - the user's __repr__
+            text = f"<{kind.__qualname__}: its repr raised {type(error).__name__}>"
+    text = storable(text)
+    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
+
+
+def _bounded_repr() -> Any:
+    """Long bytes are cut before they are printed; what is cut in the middle must not keep a piece of a secret."""
+    import reprlib
+
+    class Bounded(reprlib.Repr):
+        def repr_bytes(self, x: bytes, level: int) -> str:  # noqa: ARG002 - reprlib passes it
+            text = mask(repr(x[:_PREVIEWED_BYTES]))
+            return text if len(text) <= self.maxother else text[: self.maxother - 1] + "…"
+
+        repr_bytearray = repr_bytes
+
+    if not is_active():
+        return Bounded()
+
+    class Masking(Bounded):
+        def repr_str(self, x: str, level: int) -> str:
+            return super().repr_str(mask(x), level)
+
+        def repr_instance(self, x: Any, level: int) -> str:  # noqa: ARG002 - as the class it extends
+            text = mask(repr(x))
+            return text if len(text) <= self.maxother else text[: self.maxother] + "…"
+
+    return Masking()
+
+
+def _round_trips(value: Any, depth: int) -> bool:
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if depth > 20:
+        return False
+    if kind is list:
+        return all(type(item) in _PLAIN or _round_trips(item, depth + 1) for item in value)
+    if kind is dict:
+        return all(
+            type(key) is str and (type(item) in _PLAIN or _round_trips(item, depth + 1)) for key, item in value.items()
+        )
+    return False
+
+
+_NONE = Encoded("json", b"null", checksum(b"null"), "None", None)

@@ -1,0 +1,154 @@
+"""Fingerprints of a call's inputs: equal for equal plain data in every process, never wrong about what they cannot see.
+
+A journalled result is reused only for the same inputs. Plain data (scalars, strings, dates, containers of them,
+dataclasses, enums, pydantic models) is hashed by value; any other object only by its type, so that an object that
+pickles differently twice never makes a finished task run again. Work is bounded: past ``BUDGET`` parts only the
+lengths count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..secrets.masking import is_active, mask
+
+BUDGET = 2_000
+"""Parts (scalars and containers) hashed by value before only sizes count."""
+_PLAIN = 24
+"""Values up to so many characters stand in the fingerprint as they are."""
+_WHOLE = 240
+"""A longer fingerprint becomes a digest, which no longer tells the arguments apart."""
+_SMALL = 256
+_SHORT = 10 ** (_PLAIN - 1)
+_LARGE = 1 << 2_000
+_VALUES_BY_TEXT = frozenset({"datetime", "decimal", "uuid", "pathlib", "fractions", "zoneinfo"})
+
+
+def fingerprint(values: dict[str, Any], identity: Callable[[Any], str | None] | None = None) -> str:
+    """A short text naming the inputs ``values`` (argument name → value); which of them differ can be told from two.
+
+    ``identity`` may name a value that came from another task (``run/seq``), which is then not looked into.
+    """
+    named: list[str] = []
+    walker: _Walker | None = None
+    for name, value in values.items():
+        if type(value) is int and -_SHORT < value < _SHORT and not is_active():
+            named.append(f"{name}={value}")
+            continue
+        walker = walker or _Walker([], identity)
+        parts: list[str] = []
+        walker.parts = parts
+        walker.walk(value, 0)
+        text = parts[0] if len(parts) == 1 else "\x1f".join(parts)
+        if len(text) > _PLAIN or not text.isascii() or "\x1e" in text or mask(text) != text:
+            text = "#" + _digest(text.encode("utf-8", "surrogatepass"))
+        named.append(f"{name}={text}")
+    joined = "\x1e".join(named)
+    if len(joined) <= _WHOLE and joined.isascii():
+        return joined
+    return "#" + _digest(joined.encode("utf-8", "surrogatepass"))
+
+
+def changed_names(before: str, after: str) -> list[str]:
+    """Which arguments differ between two fingerprints; none when they are too many to be told apart."""
+    if before.startswith("#") or after.startswith("#"):
+        return []
+    old, new = (dict(part.partition("=")[::2] for part in text.split("\x1e")) for text in (before, after))
+    return [name for name in {**old, **new} if name and old.get(name) != new.get(name)]
+
+
+class _Walker:
+    def __init__(self, parts: list[str], identity: Callable[[Any], str | None] | None) -> None:
+        self.parts = parts
+        self.identity = identity
+        self.left = BUDGET
+
+    def walk(self, value: Any, depth: int) -> None:
+        kind = type(value)
+        self.left -= 1
+        if kind is int:
+            # Python refuses to print very long integers in decimal, not in hexadecimal.
+            self.parts.append(str(value) if -_LARGE < value < _LARGE else hex(value))
+            return
+        if kind is str:
+            self.parts.append(f"s{len(value)}:{value}" if len(value) <= _SMALL else _long_text(value))
+            return
+        if kind is float or kind is bool or value is None or kind is complex or kind is range:
+            self.parts.append(repr(value))
+            return
+        if kind is bytes or kind is bytearray:
+            text = value.hex() if len(value) <= _SMALL else f"#{len(value)}:{_digest(value)}"
+            self.parts.append(f"{kind.__name__}:{text}")
+            return
+        if self.identity is not None and (name := self.identity(value)) is not None:
+            self.parts.append(f"@{name}")
+            return
+        if self.left <= 0 or depth > 12:
+            self.parts.append(f"{kind.__name__}:{_length(value)}")
+            return
+        self._walk_object(value, kind, depth)
+
+    def _walk_object(self, value: Any, kind: type, depth: int) -> None:
+        if issubclass(kind, (list, tuple)):
+            self.parts.append(f"{_opening(kind)}[{len(value)}")
+            for item in value[: max(0, self.left)]:
+                self.walk(item, depth + 1)
+        elif issubclass(kind, dict):
+            self.parts.append(f"{_opening(kind)}{{{len(value)}")
+            for key, item in value.items():
+                if self.left <= 0:
+                    break
+                self.walk(key, depth + 1)
+                self.walk(item, depth + 1)
+        elif kind is set or kind is frozenset:
+            self.parts.append(f"<{len(value)}")
+            if len(value) <= self.left:
+                self.parts.extend(sorted(self._alone(item) for item in value))
+        else:
+            self._walk_record(value, kind, depth)
+
+    def _walk_record(self, value: Any, kind: type, depth: int) -> None:
+        name = kind.__qualname__
+        if kind.__module__.partition(".")[0] in _VALUES_BY_TEXT:
+            self.parts.append(f"{name}:{value}")
+            return
+        fields = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "__pydantic_fields__", None)
+        if fields:
+            self.parts.append(f"({name}")
+            for field in fields:
+                self.parts.append(field)
+                self.walk(getattr(value, field, None), depth + 1)
+        elif hasattr(kind, "__members__"):
+            self.parts.append(f"{name}.{getattr(value, 'name', '?')}")
+        else:
+            self.parts.append(f"~{name}")
+
+    def _alone(self, item: Any) -> str:
+        parts: list[str] = []
+        walker = _Walker(parts, self.identity)
+        walker.walk(item, 0)
+        self.left -= BUDGET - walker.left
+        return "\x1e".join(parts)
+
+
+def _opening(kind: type) -> str:
+    """Lists, dicts and sets need no name; a tuple or a subclass is something else."""
+    return "" if kind is list or kind is dict else kind.__name__
+
+
+def _long_text(text: str) -> str:
+    return f"s{len(text)}#" + _digest(text.encode("utf-8", "surrogatepass"))
+
+
+def _digest(data: bytes) -> str:
+    from hashlib import blake2b
+
+    return blake2b(data, digest_size=12).hexdigest()
+
+
+def _length(value: Any) -> str:
+    try:
+        return str(len(value))
+    except (TypeError, ValueError):
+        return "-"

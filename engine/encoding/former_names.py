@@ -1,0 +1,186 @@
+"""Where what older versions named in stored values stands now: a store once made stays readable.
+
+New values name the public modules only (``flowdeck.ShResult``, ``flowdeck.CommandFailed``). Versions before them
+named the files of the engine, which have moved since. Entries are added when a file moves and never
+removed.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, Final
+
+_PACKAGE: Final = __name__.partition(".")[0]
+_ENGINE: Final = f"{_PACKAGE}.engine"
+FORMER: Final[dict[str, tuple[str, ...]]] = {
+    "allowed": ("states.allowed",),
+    "annotations": ("authoring.annotations",),
+    "answering": ("control.answering",),
+    "artifacts": ("sdk.artifacts",),
+    "asking": ("running.lifecycle.asking",),
+    "attempts": ("running.lifecycle.attempts",),
+    "authored": ("authoring.authored",),
+    "awaiting": ("system.awaiting",),
+    "borders": ("running.effects.borders",),
+    "cache_policies": ("authoring.cache_policies",),
+    "caching": ("running.transactions.caching",),
+    "calls": ("running.lifecycle.calling",),
+    "capture": ("running.output.capture",),
+    "classic": ("prefect1.flow",),
+    "classic_again": ("running.lifecycle.repeats",),
+    "classic_caching": ("prefect1.caching",),
+    "classic_context": ("prefect1.context",),
+    "classic_control": ("prefect1.control_flow",),
+    "classic_executors": ("prefect1.executors",),
+    "classic_graph": ("prefect1.graph",),
+    "classic_operators": ("authoring.drawable",),
+    "classic_resources": ("prefect1.resources",),
+    "classic_runs": ("prefect1.on_schedule",),
+    "classic_schedules": ("prefect1.schedules",),
+    "classic_signals": ("prefect1.signals",),
+    "classic_states": ("prefect1.states",),
+    "classic_tasks": ("prefect1.tasks",),
+    "classic_triggers": ("prefect1.triggers",),
+    "classic_visualize": ("prefect1.visualize",),
+    "classic_walk": ("prefect1.walk",),
+    "clock": ("system.clock",),
+    "code_hash": ("encoding.code_hash",),
+    "code_host": ("running.run_process.code_host",),
+    "codec": ("encoding.codec",),
+    "concurrency": ("sdk.concurrency",),
+    "control": ("control.control",),
+    "crash_hooks": ("running.run_process.crash_hooks",),
+    "daemon": ("daemon.daemon",),
+    "deaths": ("states.exits",),
+    "decisions": ("control.decisions",),
+    "defaults": ("settings",),
+    "dependencies": ("running.calls.dependencies",),
+    "dispatcher": ("daemon.dispatcher",),
+    "drawing": ("prefect1.drawing",),
+    "echo": ("running.output.echo",),
+    "effects": ("running.effects.effects",),
+    "explain": ("running.calls.replay",),
+    "fingerprint": ("encoding.fingerprint",),
+    "flow_files": ("daemon.flow_files",),
+    "flow_limits": ("daemon.flow_limits",),
+    "flow_run": ("running.calls.flow_run",),
+    "flows": ("authoring.flows",),
+    "futures": ("running.calls.futures",),
+    "garbage": ("running.runners.garbage",),
+    "gate": ("running.effects.gate",),
+    "generators": ("running.lifecycle.generators",),
+    "harness": ("sdk.harness",),
+    "hooks": ("running.calls.hooks",),
+    "hosts": ("daemon.hosts",),
+    "inotify": ("system.inotify",),
+    "interrupts": ("running.effects.interrupts",),
+    "journal": ("running.calls.journal",),
+    "json_schema": ("encoding.json_schema",),
+    "leaving": ("running.run_process.suspending",),
+    "lineage": ("running.calls.lineage",),
+    "loader": ("authoring.loader",),
+    "lock_managers": ("authoring.lock_managers",),
+    "logs": ("sdk.logs",),
+    "loop": ("system.loop",),
+    "machine": ("states.machine",),
+    "masked_output": ("running.output.masked_output",),
+    "masking": ("secrets.masking",),
+    "metrics": ("sdk.metrics",),
+    "node_cancel": ("running.run_process.node_requests",),
+    "node_control": ("control.nodes",),
+    "outstanding": ("running.calls.outstanding",),
+    "own_filters": ("running.run_process.schedule_filters",),
+    "own_processes": ("sdk.with_context",),
+    "parameters": ("authoring.parameters",),
+    "parcels": ("running.runners.payloads",),
+    "pausing": ("sdk.pausing",),
+    "placing": ("sdk.placing",),
+    "processes": ("system.processes",),
+    "reaping": ("control.reaping",),
+    "registration": ("daemon.registration",),
+    "retries": ("authoring.retries",),
+    "retry_plan": ("control.retry_plan",),
+    "retrying": ("control.retrying",),
+    "rollback": ("running.transactions.rollback",),
+    "run_context": ("sdk.run_context",),
+    "run_deployment": ("sdk.run_deployment",),
+    "run_inputs": ("sdk.run_inputs",),
+    "run_process": ("running.run_process.entry",),
+    "runners": ("running.runners.threads",),
+    "runtime": ("sdk.runtime",),
+    "schedule_adjustments": ("schedules.adjustments",),
+    "schedule_clocks": ("schedules.clocks",),
+    "schedule_filters": ("schedules.filters",),
+    "schedule_kinds": ("schedules.kinds",),
+    "scheduler": ("daemon.scheduler",),
+    "schedules": ("schedules.schedule",),
+    "secrets": ("secrets.secret",),
+    "serializers": ("encoding.serializers",),
+    "serving": ("sdk.serving",),
+    "session": ("running.run_process.session",),
+    "sh": ("sdk.sh",),
+    "sh_output": ("sdk.sh_output",),
+    "sleeping": ("sdk.sleeping",),
+    "slot_knots": ("running.slots.deadlocks",),
+    "slot_request": ("running.slots.requests",),
+    "slot_steps": ("running.slots.steps",),
+    "slot_words": ("running.slots.causes",),
+    "slots": ("running.slots.queue",),
+    "stable_hash": ("encoding.stable_hash",),
+    "states": ("states.state",),
+    "stored_state": ("encoding.stored_state",),
+    "subflow_call": ("running.calls.subflow_call",),
+    "subflows": ("running.lifecycle.subflows",),
+    "supervisor": ("daemon.supervisor",),
+    "task_call": ("running.calls.task_call",),
+    "task_run": ("running.lifecycle.task_steps",),
+    "tasks": ("authoring.tasks",),
+    "time_zones": ("schedules.time_zones",),
+    "timeouts": ("running.run_process.timeouts",),
+    "transaction_keys": ("running.transactions.keys",),
+    "transaction_parts": ("running.transactions.parts",),
+    "transaction_steps": ("running.transactions.steps",),
+    "transactions": ("authoring.transaction",),
+    "user_events": ("sdk.events",),
+    "variables": ("sdk.variables",),
+    "watchers": ("daemon.watchers",),
+    "worker": ("running.runners.worker_main",),
+    "worker_host": ("running.runners.fork_server",),
+    "worker_line": ("running.runners.worker",),
+    "worker_server": ("running.runners.fork_client",),
+    "workers": ("running.runners.processes",),
+}
+"""A module's former name, below the engine, and the modules that hold now what it held."""
+
+_PUBLIC: Final = {
+    "prefect1.executors": "executors", "prefect1.schedules": "schedules", "prefect1.signals": "signals",
+    "prefect1.states": "state", "running.runners.threads": "executors", "schedules.clocks": "schedules",
+    "schedules.kinds": "schedules",
+}  # fmt: skip
+"""Whose classes are named by which public module (all others by the package itself)."""
+
+
+def make_findable() -> None:
+    """Before something is pickled: cloudpickle names a class only by a module that is loaded."""
+    for home, public in _PUBLIC.items():
+        if f"{_ENGINE}.{home}" in sys.modules and f"{_PACKAGE}.{public}" not in sys.modules:
+            import_module(f"{_PACKAGE}.{public}")
+
+
+def find(module: str, name: str) -> Any:
+    """The class or function that a stored value names; raises AttributeError or ImportError when there is none."""
+    head, _, former = module.rpartition(".")
+    places = FORMER.get(former, ()) if head == _ENGINE else ()
+    for place in places:
+        found: Any = import_module(f"{_ENGINE}.{place}")
+        try:
+            for part in name.split("."):
+                found = getattr(found, part)
+        except AttributeError:
+            continue
+        return found
+    found = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,621 @@
+"""The graph that a ``with Flow("…")`` block draws: its nodes, how they are wired, their order and its cycles.
+
+It runs nothing and knows no store; ``classic_walk`` runs it. A node is one task call, a parameter is a node too. What a
+node is given stands in the graph and not in the node, so that several flows may share a node.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from .. import context
+from ..authoring.annotations import Annotation, unmapped
+from ..authoring.drawable import Drawable
+from ..errors import ParameterError
+
+if TYPE_CHECKING:
+    from ..authoring.tasks import Task
+
+NO_DEFAULT: Final[Any] = inspect.Parameter.empty
+
+
+class flatten(Annotation):  # noqa: N801 - Prefect's name
+    """In ``map``: run over the elements of the elements."""
+
+    __module__ = "flowdeck"
+
+    flowdeck_wrapped = "flatten"
+
+
+class mapped(Annotation):  # noqa: N801 - Prefect's name
+    """In a plain call: run over the elements of this argument, while the other arguments are passed whole."""
+
+    __module__ = "flowdeck"
+
+    flowdeck_wrapped = "mapped"
+
+
+class Edge(NamedTuple):
+    """``upstream_task`` runs before ``downstream_task``; ``key`` is the argument it feeds, None when it only waits."""
+
+    upstream_task: Any
+    downstream_task: Any
+    key: str | None = None
+    mapped: bool = False
+    flattened: bool = False
+
+
+Edge.__module__ = "flowdeck"
+
+
+class Node(Drawable):
+    """What a call inside the ``with`` block gives instead of a value."""
+
+    def __init__(self, graph: Graph | None, name: str) -> None:
+        self.graph = graph
+        self.name = name
+
+    @property
+    def shown(self) -> Any:
+        """What users know it as."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Task: {self.name}>"
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> Any:
+        """Inside a block a task that compares, so that ``case(x == 5, True)`` is no trap; else whether it is this."""
+        if self is other or context.current_graph.get() is None:
+            return self is other
+        return self.is_equal(other)
+
+    def __ne__(self, other: object) -> Any:
+        if self is other or context.current_graph.get() is None:
+            return self is not other
+        return self.is_not_equal(other)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        yield from ()
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"{self!r} has no value while its flow is drawn, so it cannot decide an if: decide in a task")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError(
+            f"{self!r} has no value while its flow is drawn, so it cannot be gone through: use .map, or say how many "
+            "values its task returns, as in @task(nout=2)"
+        )
+
+
+class Parameter(Node):
+    """A value given at each run: ``Parameter("day", default=None)``; without a default each run must give it."""
+
+    __module__ = "flowdeck"
+
+    def __init__(
+        self, name: str, default: Any = NO_DEFAULT, required: bool | None = None, tags: Iterable[str] | None = None
+    ) -> None:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"a parameter's name must be a Python name, not {name!r}")
+        super().__init__(None, name)
+        if required is None:
+            required = default is NO_DEFAULT
+        self.default = NO_DEFAULT if required else None if default is NO_DEFAULT else default
+        self.tags = set(tags or ()) | context.current_tags.get()
+        self.slug = name
+        drawn = context.current_graph.get()
+        if drawn is not None:
+            drawn.add_parameter(self)
+
+    @property
+    def required(self) -> bool:
+        """Whether each run must give it."""
+        return self.default is NO_DEFAULT
+
+    def convert(self, value: Any) -> Any:
+        """What tasks get of the value that was given."""
+        return value
+
+    def __call__(self, flow: Any = None) -> Parameter:
+        """Itself, as part of the flow whose block is open."""
+        drawn = flow.graph if flow is not None else context.current_graph.get()
+        if drawn is None:
+            raise ValueError(f'parameter {self.name!r} belongs to no flow: call it inside a `with Flow("…")` block')
+        drawn.add_parameter(self)
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Parameter: {self.name}>"
+
+
+class DateTimeParameter(Parameter):
+    """A parameter whose ISO 8601 text reaches the tasks as a ``datetime``, in UTC when it names no zone."""
+
+    __module__ = "flowdeck"
+
+    def __init__(self, name: str, required: bool = True, tags: Iterable[str] | None = None) -> None:
+        super().__init__(name, NO_DEFAULT if required else None, required, tags)
+
+    def convert(self, value: Any) -> Any:
+        """The moment the text names."""
+        if value is None:
+            return None
+        try:
+            at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        except (TypeError, ValueError):
+            text = f"parameter {self.name!r} needs an ISO 8601 time such as 2027-01-31T09:00, not {value!r}"
+            raise ParameterError(text) from None
+        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+class TaskNode(Node):
+    """A call of a task, plain or mapped."""
+
+    def __init__(self, graph: Graph | None, task: Task[..., Any], original: Task[..., Any] | None = None) -> None:
+        super().__init__(graph, task.name)
+        self.task = task
+        self.original = original
+        """The task itself, where it was put into a flow without being called."""
+        parameters = task.signature.parameters.values()
+        self.argument_names = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+
+    @property
+    def shown(self) -> Any:
+        """What users know it as: the call, or the task itself."""
+        return self if self.original is None else self.original
+
+    @property
+    def base_name(self) -> str:
+        """The name without the number that tells calls of one task apart."""
+        found: str = self.task.__dict__.get("flowdeck_base_name", self.name)
+        return found
+
+    def __iter__(self) -> Iterator[Any]:
+        from .tasks import outputs_of
+
+        outputs = outputs_of(self.task.fn, self.task._options.get("nout"))
+        if outputs is None:
+            return super().__iter__()
+        return iter([self[place] for place in range(outputs)])
+
+    def __getattr__(self, name: str) -> Any:
+        """What a task has, its call has: ``max_retries``, ``tags``, ``trigger`` …"""
+        if name.startswith("_") or name == "task":
+            raise AttributeError(name)
+        return getattr(self.task, name)
+
+
+class Wiring:
+    """What one graph gives a node: its arguments, and what it waits for besides."""
+
+    __slots__ = ("args", "kwargs", "mapped", "waits_for")
+
+    def __init__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, mapped: bool = False) -> None:
+        self.args = args
+        self.kwargs = kwargs if kwargs is not None else {}
+        self.mapped = mapped
+        self.waits_for: dict[Node, bool] = {}
+        """What it waits for without taking its result, and whether run by run of a mapped group."""
+
+    def changed(self, change: Callable[[Any], Any]) -> Wiring:
+        """A copy with ``change`` made to each argument and each node it waits for."""
+        made = Wiring(tuple(map(change, self.args)), {k: change(v) for k, v in self.kwargs.items()}, self.mapped)
+        made.waits_for = {new: each for old, each in self.waits_for.items() if isinstance(new := change(old), Node)}
+        return made
+
+
+class Graph:
+    """The nodes of one flow, in the order they were drawn."""
+
+    draws_flows = False
+    """Whether a flow called while this is drawn is a node, too."""
+
+    def __init__(self, flow_name: str) -> None:
+        self.flow_name = flow_name
+        self.nodes: dict[Node, Wiring] = {}
+        self.scopes: list[Any] = []
+        """The blocks open within the flow's, innermost last (``case``, resources, ``apply_map``): told of each node."""
+        self._uses: dict[str, int] = {}
+        self._order: list[Node] | None = None
+
+    # -- drawing -------------------------------------------------------------------------------------------------
+
+    def add_call(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskNode:
+        """What a task's call inside the block does; ``upstream_tasks``, ``mapped`` and ``task_args`` are ours."""
+        given = dict(kwargs)
+        return self._add(task, args, given, mapped=bool(given.pop("mapped", False)))
+
+    def add_map(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskNode:
+        """What a task's ``map`` inside the block does."""
+        return self._add(task, args, dict(kwargs), mapped=True)
+
+    def bind(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskNode:
+        """What a task's ``bind`` does: the task itself becomes the node."""
+        given = dict(kwargs)
+        return self._add(task, args, given, mapped=bool(given.pop("mapped", False)), itself=True)
+
+    def add_task(self, task: Any) -> Node:
+        """The node of a task, parameter or call, drawn when it is not yet."""
+        if isinstance(task, Node):
+            self._take(task)
+            return task
+        node = _node_of(task)
+        if node not in self.nodes:
+            self._check_slug(node)
+            self._put(node, Wiring())
+        return node
+
+    def _add(
+        self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, mapped: bool, itself: bool = False
+    ) -> TaskNode:
+        upstream = kwargs.pop("upstream_tasks", None) or []
+        options = dict(kwargs.pop("task_args", None) or {})
+        kwargs.pop("flow", None)
+        args, kwargs = tuple(map(self._wired, args)), {key: self._wired(value) for key, value in kwargs.items()}
+        for scope in reversed(self.scopes):
+            args, kwargs, mapped = scope.wire(self, args, kwargs, mapped)
+        if not mapped and any(isinstance(value, _Mapped) for value in (*args, *kwargs.values())):
+            mapped, args = True, tuple(map(_only_marked, args))
+            kwargs = {key: _only_marked(value) for key, value in kwargs.items()}
+        task.arguments(args, kwargs)  # a TypeError belongs to the line that draws the call
+        if itself:
+            node = _node_of(task.with_options(**options) if options else task)
+            if (known := self.nodes.get(node)) is not None and (known.args or known.kwargs):
+                raise ValueError(f"{task!r} is bound in flow {self.flow_name!r} already: call it, or copy() it")
+        else:
+            node = TaskNode(self, self._named(task, options))
+        wiring = Wiring(args, kwargs, mapped)
+        for source in _all_in((*args, *kwargs.values())):
+            self._take(source)
+        self._check_slug(node)
+        self._put(node, wiring)
+        for source in upstream if isinstance(upstream, (list, tuple, set, frozenset)) else [upstream]:
+            each = mapped and not is_unmapped(source) and not any(scope.keeps_whole(source) for scope in self.scopes)
+            self.add_edge(source.value if is_unmapped(source) else source, node, mapped=each)
+        return node
+
+    def _named(self, task: Any, options: dict[str, Any]) -> Any:
+        """A copy with a name of its own: what a retry remembers must not depend on the order calls get ready in."""
+        base = str(options.pop("name", None) or task.name)
+        own = task.with_options(name=self._next_name(base), **options)
+        own.flowdeck_base_name = base
+        return _ruled(own)
+
+    def _next_name(self, base: str) -> str:
+        self._uses[base] = self._uses.get(base, 0) + 1
+        return base if self._uses[base] == 1 else f"{base}-{self._uses[base]}"
+
+    def _put(self, node: Node, wiring: Wiring) -> None:
+        if isinstance(node, TaskNode) and node.original is not None and node not in self.nodes:
+            node.graph = node.graph or self
+            if node.name in {one.name for one in self.nodes}:
+                node.task.name = node.task.key = node.name = self._next_name(node.base_name)
+            else:
+                self._uses.setdefault(node.base_name, 1)
+        self.nodes[node] = wiring
+        self._order = None
+        for scope in self.scopes:
+            scope.drawn(node)
+
+    def _check_slug(self, node: Node) -> None:
+        slug = getattr(node, "slug", None)
+        if slug and any(getattr(other, "slug", None) == slug for other in self.nodes if other is not node):
+            raise ValueError(f"flow {self.flow_name!r} has a task with the slug {slug!r} already: slugs are unique")
+
+    def add_parameter(self, parameter: Parameter) -> None:
+        """Let each run give a value of this name; adding it again changes nothing."""
+        if parameter in self.nodes:
+            return
+        if any(isinstance(node, Parameter) and node.name == parameter.name for node in self.nodes):
+            raise ValueError(f"flow {self.flow_name!r} has a parameter {parameter.name!r} already")
+        parameter.graph = self
+        self.nodes[parameter] = Wiring()
+        self._order = None
+
+    def add_edge(
+        self, upstream: Any, downstream: Any, key: str | None = None, mapped: bool = False, flattened: bool = False
+    ) -> Edge:
+        """Run ``upstream`` before ``downstream``, whose argument ``key`` it then feeds (also with a plain value)."""
+        target = self.add_task(downstream) if isinstance(downstream, Drawable) else self._no_task(downstream)
+        if not isinstance(target, TaskNode):
+            raise ValueError(f"{target!r} is given from outside: nothing can come before it")  # noqa: TRY004
+        source = self._wired(upstream)
+        for node in _all_in((source,)):
+            self._take(node)
+        wiring = self.nodes[target]
+        if key is not None:
+            if isinstance(source, flatten):
+                mapped, flattened, source = True, True, source.value
+            self._feed(target, wiring, key, source, mapped or flattened, flattened)
+        elif isinstance(source, Node):
+            if mapped and not wiring.mapped:
+                self._map_from_here(wiring)
+            wiring.waits_for[source] = mapped or wiring.waits_for.get(source, False)
+        else:
+            self._no_task(upstream)
+        self._order = None
+        shown = source.shown if isinstance(source, Node) else source
+        return Edge(shown, target.shown, key, mapped or flattened, flattened)
+
+    @staticmethod
+    def _map_from_here(wiring: Wiring) -> None:
+        """It becomes mapped by a further edge: the arguments it has are passed whole to each of its runs."""
+        wiring.args = tuple(map(_whole, wiring.args))
+        wiring.kwargs = {name: _whole(value) for name, value in wiring.kwargs.items()}
+        wiring.mapped = True
+
+    def _feed(self, node: TaskNode, wiring: Wiring, key: str, source: Any, each: bool, flattened: bool) -> None:
+        """Take ``source`` as argument ``key``, in the place of what stood there."""
+        if each and not wiring.mapped:
+            self._map_from_here(wiring)
+        value = flatten(source) if flattened else _whole(source) if wiring.mapped and not each else source
+        names = node.argument_names
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in node.task.signature.parameters.values())
+        if key not in names and not takes_any:
+            raise TypeError(f"task {node.name!r} has no argument {key!r}; its arguments are {node.task.signature}")
+        position = names.index(key) if key in names else len(wiring.args)
+        if position < len(wiring.args):
+            wiring.args = (*wiring.args[:position], value, *wiring.args[position + 1 :])
+        else:
+            wiring.kwargs[key] = value
+
+    def set_dependencies(
+        self, task: Any, upstream_tasks: Iterable[Any] | None, downstream_tasks: Iterable[Any] | None,
+        keyword_tasks: dict[str, Any] | None, mapped: bool = False,
+    ) -> None:
+        """Several edges of one task at once."""
+        node = self.add_task(task)
+        for upstream in upstream_tasks or ():
+            whole = is_unmapped(upstream)
+            self.add_edge(upstream.value if whole else upstream, node, mapped=mapped and not whole)
+        for downstream in downstream_tasks or ():
+            self.add_edge(node, downstream, mapped=mapped)
+        for key, value in (keyword_tasks or {}).items():
+            whole = is_unmapped(value)
+            self.add_edge(value.value if whole else value, node, key, mapped and not whole)
+
+    def _wired(self, value: Any) -> Any:
+        """An argument with tasks that were not called in the place of values replaced by their nodes."""
+        if isinstance(value, Drawable) and not isinstance(value, Node):
+            return self.add_task(value)
+        if not isinstance(value, (list, tuple, set, frozenset, dict, flatten, _Mapped)) and not is_wrapped(value):
+            return value
+        return value if all(isinstance(one, Node) for one in _drawables_in(value)) else replaced(value, self._wired)
+
+    def _take(self, node: Node) -> None:
+        """A node that another one needs: a parameter joins the flow, a call must be of it."""
+        if isinstance(node, Parameter):
+            self.add_parameter(node)
+        if node not in self.nodes:
+            raise ValueError(f"{node!r} belongs to another flow than {self.flow_name!r}: call its task in this block")
+
+    def _no_task(self, value: Any) -> Node:
+        raise ValueError(f"{value!r} is no task call of flow {self.flow_name!r}: call the task inside its block")
+
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    def copy(self, flow_name: str) -> Graph:
+        """The same nodes, wired alike, to be changed on their own."""
+        made = Graph(flow_name)
+        made.nodes = {node: wiring.changed(lambda value: value) for node, wiring in self.nodes.items()}
+        made._uses = dict(self._uses)
+        return made
+
+    def take_over(self, other: Graph, *, merge_parameters: bool) -> None:
+        """Add everything of another graph; with ``merge_parameters``, parameters of one name become one."""
+        own = {parameter.name: parameter for parameter in self.parameters()}
+        instead: dict[Node, Any] = {}
+        for parameter in other.parameters():
+            known = own.get(parameter.name)
+            if known is not None and known is not parameter:
+                if not merge_parameters:
+                    text = f"both flows have a parameter {parameter.name!r}: say merge_parameters=True"
+                    raise ValueError(text)
+                instead[parameter] = known
+        for node, wiring in other.nodes.items():
+            if node in instead or node in self.nodes:
+                continue
+            self._check_slug(node)
+            if isinstance(node, TaskNode) and node.name in {one.name for one in self.nodes}:
+                node.task.name = node.task.key = node.name = self._next_name(node.base_name)
+            self._uses.setdefault(node.name, 1)
+            self.nodes[node] = wiring.changed(lambda value: replaced_nodes(value, instead))
+        self._order = None
+
+    def replace(self, old: Any, new: Any) -> None:
+        """Put a task, parameter or value in the place of a node, with the same wiring."""
+        node = old if isinstance(old, Node) else _node_of(old)
+        if node not in self.nodes:
+            raise ValueError(f"{old!r} is not in flow {self.flow_name!r}")
+        wiring = self.nodes.pop(node)
+        instead = self._wired(new) if isinstance(new, Drawable) else new
+        if isinstance(instead, Parameter):
+            self.add_parameter(instead)
+        elif isinstance(instead, TaskNode):
+            self.nodes[instead] = wiring
+        self.nodes = {
+            one: wired.changed(lambda value: replaced_nodes(value, {node: instead}))
+            for one, wired in self.nodes.items()
+        }  # fmt: skip
+        self._order = None
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def find(self, task: Any) -> Node:
+        """The node that users mean; ``ValueError`` when it is not of this flow."""
+        node = task if isinstance(task, Node) else _node_of(task) if isinstance(task, Drawable) else None
+        if node is None or node not in self.nodes:
+            raise ValueError(f"{task!r} is not in flow {self.flow_name!r}")
+        return node
+
+    def parameters(self) -> list[Parameter]:
+        """The parameters, in the order they were added."""
+        return [node for node in self.nodes if isinstance(node, Parameter)]
+
+    def calls(self) -> list[TaskNode]:
+        """The task calls, in the order they were drawn."""
+        return [node for node in self.nodes if isinstance(node, TaskNode)]
+
+    def arguments(self, node: TaskNode) -> Iterator[tuple[str, Any]]:
+        """(name, value) of what is passed, positional ones by the name the task's function gives them."""
+        wiring = self.nodes[node]
+        yield from zip(itertools.chain(node.argument_names, itertools.repeat("*args")), wiring.args, strict=False)
+        yield from wiring.kwargs.items()
+
+    def edges_to(self, node: Node) -> list[Edge]:
+        """What a node needs, between nodes: what its arguments hold first, then what it only waits for."""
+        if not isinstance(node, TaskNode):
+            return []
+        wiring = self.nodes[node]
+        found: dict[tuple[Node, str], Edge] = {}
+        for key, value in self.arguments(node):
+            each, flat = wiring.mapped and not is_unmapped(value), isinstance(value, flatten)
+            for source in nodes_in(value):
+                found.setdefault((source, key), Edge(source, node, key, each, flat))
+        fed = {source for source, _ in found}
+        waits = [Edge(source, node, None, each) for source, each in wiring.waits_for.items() if source not in fed]
+        return [*found.values(), *waits]
+
+    def upstream(self, node: Node) -> list[Node]:
+        """The nodes that come before one, each once."""
+        return list(dict.fromkeys(edge.upstream_task for edge in self.edges_to(node)))
+
+    def edges(self) -> list[Edge]:
+        """Every edge, between nodes."""
+        return [edge for node in self.nodes for edge in self.edges_to(node)]
+
+    def terminal(self) -> list[Node]:
+        """The nodes nothing comes after."""
+        sources = {edge.upstream_task for edge in self.edges()}
+        return [node for node in self.nodes if node not in sources]
+
+    def roots(self) -> list[Node]:
+        """The nodes nothing comes before."""
+        return [node for node in self.nodes if not self.edges_to(node)]
+
+    def in_order(self) -> list[Node]:
+        """Every node after what it needs, else as drawn; a cycle raises ``ValueError`` naming its tasks."""
+        if self._order is None:
+            self._order = self._sorted()
+        return self._order
+
+    def _sorted(self) -> list[Node]:
+        before = {node: self.upstream(node) for node in self.nodes}
+        after: dict[Node, list[Node]] = {node: [] for node in self.nodes}
+        for node, sources in before.items():
+            for source in sources:
+                after[source].append(node)
+        missing = {node: len(sources) for node, sources in before.items()}
+        order = [node for node, count in missing.items() if count == 0]
+        for node in order:  # grows while it is gone through
+            for following in after[node]:
+                missing[following] -= 1
+                if missing[following] == 0:
+                    order.append(following)
+        if len(order) < len(self.nodes):
+            raise ValueError(f"flow {self.flow_name!r} has a cycle: {_cycle(before, set(order))}")
+        return order
+
+
+_Mapped = mapped
+
+
+def _node_of(task: Any) -> TaskNode:
+    """The node of a task that is put into flows without being called: one for each task."""
+    node: TaskNode | None = task.__dict__.get("flowdeck_node")
+    if node is None:
+        own = _ruled(task.with_options(name=task.name))
+        own.flowdeck_base_name = task.name
+        node = task.__dict__["flowdeck_node"] = TaskNode(None, own, task)
+    return node
+
+
+def _ruled(task: Any) -> Any:
+    """With Prefect 1's rules: what fails is TriggerFailed for what comes after it, and skips go on."""
+    if task.rules is None:
+        from .tasks import Rules
+
+        task.rules = Rules()
+    return task
+
+
+def nodes_in(value: Any) -> Iterator[Node]:
+    """The nodes among an argument: itself, in lists, tuples, sets and dicts, under ``unmapped`` and ``flatten``."""
+    return (one for one in _drawables_in(value) if isinstance(one, Node))
+
+
+def _drawables_in(value: Any) -> Iterator[Drawable]:
+    if isinstance(value, Drawable):
+        yield value
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from _drawables_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _drawables_in(item)
+    elif is_wrapped(value):
+        yield from _drawables_in(value.value)
+
+
+def _all_in(values: Iterable[Any]) -> list[Node]:
+    return [node for value in values for node in nodes_in(value)]
+
+
+def replaced(value: Any, change: Callable[[Any], Any]) -> Any:
+    """An argument with ``change`` made to each task and node in it; the same object when it holds none."""
+    if isinstance(value, Drawable):
+        return change(value)
+    if next(_drawables_in(value), None) is None:
+        return value
+    if isinstance(value, dict):
+        return {key: replaced(item, change) for key, item in value.items()}
+    if is_wrapped(value):
+        return type(value)(replaced(value.value, change))
+    items = [replaced(item, change) for item in value]
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+
+def replaced_nodes(value: Any, instead: dict[Node, Any]) -> Any:
+    """An argument with some nodes replaced."""
+    return replaced(value, lambda one: instead.get(one, one)) if instead else value
+
+
+def is_wrapped(value: Any) -> bool:
+    """Whether it is an argument in ``unmapped``, ``flatten`` or the like."""
+    return hasattr(type(value), "flowdeck_wrapped")
+
+
+def is_unmapped(value: Any) -> bool:
+    """Whether an argument of ``map`` is passed whole to every call."""
+    return getattr(type(value), "flowdeck_wrapped", None) == "unmapped"
+
+
+def _whole(value: Any) -> Any:
+    return value if is_unmapped(value) else unmapped(value)
+
+
+def _only_marked(value: Any) -> Any:
+    """In a plain call with ``mapped(x)`` among its arguments, only those are mapped over."""
+    if isinstance(value, _Mapped):
+        return value.value
+    return value if isinstance(value, flatten) else _whole(value)
+
+
+def _cycle(before: dict[Node, list[Node]], sorted_out: Iterable[Node]) -> str:
+    """``a → b → a``: one cycle among the nodes that could not be sorted."""
+    fine = set(sorted_out)
+    node = next(node for node in before if node not in fine)
+    path: dict[Node, None] = {}
+    while node not in path:
+        path[node] = None
+        node = next(source for source in before[node] if source not in fine)
+    round_ = list(itertools.dropwhile(lambda one: one is not node, path))
+    return " → ".join(one.name for one in reversed([*round_, node]))

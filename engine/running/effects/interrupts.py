@@ -1,0 +1,347 @@
+"""Stopping user code from outside: an exception raised in it, in whatever thread or coroutine it runs.
+
+A slot stands around one activation of user code. It is open only while that code itself runs, so an interruption
+never lands in the engine's own code. The main thread is interrupted by a signal, which also ends a blocking system
+call; other threads at their next bytecode; coroutines at their await.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ...context import current_frame
+from ...errors import Cancelled, Suspended
+from . import borders
+
+if TYPE_CHECKING:
+    from ...context import Frame
+
+INTERRUPT_SIGNAL = signal.SIGURG
+"""What wakes the main thread. Nothing happens by default when it comes, so one that comes late does no harm."""
+END_SIGNAL = signal.SIGTERM
+"""What asks this process from outside to end."""
+
+
+class _Local(threading.local):
+    slot: ThreadSlot | None = None
+    """The innermost user code of this thread."""
+
+
+_local = _Local()
+
+
+class ThreadSlot:
+    """User code running in the current thread."""
+
+    __slots__ = ("_injected", "_is_main", "_lock", "_outer", "_pending", "_signalled", "_thread_id", "_wake", "is_open")
+
+    def __init__(self) -> None:
+        self._thread_id = threading.get_ident()
+        self._is_main = self._thread_id == threading.main_thread().ident
+        self._lock = threading.Lock()
+        self._pending: BaseException | None = None
+        self._injected = False
+        self._signalled: BaseException | None = None
+        self._outer: ThreadSlot | None = None
+        self._wake: Callable[[], None] | None = None
+        self.is_open = False
+
+    def call(self, frame: Frame, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``fn(*args, **kwargs)`` as user code of ``frame``."""
+        token = current_frame.set(frame)
+        self._outer = _local.slot
+        _local.slot = self
+        forks = borders.forks
+        try:
+            self.open()
+            return fn(*args, **kwargs)
+        except BaseException as error:
+            borders.admit(error)
+            raise
+        finally:
+            try:
+                if borders.forks != forks:
+                    borders.end_child(frame)
+                self.close()  # an interruption may still land in here
+                frame.run.session.capture.end_lines(frame)
+            finally:
+                _local.slot = self._outer
+                current_frame.reset(token)
+
+    def open(self) -> None:
+        """User code begins or goes on; raises what was asked for while it did not run."""
+        with self._lock:
+            self.is_open = True
+            pending, self._pending = self._pending, None
+        if pending is not None:
+            raise pending
+
+    def close(self) -> None:
+        """User code has ended or called the engine: nothing is raised in this thread any more."""
+        with self._lock:
+            self.is_open = False
+            if self._signalled is not None:  # the signal has not arrived yet: raised when user code goes on
+                self._pending, self._signalled = self._signalled, None
+            if self._injected:
+                _raise_in_thread(self._thread_id, None)
+                self._injected = False
+
+    def interrupt(self, error: BaseException) -> None:
+        """Raise ``error`` in the user code: now when it runs, else when it goes on. From any thread."""
+        wake = None
+        with self._lock:
+            if not self.is_open:
+                self._pending, wake = error, self._wake
+            elif self._is_main and _can_signal():
+                self._signalled = error
+                signal.pthread_kill(self._thread_id, INTERRUPT_SIGNAL)
+            else:
+                self._injected = True
+                _raise_in_thread(self._thread_id, type(error))
+        if wake is not None:
+            wake()
+
+    def wake_with(self, wake: Callable[[], None] | None) -> None:
+        """While the user code waits in the engine: what ends the wait when the code is to be interrupted."""
+        with self._lock:
+            self._wake = wake
+            pending = self._pending is not None
+        if pending and wake is not None:
+            wake()
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` in engine code when an interruption waits for the user code to go on."""
+        if self._pending is not None:
+            raise (Suspended if isinstance(self._pending, Suspended) else Cancelled)(str(self._pending))
+
+    @property
+    def is_signalled(self) -> bool:
+        """Whether a signal's handler raises in this code right now."""
+        return self._is_main and self.is_open
+
+    def take_signalled(self) -> BaseException | None:
+        """In the signal handler: what to raise here, if the signal was ours."""
+        error, self._signalled = self._signalled, None
+        return error if self.is_open else None
+
+
+class _Carried:
+    """An exception on its way out of a coroutine, as a value."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def _carry(frame: Frame, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``await fn(*args, **kwargs)``; what asyncio would end the whole event loop with is returned ``_Carried``."""
+    forks = borders.forks
+    try:
+        try:
+            return await fn(*args, **kwargs)
+        except Exception as error:
+            borders.admit(error)
+            raise
+        finally:
+            if borders.forks != forks:
+                borders.end_child(frame)
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        return _Carried(error)
+
+
+class CoroutineSlot:
+    """User code running as a coroutine; interrupted by cancelling its asyncio task."""
+
+    __slots__ = ("_error", "_loop", "_task", "is_open")
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+        self._loop: Any = None
+        self._task: Any = None
+        self.is_open = False
+
+    async def run(self, frame: Frame, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``await fn(*args, **kwargs)`` as user code of ``frame``."""
+        import asyncio
+        import contextvars
+
+        context = contextvars.copy_context()
+        context.run(current_frame.set, frame)
+        self._loop = asyncio.get_running_loop()
+        outer, _local.slot = _local.slot, None
+        task = context.run(lambda: self._loop.create_task(_carry(frame, fn, args, kwargs), context=context))
+        self._task = task
+        self.is_open = True
+        try:
+            if self._error is not None:
+                task.cancel()
+            value = await task
+        except asyncio.CancelledError:
+            if self._error is not None:
+                raise self._error from None
+            task.cancel()
+            raise
+        except Cancelled:
+            # A call within it was told to end with it, and came first.
+            if self._error is not None:
+                raise self._error from None
+            raise
+        finally:
+            self.is_open = False
+            _local.slot = outer
+        if type(value) is _Carried:
+            borders.admit(value.error)
+            raise value.error
+        return value
+
+    @property
+    def is_signalled(self) -> bool:
+        """A signal's handler never raises in a coroutine: the event loop runs it."""
+        return False
+
+    def interrupt(self, error: BaseException) -> None:
+        """Cancel the coroutine; what comes out of it is ``error``. From any thread."""
+        self._error = error
+        if self._task is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+
+class ProcessSlot:
+    """User code running in a worker process; interrupted by ending that process."""
+
+    __slots__ = ("_wake", "error", "is_open")
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        """Why it is to end."""
+        self.is_open = True
+        self._wake: Callable[[], None] | None = None
+
+    @property
+    def is_signalled(self) -> bool:
+        """A signal's handler never raises in another process."""
+        return False
+
+    def interrupt(self, error: BaseException) -> None:
+        """Have whoever waits for the process end it; what comes out of the call is ``error``. From any thread."""
+        if self.error is None:
+            self.error = error
+        if (wake := self._wake) is not None:
+            wake()
+
+    def wake_with(self, wake: Callable[[], None] | None) -> None:
+        """What tells the thread that waits for the process; at once when there is a reason already."""
+        self._wake = wake
+        if wake is not None and self.error is not None:
+            wake()
+
+
+Slot = ThreadSlot | CoroutineSlot | ProcessSlot
+"""An activation of user code that can be interrupted."""
+
+
+class engine_code:  # noqa: N801 - reads as a block: ``with engine_code():``
+    """A block of engine code called from user code: closes the thread's slot meanwhile."""
+
+    __slots__ = ("_slot",)
+
+    def __enter__(self) -> None:
+        slot = _local.slot
+        if slot is not None and slot.is_open:
+            self._slot: ThreadSlot | None = slot
+            slot.close()
+        else:
+            self._slot = None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._slot is not None:
+            self._slot.open()
+
+
+@contextmanager
+def woken_by(wake: Callable[[], None]) -> Iterator[None]:
+    """Around a wait in engine code: an interruption of the waiting user code calls ``wake`` and raises Cancelled."""
+    slot = current_thread_slot()
+    if slot is None:
+        yield
+        return
+    slot.wake_with(wake)
+    try:
+        yield
+    finally:
+        slot.wake_with(None)
+    slot.check()
+
+
+def current_thread_slot() -> ThreadSlot | None:
+    """The slot of the user code running in this thread."""
+    return _local.slot
+
+
+def cancel_grace_seconds() -> float:
+    """How long user code may take to end after a cancellation; ``FLOWDECK_CANCEL_GRACE_SECONDS``, default 10."""
+    return float(os.environ.get("FLOWDECK_CANCEL_GRACE_SECONDS", "10"))
+
+
+def is_coroutine_cancelled(error: BaseException) -> bool:
+    """Whether this is asyncio's ``CancelledError``; asked without loading asyncio."""
+    return type(error).__name__ == "CancelledError" and type(error).__module__ == "asyncio.exceptions"
+
+
+class TerminationHandler:
+    """Signals while a root run holds the main thread: our own interruptions, and SIGTERM from outside.
+
+    SIGTERM raises ``Cancelled`` carrying the signal's name, so that ``finally`` blocks run; the run decides from its
+    intent whether it was cancelled or crashed. A handler runs between any two bytecodes of the main thread, which may
+    hold any lock: it takes none, and leaves the rest to the session's background thread.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        """SIGTERM came from outside."""
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def install(self) -> None:
+        """Only in the main thread; elsewhere the process keeps its own handlers."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {
+                INTERRUPT_SIGNAL: signal.signal(INTERRUPT_SIGNAL, self._interrupt),
+                END_SIGNAL: signal.signal(END_SIGNAL, self._end),
+            }
+
+    def remove(self) -> None:
+        """Put back what was there."""
+        for number, previous in self._previous.items():
+            signal.signal(number, previous if previous is not None else signal.SIG_DFL)
+        self._previous = {}
+
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        slot = current_thread_slot()
+        ours = slot.take_signalled() if slot is not None else None
+        if ours is not None:
+            raise ours
+
+    def _end(self, number: int, _frame: object) -> None:
+        self.received = True
+        slot = current_thread_slot()
+        if slot is not None and slot.is_open:
+            raise Cancelled(f"the process received {signal.Signals(number).name}")
+
+
+def _can_signal() -> bool:
+    handler = signal.getsignal(INTERRUPT_SIGNAL)
+    return isinstance(getattr(handler, "__self__", None), TerminationHandler)
+
+
+def _raise_in_thread(thread_id: int, kind: type[BaseException] | None) -> None:
+    """Have CPython raise ``kind`` in a thread at its next bytecode; None takes an undelivered one back."""
+    import ctypes
+
+    target = ctypes.py_object(kind) if kind is not None else ctypes.py_object()
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), target)

@@ -1,0 +1,278 @@
+"""What the code of a run waits for from outside: an answer to its question, a message.
+
+A question is durable before anybody can see it, holds the whole run (``Paused``, or ``AwaitingInput`` when it wants
+an answer) and is asked once: its answer stands in the store beside it, so that replay finds it there and goes on.
+Nothing here polls: the session's background thread looks for what is expected after each change of the store.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ....store.rows import InputRow
+from ....store.tables import events, inputs
+from ...errors import InputError, PauseTimedOut
+from ...system.clock import now_us
+from ..calls.task_call import record_caller
+from ..effects.effects import Await, Durable, Pass, Steps
+
+if TYPE_CHECKING:
+    from ...context import Frame
+    from ..calls.flow_run import FlowRun
+    from ..run_process.session import Session
+
+EXPIRED = "nobody answered in time"
+"""What stands as the description of a response that time gave."""
+_TITLE_CHARACTERS = 100
+
+
+class Expected:
+    """Something that another process writes into the store; done once a look has found it."""
+
+    def __init__(self, look: Callable[[sqlite3.Connection], Any]) -> None:
+        self.look = look
+        self._lock = threading.Lock()
+        self._done = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    def done(self) -> bool:
+        """Whether it is there."""
+        return self._done
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call back once it is there, from the thread that looked; at once when it is."""
+        with self._lock:
+            if not self._done:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def settle(self) -> None:
+        """It was found."""
+        with self._lock:
+            self._done = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+
+class Expectations:
+    """Everything the code of one session waits for."""
+
+    def __init__(self, look_soon: Callable[[], None]) -> None:
+        self._look_soon = look_soon
+        self._open: set[Expected] = set()
+
+    @contextmanager
+    def of(self, expected: Expected) -> Iterator[None]:
+        """While inside, each change of the store is looked at for it; the first look is at once."""
+        self._open.add(expected)
+        self._look_soon()
+        try:
+            yield
+        finally:
+            self._open.discard(expected)
+
+    def look(self, connection: sqlite3.Connection) -> None:
+        """The store has changed."""
+        for expected in self._open.copy():
+            if not expected.done() and expected.look(connection):
+                expected.settle()
+
+
+class Question(NamedTuple):
+    """What a call of ``pause_flow_run`` or ``suspend_flow_run`` asks."""
+
+    key: str
+    """The identity of the call within its run."""
+    json_schema: str | None
+    """What the answer must look like; None when any resume will do."""
+    description: str | None
+    timeout_seconds: float | None
+    leaves: bool
+    """Whether the process ends meanwhile."""
+    decode: Callable[[str | None], Any]
+    """The answer as the code gets it; raises ``InputError`` for one its own validators refuse."""
+
+
+class Questions:
+    """The questions of one session that have no answer yet: what its run is said to wait for."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, tuple[FlowRun, InputRow]] = {}
+        self.changed = False
+        """Since whoever says what the run waits for last looked."""
+
+    @contextmanager
+    def asked(self, run: FlowRun, request: InputRow) -> Iterator[None]:
+        """While inside, the run waits for this."""
+        self._open[request.id] = (run, request)
+        self.changed = True
+        try:
+            yield
+        finally:
+            del self._open[request.id]
+            self.changed = True
+
+    def first(self) -> InputRow | None:
+        """The one to answer next: the oldest that wants an answer, else the oldest."""
+        return first_question([request for _, request in list(self._open.values())])
+
+    def wants_input(self, run: FlowRun) -> bool:
+        """Whether somebody must answer for this run to go on; a root stands for all that live in its process."""
+        return any(
+            request.json_schema is not None and (run.is_root or asker is run)
+            for asker, request in list(self._open.values())
+        )
+
+
+def first_question(requests: list[InputRow]) -> InputRow | None:
+    """The one to answer next: the oldest that wants an answer, else the oldest."""
+    ordered = sorted(requests, key=lambda request: (request.json_schema is None, request.id))
+    return ordered[0] if ordered else None
+
+
+def title_of(request: InputRow) -> str:
+    """What is asked, in one line: the first line of its description, else its model's name and fields."""
+    for line in (request.description or "").splitlines():
+        if plain := line.strip().lstrip("#>*-").strip(" *_`"):
+            return plain if len(plain) <= _TITLE_CHARACTERS else plain[: _TITLE_CHARACTERS - 1] + "…"
+    if request.json_schema is None:
+        return ""
+    import json
+
+    from ...encoding.json_schema import fields, kind_words
+
+    schema = json.loads(request.json_schema)
+    found = fields(schema)
+    names = [field.name for field in found]
+    if names == ["value"]:
+        return kind_words(found[0])
+    return f"{schema.get('title', 'input')} ({', '.join(names[:6])})"
+
+
+def words_of(request: InputRow) -> str:
+    """What a run waits for, as its cause: ``awaiting input: approve deploy?``."""
+    title = title_of(request)
+    if request.json_schema is None:
+        text = f"paused by its code: {title}" if title else "paused by its code; waits to be resumed"
+    else:
+        text = f"awaiting input: {title}"
+    if request.until_us is not None:
+        until = datetime.fromtimestamp(request.until_us / 1e6, UTC)
+        text += f" (until {until:%Y-%m-%d %H:%M:%S} UTC)"
+    return text
+
+
+def ask_now(frame: Frame, question: Question) -> InputRow:
+    """Put the question, blocking until it is durable: the run is held even if nobody awaits the answer."""
+    if frame.task is not None:
+        record_caller(frame.task)
+    found: InputRow = frame.run.session.writer.commit(lambda conn: _put(conn, frame, question))
+    return found
+
+
+def ask(frame: Frame, question: Question, found: InputRow) -> Steps:
+    """Hold the run until the question is answered; returns the answer, at once when an earlier attempt had it."""
+    run, session = frame.run, frame.run.session
+    while True:
+        if found.kind == "request":
+            yield from _wait_for_answer(session, run, found, question)
+            yield Pass(session)
+            found = yield Durable(session, lambda conn: _put(conn, frame, question))
+            continue
+        if found.description == EXPIRED:
+            raise PauseTimedOut(_expired_text(question))
+        try:
+            return question.decode(found.value)
+        except InputError as error:
+            text = f"an answer was refused: {error}"
+            session.run_log(run, 30, text)
+            yield Durable(session, partial(_refuse, response=found, text=text))
+            found = yield Durable(session, lambda conn: _put(conn, frame, question))
+
+
+def _put(conn: sqlite3.Connection, frame: Frame, question: Question) -> InputRow:
+    """The answer that is known, else the request, with the run asked to pause."""
+    run, at_us = frame.run, now_us()
+    response = inputs.newest(conn, run.id, question.key, "response")
+    if response is not None:
+        return response
+    request = inputs.newest(conn, run.id, question.key, "request")
+    if request is None:
+        timeout = question.timeout_seconds
+        inputs.insert(
+            conn, run.id, question.key, "request", sender="engine", at_us=at_us, json_schema=question.json_schema,
+            description=question.description, until_us=None if timeout is None else at_us + round(timeout * 1e6),
+        )
+    else:
+        inputs.ask_again(conn, request.id, question.json_schema, question.description)
+    request = inputs.newest(conn, run.id, question.key, "request")
+    assert request is not None
+    inputs.hold(conn, run.session.root_id)
+    task_seq = frame.task.seq if frame.task is not None else None
+    events.append(
+        conn, at_us=at_us, kind="input", actor="engine", run_id=run.id, task_seq=task_seq, message=words_of(request),
+    )
+    return request
+
+
+def _wait_for_answer(session: Session, run: FlowRun, request: InputRow, question: Question) -> Steps:
+    expected = Expected(lambda conn: inputs.newest(conn, run.id, question.key, "response"))
+    left = None if request.until_us is None else max(0.0, (request.until_us - now_us()) / 1e6)
+    with session.questions.asked(run, request), session.expectations.of(expected):
+        if question.leaves:
+            session.departure.ask("its code")
+        waited = False
+        try:
+            yield Await(session, expected, left)
+            waited = True
+        finally:
+            if not waited and not session.gate.is_cancelled:
+                # The code that asked was ended by itself: a task that was cancelled, a flow that timed out.
+                session.writer.soon(lambda conn: _withdraw(conn, session.root_id, request))
+                session.look_soon()
+        if not expected.done():
+            yield Durable(session, lambda conn: expire(conn, session.root_id, request))
+            session.look_soon()
+
+
+def expire(conn: sqlite3.Connection, root_id: int, request: InputRow) -> bool:
+    """Time answers a request that nobody did; says whether the run is free to go on."""
+    if inputs.newest(conn, request.run_id, request.key, "response") is None:
+        at_us = now_us()
+        inputs.insert(
+            conn, request.run_id, request.key, "response", sender="engine", at_us=at_us, description=EXPIRED
+        )
+        events.append(
+            conn, at_us=at_us, kind="input", actor="engine", run_id=request.run_id,
+            message=f"{EXPIRED}: {title_of(request) or 'nobody resumed it'}",
+        )
+    if inputs.open_requests(conn, root_id):
+        return False
+    inputs.let_go(conn, root_id)
+    return True
+
+
+def _withdraw(conn: sqlite3.Connection, root_id: int, request: InputRow) -> None:
+    """Nobody waits for the answer any more: the run goes on when nothing else is asked."""
+    inputs.set_aside(conn, request.id, now_us())
+    if not inputs.open_requests(conn, root_id):
+        inputs.let_go(conn, root_id)
+
+
+def _refuse(conn: sqlite3.Connection, response: InputRow, text: str) -> None:
+    inputs.remove(conn, response.id)
+    events.append(conn, at_us=now_us(), kind="input", actor="engine", run_id=response.run_id, message=text)
+
+
+def _expired_text(question: Question) -> str:
+    waited = "" if question.timeout_seconds is None else f" within {question.timeout_seconds:g} s"
+    verb = "resumed it" if question.json_schema is None else "answered"
+    return f"the run was {'suspended' if question.leaves else 'paused'} and nobody {verb}{waited}"

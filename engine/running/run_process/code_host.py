@@ -1,0 +1,376 @@
+"""A code host: one warm, single-threaded process per flow file that imports it once and forks for each run.
+
+Started by the daemon as ``python -m flowdeck.engine.running.run_process.code_host``; they speak JSON lines over a
+socket pair. It holds no database connection and no threads, so forking is safe; where the user's import started
+threads, or the daemon asks for ``spawn``, each run gets a fresh interpreter instead. It waits for its runs and leaves a
+record of each ending (``states.exits``). When the daemon goes away it goes on until its last run has ended, and ends.
+
+The daemon says ``{"do": "run", "run": 42, "attempt": 1, "flow": "etl"}`` or ``{"do": "retire"}``. The host says
+``loaded`` or ``broken`` once, then ``started`` and ``ended`` for each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+from ....store import spool
+from ...authoring.loader import BrokenFlowFile, FlowFile, load_flow_file
+from ...errors import FlowdeckError, StaleState
+from ...secrets.masking import mask
+from ...states import exits as deaths
+from ...system import processes
+from ...system.clock import now_us
+
+if TYPE_CHECKING:
+    from ...authoring.flows import FunctionFlow
+
+_NAME: Final = "flowdeck.engine.running.run_process.code_host"
+_SET_PARENT_DEATH_SIGNAL: Final = 1
+BROKEN_EXIT_CODE: Final = 70
+"""Exit code of a run process that could not even begin; its log says why."""
+
+
+class Line:
+    """JSON messages over a stream socket, one a line."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._read = bytearray()
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self.sock.fileno()
+
+    def send(self, message: dict[str, Any]) -> bool:
+        """Send whole; False when nobody is at the other end any more."""
+        try:
+            self.sock.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        except (BrokenPipeError, ConnectionError):
+            return False
+        return True
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """What has arrived (waits when nothing has); None when the other end is closed."""
+        try:
+            data = self.sock.recv(1 << 20)
+        except ConnectionError:
+            return None
+        if not data:
+            return None
+        self._read += data
+        *lines, rest = bytes(self._read).split(b"\n")
+        self._read = bytearray(rest)
+        return [json.loads(line) for line in lines]
+
+    def close(self) -> None:
+        """Close this end."""
+        self.sock.close()
+
+
+class Child(NamedTuple):
+    """A run process this host started."""
+
+    run_id: int
+    attempt: int
+    for_crash_hooks: bool = False
+    """Not to run it: to call ``on_crashed`` of a run whose process is dead."""
+
+
+def describe(flow: FunctionFlow[..., Any]) -> dict[str, Any]:
+    """What the daemon stores of a flow. Its schedules are evaluated once, so that a bad one is found now."""
+    from datetime import UTC, datetime
+
+    from ...schedules.schedule import check, to_json
+
+    now = datetime.now(UTC)
+    schedules = []
+    for number, schedule in enumerate(flow.schedules, start=1):
+        check(schedule, now)
+        schedules.append({
+            "slug": schedule.slug or f"schedule-{number}", "kind": schedule.kind, "spec": to_json(schedule),
+            "parameters": json.dumps(schedule.parameters, default=str), "catchup": schedule.catchup,
+            "catchup_window_seconds": schedule.catchup_window_seconds, "overlap": schedule.overlap,
+            "active": schedule.active,
+        })  # fmt: skip
+    schema = flow.parameters_schema()
+    defaults = flow.parameters.plain_defaults()
+    return {
+        "name": flow.name, "description": flow.description, "schedules": schedules,
+        "parameters_schema": json.dumps(schema, default=str), "parameters": json.dumps(defaults),
+        "tags": json.dumps(sorted(flow.tags)), "crash_retries": flow.crash_retries,
+        "has_crash_hooks": bool(flow.hooks["on_crashed"]),
+        "concurrency_limit": flow.concurrency_limit, "collision_strategy": flow.collision_strategy,
+    }  # fmt: skip
+
+
+class CodeHost:
+    """The host's own loop."""
+
+    def __init__(self, line: Line, folder: str, loaded: FlowFile, *, spawn: bool) -> None:
+        self._line: Line | None = line
+        self._folder = folder
+        self._loaded = loaded
+        self._spawn = spawn
+        self._children: dict[int, Child] = {}
+        self._retired = False
+        self._oom = deaths.OomWatch()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def serve(self) -> None:
+        """Run what the daemon sends until it is gone, or retires this host, and the last run has ended."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._retire)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon; runs outlive it
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        while not (self._retired and not self._children):
+            waited = [self._wake_read] if self._line is None else [self._wake_read, self._line.fileno()]
+            ready, _, _ = select.select(waited, [], [])
+            if self._wake_read in ready:
+                os.read(self._wake_read, 4096)
+                self._reap()
+            if self._line is not None and self._line.fileno() in ready:
+                self._obey(self._line.receive())
+
+    def _retire(self, *_: object) -> None:
+        self._retired = True
+
+    def _obey(self, messages: list[dict[str, Any]] | None) -> None:
+        if messages is None:
+            self._hang_up()
+            return
+        for message in messages:
+            if message["do"] == "retire":
+                self._retired = True
+            elif message["do"] == "crashed":
+                self._start(Child(message["run"], message["attempt"], True), message["flow"])
+            elif message["do"] == "run":
+                self._start(Child(message["run"], message["attempt"]), message["flow"])
+
+    def _hang_up(self) -> None:
+        self._retired = True
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def _say(self, **message: Any) -> None:
+        if self._line is not None and not self._line.send(message):
+            self._hang_up()
+
+    def _start(self, child: Child, flow: str) -> None:
+        try:
+            pid = self._spawned(child, flow) if self._spawn else self._forked(child, flow)
+        except OSError as error:
+            if child.for_crash_hooks:
+                _tell(self._folder, child, error)
+                return
+            self._say(say="not_started", run=child.run_id, attempt=child.attempt,
+                      cause=f"no process could be made for it: {error.strerror}")
+            return
+        self._children[pid] = child
+        if child.for_crash_hooks:
+            return
+        self._say(say="started", run=child.run_id, attempt=child.attempt, pid=pid)
+
+    def _forked(self, child: Child, flow: str) -> int:
+        pid = os.fork()
+        if pid == 0:
+            self._become(child, flow)
+        return pid
+
+    def _become(self, child: Child, flow: str) -> NoReturn:
+        """In the child: shed what is the host's, and run."""
+        code = BROKEN_EXIT_CODE
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.setsid()
+            if self._line is not None:
+                self._line.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.close(null)
+            code = run_here(self._folder, child, self._loaded, flow)
+        except StaleState:
+            code = 0  # the run was cancelled, or taken by another, before it began
+        except BaseException as error:  # noqa: BLE001 - the border of the process: say it in the run's log, then end
+            _tell(self._folder, child, error)
+        finally:
+            os._exit(code)
+
+    def _spawned(self, child: Child, flow: str) -> int:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-P", "-m", _NAME,
+             "--store", self._folder, "--run", str(child.run_id), "--attempt", str(child.attempt), "--flow", flow,
+             *(["--crashed"] if child.for_crash_hooks else []), self._loaded.path],
+            os.environ, setsid=True,
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+        )
+
+    def _reap(self) -> None:
+        for pid, child in list(self._children.items()):
+            try:
+                found, status, usage = os.wait4(pid, os.WNOHANG)
+            except ChildProcessError:
+                del self._children[pid]
+                continue
+            if found == 0:
+                continue
+            del self._children[pid]
+            if child.for_crash_hooks:
+                continue
+            killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            death = deaths.from_wait_status(
+                child.run_id, pid, status, max_rss_bytes=usage.ru_maxrss * 1024, ended_at_us=now_us(),
+                out_of_memory=killed and self._oom.killed_since_last_look(pid),
+            )
+            deaths.write_exit(self._folder, child.attempt, death)
+            self._say(say="ended", run=child.run_id, attempt=child.attempt, pid=pid)
+
+
+def _tell(folder: str, child: Child, error: BaseException) -> None:
+    """Leave word in the run's spool: whoever settles the run moves it into the log."""
+    text = f"the run could not begin: {error!r}\n{''.join(traceback.format_exception(error))}"
+    path = spool.spool_path(folder, child.run_id, child.attempt, "err")
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.write(descriptor, mask(text).encode("utf-8", "replace"))
+    os.close(descriptor)
+
+
+def run_here(folder: str, child: Child, loaded: FlowFile, flow: str) -> int:
+    """Run a claimed run in this process; returns its exit code."""
+    from .entry import execute_run
+
+    os.environ[processes.RUN_MARK] = processes.run_mark(folder, child.run_id)
+    if "numpy.random" in sys.modules:
+        # Forked runs would all draw the same numbers.
+        sys.modules["numpy.random"].seed()
+    known = loaded.flows.get(flow) or loaded.imported_flows.get(flow)
+    if known is None:
+        raise BrokenFlowFile(f"{loaded.path}: holds no flow {flow!r}", path=loaded.path)
+    if child.for_crash_hooks:
+        from .crash_hooks import run_crash_hooks
+
+        return run_crash_hooks(Path(folder), child.run_id, known)
+    code = execute_run(Path(folder), child.run_id, child.attempt, known)
+    if "multiprocessing.util" in sys.modules:
+        # os._exit leaves this out, and the user's worker processes would stay.
+        sys.modules["multiprocessing.util"]._exit_function()
+    with suppress(OSError, ValueError):  # the user may have closed them
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code
+
+
+def _load(path: str) -> tuple[FlowFile | None, dict[str, Any]]:
+    """The file and what to tell the daemon about it."""
+    try:
+        loaded = load_flow_file(path)
+        flows = [describe(flow) for flow in loaded.flows.values()]
+    except FlowdeckError as error:
+        broken = error if isinstance(error, BrokenFlowFile) else BrokenFlowFile(f"{path}: {error}", path=path)
+        return None, {"say": "broken", "error": str(broken), "traceback": broken.traceback}
+    except KeyboardInterrupt:
+        text = f"{path}: it raises KeyboardInterrupt while it is imported; the file must import without an error"
+        return None, {"say": "broken", "error": text, "traceback": traceback.format_exc()}
+    except Exception as error:  # noqa: BLE001 - the user's annotations and defaults are described by their own code
+        text = f"{path}: a flow's parameters cannot be described: {type(error).__name__}: {error}"
+        return None, {"say": "broken", "error": text, "traceback": traceback.format_exc()}
+    return loaded, {
+        "say": "loaded", "flows": flows, "imported_flows": sorted(loaded.imported_flows),
+        "imports": list(loaded.imports), "hash": loaded.source_hash, "threads": threading.active_count(),
+    }  # fmt: skip
+
+
+def _run_alone(folder: str, child: Child, path: str, flow: str) -> int:
+    """One run in an interpreter of its own (``spawn``)."""
+    try:
+        return run_here(folder, child, load_flow_file(path), flow)
+    except StaleState:
+        return 0
+    except FlowdeckError as error:
+        _tell(folder, child, error)
+        return BROKEN_EXIT_CODE
+
+
+def _end_with_parent(number: int) -> None:
+    """Have the kernel send this signal when the daemon ends; 0 for none."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(number))
+
+
+def _exit(code: int) -> None:
+    """End also when threads that user code started go on."""
+    if all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate()):
+        sys.exit(code)
+    with suppress(OSError, ValueError):  # the user may have closed them
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def main() -> int:
+    """Serve a flow file, or with ``--run`` do one run of it."""
+    parser = argparse.ArgumentParser(prog=f"python -m {_NAME}", description=__doc__)
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--socket", type=int)
+    parser.add_argument("--spawn", action="store_true")
+    parser.add_argument("--run", type=int)
+    parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--flow")
+    parser.add_argument("--crashed", action="store_true")
+    parser.add_argument("file")
+    options = parser.parse_args()
+    # A cache written within the second of an edit would hide the edit from the next host.
+    sys.dont_write_bytecode = True
+    if options.run is not None:
+        child = Child(options.run, options.attempt, options.crashed)
+        return _run_alone(options.store, child, options.file, options.flow)
+    os.set_inheritable(options.socket, False)  # what user code starts must not hold our line open
+    line = Line(socket.socket(fileno=options.socket))
+    own_pid = os.getpid()
+    _end_with_parent(signal.SIGKILL)  # whose import never ends has no runs, and would hear nothing
+    loaded, report = _load(options.file)
+    if os.getpid() != own_pid:
+        os._exit(0)  # a child that the file forked: its parent is the host
+    _end_with_parent(0)
+    if loaded is None:
+        line.send(report)
+        return 1
+    _warm_up()
+    sys.dont_write_bytecode = False
+    gc.collect()
+    gc.freeze()
+    if line.send(report):
+        CodeHost(line, options.store, loaded, spawn=options.spawn or report["threads"] > 1).serve()
+    return 0
+
+
+def _warm_up() -> None:
+    """Load what every run needs before any is forked."""
+    from ....store import writer as writer
+    from ....store.tables import logs as logs
+    from . import entry as entry
+
+
+if __name__ == "__main__":
+    _exit(main())

@@ -1,0 +1,459 @@
+"""The process of a root run: takes the run, runs the flow's function, records how it ended.
+
+The same path serves a person's ``python my_flow.py`` and a run the daemon's code host forked. What a process of an
+older attempt still writes is refused by the store.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ....store.connection import connect, open_store, transaction
+from ....store.errors import StaleState, StoreError
+from ....store.location import find_store
+from ....store.rows import LeaseRow, RunRow
+from ....store.tables import inputs, leases, results, runs
+from ....store.tables.run_names import default_name
+from ...authoring.parameters import preview_json, to_json
+from ...encoding import codec
+from ...errors import Cancelled, FlowdeckError, NotAllowed, NotFound, Suspended, UsageError
+from ...secrets.secret import conceal_known
+from ...settings import pool_size
+from ...states.state import State, describe_exception
+from ...system.clock import now_us
+from ..calls.flow_run import PARAMETERS_SEQ, FlowRun, flow_steps
+from ..effects.effects import drive, drive_async
+from ..lifecycle import generators
+from . import schedule_filters as own_filters
+from .session import Session
+from .suspending import SUSPENDED_EXIT, record
+
+if TYPE_CHECKING:
+    from ...authoring.flows import Flow
+
+CANCELLED_EXIT = 130
+
+
+class RunSuspended(SystemExit):
+    """The run a script started goes on later: ends the script with exit code 75 unless it is caught."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(SUSPENDED_EXIT)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RunCancelled(SystemExit):
+    """The run a script started was cancelled: ends the script with exit code 130 unless it is caught."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(CANCELLED_EXIT)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def actor_name(via: str) -> str:
+    """``user@host via …``, as the audit log names people."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()} via {via}"
+
+
+def run_here(
+    flow: Flow[Any, Any],
+    parameters: dict[str, Any],
+    return_state: bool,
+    folder: Path | None = None,
+    via: str = "script",
+) -> Any:
+    """Make a run of ``flow`` and run it in this process; returns its value or raises what ended it."""
+    session, run = _open_new(flow, parameters, folder, via)
+    with _closing(session):
+        try:
+            state: State = drive(flow_steps(run))
+        except Suspended:
+            state = record(session)
+    return _answer(session, state, return_state)
+
+
+async def run_here_async(
+    flow: Flow[Any, Any], parameters: dict[str, Any], return_state: bool, folder: Path | None = None
+) -> Any:
+    """As ``run_here``, in the running event loop."""
+    session, run = _open_new(flow, parameters, folder, "script")
+    with _closing(session):
+        try:
+            state: State = await drive_async(flow_steps(run))
+        except Suspended:
+            state = await _record_in_thread(session)
+    return _answer(session, state, return_state)
+
+
+def iterate_here(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Iterator[Any]:
+    """As ``run_here``, for a flow whose function yields: its items as they come."""
+    session, run = _open_new(flow, parameters, None, "script")
+    left: State | None = None
+    try:
+        yield from generators.iterate(session, flow.fn, flow_steps(run))
+    except Suspended:
+        left = record(session)
+    finally:
+        session.close()
+    if left is not None:
+        _answer(session, left, False)
+
+
+async def iterate_here_async(flow: Flow[Any, Any], parameters: dict[str, Any]) -> AsyncIterator[Any]:
+    """As ``iterate_here``, in the running event loop."""
+    session, run = _open_new(flow, parameters, None, "script")
+    items = generators.iterate_async(session, flow.fn, flow_steps(run))
+    left: State | None = None
+    try:
+        async for item in items:
+            yield item
+    except Suspended:
+        left = await _record_in_thread(session)
+    finally:
+        await items.aclose()
+        session.close()
+    if left is not None:
+        _answer(session, left, False)
+
+
+def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *, echo: bool = False) -> int:
+    """Run an existing, claimed (PENDING) run in this process; returns the exit code.
+
+    0 completed · 1 failed or crashed · 75 goes on later · 130 cancelled. Raises NotFound, NotAllowed or StaleState
+    when the run is not this process's to take.
+    """
+    row = _take(folder, run_id, attempt, resumable=not echo, crash_retries=flow.crash_retries)
+    session = Session(folder, run_id, attempt, echo=echo)
+    session.is_resumable = not echo
+    try:
+        session.lease = row[1]
+        conceal_known()
+        parameters, problem = stored_parameters(folder, row[0], flow)
+        run = FlowRun(session, flow, run_id, attempt, parameters, state=("PENDING", "Pending"))
+        if attempt > 1:
+            session.read(session.requests.recall)
+        _begin(session, run)
+        if problem is not None:
+            run.parameter_problem = problem
+        elif flow.flow_run_name is not None:
+            _name(session, row[0], flow, parameters)
+        if row[0].schedule_id is not None and attempt == 1:
+            run.decided = own_filters.ask(folder, row[0], flow)
+        if attempt > 1 or row[0].retry_of is not None:
+            run.load_journal()
+        state = drive(flow_steps(run))
+    except Suspended:
+        state = record(session)
+    finally:
+        session.close()
+    if session.ends_by_signal:
+        # As the signal would have ended it: whoever watches sees which, and resumes the run.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+    return exit_code(state)
+
+
+def _name(session: Session, row: RunRow, flow: Flow[Any, Any], parameters: dict[str, Any]) -> None:
+    """Give a run the name its flow makes, unless it has one: who queued it did not have the flow's code."""
+    if row.name != default_name(row.id):
+        return
+    try:
+        name = flow.run_name(flow.parameters.bind((), parameters))
+    except FlowdeckError as error:
+        text = f"{error}; the run keeps the name {row.name}"
+        session.capture.record(row.id, None, 30, "flowdeck.engine", "log", text)
+        return
+    session.writer.commit(lambda connection: runs.rename(connection, row.id, name))
+
+
+def exit_code(state: State) -> int:
+    """The exit code that says how a run ended."""
+    if state.is_completed():
+        return 0
+    if not state.is_final():
+        return SUSPENDED_EXIT
+    return CANCELLED_EXIT if state.is_cancelled() else 1
+
+
+def _open_new(
+    flow: Flow[Any, Any], parameters: dict[str, Any], folder: Path | None, via: str
+) -> tuple[Session, FlowRun]:
+    try:
+        where = find_store() if folder is None else folder
+        open_store(where)
+        run_id = make_run(where, flow, parameters, via)
+    except (FlowdeckError, KeyboardInterrupt) as error:
+        _explain_uncaught(error)
+        raise
+    lease = _lease(run_id, 1, actor_name(via), resumable=False)
+    try:
+        session = Session(where, run_id, 1, echo=True)
+        session.lease = lease
+        run = FlowRun(session, flow, run_id, 1, parameters, state=("PENDING", "Pending"))
+        _begin(session, run)
+    except BaseException as error:
+        settle_broken(where, lease, 1, error)
+        raise
+    return session, run
+
+
+@contextmanager
+def _closing(session: Session) -> Iterator[None]:
+    """Close the session; a run that the engine itself could not bring to its end is not left as if it went on."""
+    try:
+        try:
+            yield
+        finally:
+            session.close()
+    except BaseException as error:
+        if session.lease is not None and session.root is not None and not session.fenced:
+            settle_broken(session.folder, session.lease, session.root.attempt, error)
+        _explain_uncaught(error)
+        raise
+
+
+def settle_broken(folder: Path, lease: LeaseRow, attempt: int, error: BaseException) -> None:
+    """End the record of a run whose process lives and does not go on with it.
+
+    Nothing when it has ended, or when a newer attempt of it is somebody else's.
+    """
+    if isinstance(error, StaleState):
+        return
+    try:
+        from ...control.reaping import Fate, settle
+    except OSError:  # not one more file can be opened
+        return
+    fate = Fate("crash", f"the engine could not go on with it: {describe_exception(error)}")
+    if isinstance(error, KeyboardInterrupt):
+        fate = Fate("cancel", "interrupted from the keyboard (Ctrl-C)")
+    with suppress(sqlite3.Error, StoreError):  # the store is gone or full: whoever finds the run dead settles it
+        connection = connect(folder, "state")
+        try:
+            with transaction(connection):
+                leases.release(connection, lease.owner, lease)
+                row = runs.get(connection, lease.run_id or 0)
+            if row is None or row.attempt != attempt:
+                return
+            settle(connection, lease.run_id or 0, fate, resumable=False)
+        finally:
+            connection.close()
+
+
+def make_run(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via: str) -> int:
+    """The run's row (PENDING) and this process's lease on it, durable before anything of it runs."""
+    at_us, actor = now_us(), actor_name(via)
+    conceal_known()
+    flow.parameters.conceal(parameters)
+    text = to_json(parameters)
+    # What JSON would change (a tuple, a date without a hint) must be the same in every attempt.
+    encoded = codec.encode(parameters)
+    kept = encoded if encoded.codec != "json" else None
+    connection = connect(folder, "state")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        run_id = runs.insert(
+            connection, flow_name=flow.name, name=flow.run_name(parameters), state=("PENDING", "Pending"), actor=actor,
+            at_us=at_us, parameters=text if text is not None else preview_json(parameters), tags=_tags(flow),
+            entrypoint=entrypoint_of(flow), flow_description=flow.description,
+        )
+        leases.acquire(connection, _lease(run_id, 1, actor, resumable=False))
+        if kept is not None and kept.data is not None:
+            results.put(connection, _parameters_row(run_id, kept))
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        from ....store.connection import translate
+
+        raise translate(error, str(folder)) from error
+    finally:
+        connection.close()
+    return run_id
+
+
+def _parameters_row(run_id: int, kept: codec.Encoded) -> Any:
+    from ....store.rows import ResultRow
+
+    size = len(kept.data or b"")
+    return ResultRow(run_id, PARAMETERS_SEQ, kept.codec, kept.checksum, size, kept.data, None, kept.preview)
+
+
+def _begin(session: Session, run: FlowRun) -> None:
+    session.root = run
+    session.live_runs[run.id] = run
+    runner = run.flow.task_runner
+    session.pool.limit(pool_size("THREAD", None) if runner is None else getattr(runner, "max_workers", None))
+    session.start()
+    if run.process_runner is not None:
+        session.workers.prepare()
+
+
+def _lease(run_id: int, attempt: int, actor: str, *, resumable: bool, crash_retries: int = 0) -> LeaseRow:
+    return leases.this_process(
+        leases.run_owner(run_id), actor=actor, at_us=now_us(), run_id=run_id, attempt=attempt,
+        info=json.dumps({"resumable": resumable, "crash_retries": crash_retries}),
+    )
+
+
+def _take(
+    folder: Path, run_id: int, attempt: int, *, resumable: bool, crash_retries: int
+) -> tuple[RunRow, LeaseRow]:
+    """Take the lease on a claimed run; only one process can."""
+    connection = connect(folder, "state")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            row = runs.get(connection, run_id)
+            if row is None:
+                raise NotFound(f"there is no run #{run_id} in {folder}")
+            if (row.state_type, row.attempt) != ("PENDING", attempt):
+                raise StaleState(
+                    f"run #{run_id} is {row.state_name}, attempt {row.attempt}; expected Pending, attempt {attempt}"
+                )
+            lease = _lease(
+                run_id, attempt, actor_name("engine"), resumable=resumable, crash_retries=crash_retries
+            )
+            leases.acquire(connection, lease)
+            if attempt > 1:
+                inputs.lay_aside(connection, run_id, now_us())
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    return row, lease
+
+
+def claim_here(folder: Path, run_id: int) -> int:
+    """Claim a SCHEDULED run for this process (``flowdeck retry --here``); returns its attempt."""
+    connection = connect(folder, "state")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            row = runs.get(connection, run_id)
+            if row is None:
+                raise NotFound(f"there is no run #{run_id} in {folder}")
+            if row.state_type != "SCHEDULED":
+                raise NotAllowed(f"run #{run_id} is {row.state_name}; only a scheduled run can be claimed")
+            runs.transition(
+                connection, run_id, attempt=row.attempt, from_type="SCHEDULED", to=("PENDING", "Pending"),
+                at_us=now_us(), actor=actor_name("cli"),
+            )
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    return row.attempt
+
+
+def stored_parameters(folder: Path, row: RunRow, flow: Flow[Any, Any]) -> tuple[dict[str, Any], str | None]:
+    """The run's parameters as they were given, and what is wrong with them."""
+    connection = connect(folder, "state", readonly=True)
+    try:
+        kept = results.get(connection, row.id, PARAMETERS_SEQ)
+    finally:
+        connection.close()
+    try:
+        if kept is None:
+            values = json.loads(row.parameters)
+        else:
+            values = codec.decode(kept.codec, kept.data or b"", kept.checksum)
+        flow.parameters.check_names(values)
+        return flow.parameters.bind((), values), flow.parameters.lost(values)
+    except UsageError as error:
+        return {}, str(error)
+    except FlowdeckError as error:
+        return {}, f"the run's parameters cannot be read: {error}"
+
+
+def entrypoint_of(flow: Flow[Any, Any]) -> str | None:
+    """``/absolute/file.py:name``, or None for a flow that no file holds."""
+    module = sys.modules.get(flow.fn.__module__ or "")
+    path = getattr(module, "__file__", None)
+    if path is None or not os.path.isfile(path):
+        return None
+    return f"{os.path.abspath(path)}:{flow.name}"
+
+
+def _tags(flow: Flow[Any, Any]) -> str:
+    from ...context import current_tags
+
+    return json.dumps(sorted(set(flow.tags) | current_tags.get()), ensure_ascii=False)
+
+
+def _answer(session: Session, state: State, return_state: bool) -> Any:
+    if session.fenced:
+        raise StaleState(f"run #{session.root_id} was taken over by a newer attempt; this process's work was dropped")
+    if return_state:
+        return state
+    if not state.is_final():
+        text = suspended_text(session.root_id, state)
+        sys.stderr.write(f"flowdeck: {text}\n")
+        raise RunSuspended(text)
+    if state.is_cancelled() and isinstance(state.error, (Cancelled, type(None))):
+        text = f"run #{session.root_id} was cancelled: {state.message}"
+        sys.stderr.write(f"flowdeck: {text}\n")
+        raise RunCancelled(text)
+    if state.error is not None and not state.is_completed():
+        _explain_uncaught(state.error)
+    return state.result()
+
+
+def suspended_text(run_id: int, state: State) -> str:
+    """What a run that goes on later waits for, and how to have it go on."""
+    answer = " -i NAME=VALUE" if state.name == "AwaitingInput" else ""
+    return (f"run #{run_id} is {state.name}: {state.message}. `flowdeck resume {run_id}{answer}` lets a daemon go on "
+            "with it, with --here it goes on in your terminal")
+
+
+async def _record_in_thread(session: Session) -> State:
+    """Code that still unwinds may need the event loop."""
+    import asyncio
+
+    return await asyncio.to_thread(record, session)
+
+
+def _explain_uncaught(error: BaseException) -> None:
+    """If the script does not catch it: a line for a mistake or a broken store, else a traceback without our frames."""
+    previous = sys.excepthook
+    if previous is not sys.__excepthook__ and not isinstance(previous, _Explain):
+        return  # somebody shows exceptions in their own way
+    sys.excepthook = _Explain(error)
+
+
+class _Explain:
+    """Shows one exception as its user should see it, any other as Python does."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __call__(self, kind: type[BaseException], value: BaseException, trace: Any) -> None:
+        if value is not self._error:
+            sys.__excepthook__(kind, value, trace)
+        elif isinstance(value, (StoreError, UsageError)):
+            sys.stderr.write(f"flowdeck: {value}\n")
+        else:
+            from ..output.capture import user_traceback
+
+            sys.stderr.write(f"{user_traceback(value)}\n")

@@ -1,0 +1,183 @@
+"""Requests to parts of a running tree: what was told to end or decided, and how its code hears of it.
+
+Requests to nodes are events of the root run (``store.nodes``). The session's background thread brings new ones here;
+the process of a later attempt first reads all since the last retry, so that a request made while nothing of the run
+lived is honoured. What was told to end stays so until somebody retries it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ....store.tables import nodes
+from ....store.tables.nodes import Node
+from ...control.decisions import Decision
+from ...errors import Cancelled
+from ..effects.interrupts import cancel_grace_seconds
+
+if TYPE_CHECKING:
+    from ..calls.flow_run import FlowRun
+    from ..calls.subflow_call import SubflowCall
+    from ..calls.task_call import TaskCall
+    from .session import Session
+
+
+class CancelledNodes:
+    """The nodes of one run tree that were told to end, each with who asked. Written by one thread, read by all."""
+
+    def __init__(self) -> None:
+        self._runs: dict[int, str] = {}
+        self._tasks: dict[tuple[int, int], str] = {}
+        self._groups: dict[tuple[int, int, str, int], str] = {}
+
+    def add(self, node: Node, reason: str) -> None:
+        """This node is to end."""
+        if node.seq is not None:
+            self._tasks[node.run_id, node.seq] = reason
+        elif node.key is not None and node.scope_seq is not None and node.map_group is not None:
+            self._groups[node.run_id, node.scope_seq, node.key, node.map_group] = reason
+        else:
+            self._runs[node.run_id] = reason
+
+    def reason(self, subject: TaskCall | SubflowCall | FlowRun) -> str | None:
+        """Why a call or a run is to end: it, what called it, or a run around it was told to; None when none was."""
+        seq = getattr(subject, "seq", None)
+        return self._of_run(subject) if seq is None else self._of_call(subject)
+
+    def _of_call(self, call: Any) -> str | None:
+        run: FlowRun = call.run
+        found = self._tasks.get((run.id, call.seq))
+        group = getattr(call, "map_group", None)
+        if found is None and group is not None:
+            found = self._groups.get((run.id, call.scope_seq, call.key, group))
+            if found is not None:
+                # What it calls knows it by its number alone.
+                self._tasks[run.id, call.seq] = found
+        scope = call.scope_seq
+        while found is None and scope:
+            found = self._tasks.get((run.id, scope))
+            scope = run.callers.get(scope, 0)
+        return found if found is not None else self._of_run(run)
+
+    def _of_run(self, run: Any) -> str | None:
+        found = self._runs.get(run.id)
+        return found if found is not None or run.parent is None else self._of_call(run.parent)
+
+    def check(self, subject: TaskCall | FlowRun) -> None:
+        """Raise Cancelled in what was told to end."""
+        reason = self.reason(subject)
+        if reason is not None:
+            note(subject, reason)
+            raise Cancelled(reason)
+
+
+def note(subject: Any, reason: str) -> None:
+    """Remember why a call or a run ends."""
+    subject.told_to_end = reason
+    if getattr(subject, "seq", None) is None:
+        subject.stop_reason = subject.stop_reason or reason
+    elif subject.scope_seq and subject.future is not None:
+        subject.future.handled = True  # what called it hears of it; the flow's own state does not hang on it
+
+
+class NodeRequests:
+    """Reads what was asked of the nodes of one root run, and makes them end."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._cursor = 0
+
+    def recall(self, connection: sqlite3.Connection) -> None:
+        """Before code of a later attempt runs: what was asked since the last retry still holds."""
+        self._cursor = nodes.last_retry(connection, self._session.root_id)
+        for node, word in self._new(connection):
+            self._take(node, word)
+
+    def look(self, connection: sqlite3.Connection) -> None:
+        """On the background thread, after the store changed."""
+        asked = list(self._new(connection))
+        if not asked or self._session.root is None:
+            return
+        for node, word in asked:
+            self._take(node, word)
+        if any(isinstance(word, str) for _, word in asked):
+            self._end()
+        for subject, wake in list(self._session.waiting.items()):
+            if self._session.has_word_for(subject):
+                wake()
+
+    def _new(self, connection: sqlite3.Connection) -> Iterator[tuple[Node, str | Decision]]:
+        """Nodes with why they are to end, or with what was decided for them."""
+        for event_id, actor, data in nodes.requests(connection, self._session.root_id, self._cursor):
+            self._cursor = event_id
+            asked = json.loads(data)
+            for value in asked.get("cancel", ()):
+                yield nodes.from_json(value), f"cancelled by {actor}"
+            for value in asked.get("set", ()):
+                yield nodes.from_json(value), Decision(asked["state"], json.loads(asked["result"]), actor)
+
+    def _take(self, node: Node, word: str | Decision) -> None:
+        if isinstance(word, str):
+            self._told().add(node, word)
+        elif node.seq is not None:
+            self._session.decided[node.run_id, node.seq] = word
+
+    def _told(self) -> CancelledNodes:
+        told = self._session.cancelled_nodes
+        if told is None:
+            told = self._session.cancelled_nodes = CancelledNodes()
+        return told
+
+    def _end(self) -> None:
+        """Interrupt what runs, settle what waits, wake what sleeps; what does not listen is left after the grace."""
+        session, told = self._session, self._told()
+        fresh = [run for run in list(session.live_runs.values()) if run.told_to_end is None and told.reason(run)]
+        for run in fresh:
+            reason = str(told.reason(run))
+            note(run, reason)
+            session.move_run(run, ("RUNNING", "PAUSED", "PENDING"), "begin_cancel", reason)
+        interrupted = []
+        for slot, owner in session.activations():
+            if owner in fresh or (owner.told_to_end is None and told.reason(owner) is not None):
+                reason = str(told.reason(owner))
+                note(owner, reason)
+                slot.interrupt(Cancelled(reason))
+                interrupted.append(owner)
+        session.pool.end_waiting(told.reason)
+        if interrupted:
+            session.after(cancel_grace_seconds(), lambda: self._leave_behind(interrupted))
+
+    def _leave_behind(self, owners: list[Any]) -> None:
+        """Code that still has not ended: calls are recorded and what they return is dropped; runs are waited for."""
+        session, seconds = self._session, cancel_grace_seconds()
+        running = {id(owner) for _, owner in session.activations()}
+        for owner in (owner for owner in owners if id(owner) in running):
+            if getattr(owner, "seq", None) is None:
+                session.run_log(owner, 30, f"#{owner.id} was told to end {seconds:g} s ago; its code still runs")
+                continue
+            cause = f"{owner.told_to_end}; its code did not end within {seconds:g} s and what it returns is dropped"
+            owner.left_behind = cause
+            session.task_log(owner, 30, f"{owner.name} {cause}")
+            session.pool.leave_behind(owner, cause)
+
+
+@contextmanager
+def wakeable(session: Session | None, subject: Any, wake: Callable[[], None]) -> Iterator[None]:
+    """Around a wait of a call or run for a time, slots or the gate: ``wake`` when it is told to end, then Cancelled."""
+    if subject is None or session is None:
+        yield
+        return
+    session.waiting[subject] = wake
+    try:
+        if session.has_word_for(subject):
+            wake()
+        yield
+    finally:
+        session.waiting.pop(subject, None)
+    session.check_node(subject)
+
+

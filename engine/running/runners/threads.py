@@ -1,0 +1,482 @@
+"""Where submitted tasks run: a pool of threads that grows on need, and one event loop for async tasks.
+
+A task is put here only once everything it waits for has ended, so a bounded pool never deadlocks on its own queue;
+waiting for a retry or a shut gate holds no thread. ``LocalExecutor`` and ``ThreadPoolTaskRunner`` are what users
+name; they bound the pool.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ....store.states import is_terminal
+from ...errors import Cancelled, Suspended, UsageError
+from ...settings import pool_size
+from ...states.state import State
+from ..calls.task_call import NO_TAGS, TaskCall, cancelled_state
+from ..effects.effects import Call, Durable, Pass, Sleep, Steps, drive_async
+from ..lifecycle.task_steps import abandon_operation, task_steps
+from ..run_process.node_requests import note
+from ..slots.steps import TakeSlots, with_slots
+from .garbage import FullCollections
+
+_Work: TypeAlias = "Callable[[], None] | TaskCall"
+
+if TYPE_CHECKING:
+    from ..calls.flow_run import FlowRun
+    from ..calls.futures import Future
+    from ..run_process.session import Session
+
+FIRST_THREADS = min(8, (os.cpu_count() or 1) + 2)
+"""Threads made at once; more follow while tasks wait and none ends."""
+MOST_THREADS = 1000
+_MOST_UNWRITTEN = 1024
+"""Ended calls that are not written yet: no call begins while there are more, each of them takes memory, and a process
+that is killed has to make them again."""
+_GROWTH = 8
+_here = threading.local()
+_RECORDING_SECONDS = 1.0
+"""How long calls that came back after a cancellation may take to record their own ends."""
+_TICKS_IN_HOOKS = 4
+"""After so many ticks without progress the threads are slow outside of tasks, too: in hooks, or writing results."""
+
+
+class ThreadPoolTaskRunner:
+    """Run submitted tasks on threads: as many as needed, or at most ``max_workers``.
+
+    Without ``max_workers``, ``FLOWDECK_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS`` bounds them where it is set.
+    """
+
+    __module__ = "flowdeck"
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        self.max_workers = pool_size("THREAD", max_workers)
+
+
+class ProcessPoolTaskRunner:
+    """Run submitted tasks in warm worker processes, at most ``max_workers`` at once; each has run ``initializer``.
+
+    Without ``max_workers``: ``FLOWDECK_TASKS_RUNNER_PROCESS_POOL_MAX_WORKERS``, else as many as there are processors.
+    """
+
+    __module__ = "flowdeck"
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        if initializer is not None and not callable(initializer):
+            raise TypeError(f"initializer must be a function, not {initializer!r}")
+        self.max_workers = pool_size("PROCESS", max_workers) or os.cpu_count() or 1
+        self.initializer = initializer
+        self.initargs = tuple(initargs)
+
+
+class ConcurrentTaskRunner(ThreadPoolTaskRunner):
+    """Prefect's older name of ``ThreadPoolTaskRunner``."""
+
+    __module__ = "flowdeck"
+
+
+class LocalExecutor(ThreadPoolTaskRunner):
+    """Prefect 1's executor that runs tasks one after another."""
+
+    __module__ = "flowdeck.executors"
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=1)
+
+
+def task_runner(given: Any) -> Any:
+    """The runner that ``flow(task_runner=…)`` was given, as an instance; a class makes one with its defaults."""
+    made = given() if isinstance(given, type) else given
+    if made is not None and not hasattr(made, "max_workers"):
+        raise UsageError(
+            "task_runner must be ThreadPoolTaskRunner, ConcurrentTaskRunner, ProcessPoolTaskRunner or one of their "
+            f"objects, not {given!r}"
+        )
+    return made
+
+
+def call_steps(call: TaskCall) -> Steps:
+    """What is to be done of a call; its slots are given back whatever comes."""
+    return task_steps(call) if call.tags == NO_TAGS else with_slots(call, task_steps(call))
+
+
+class Pool:
+    """The threads of one root run."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._work: SimpleQueue[_Work | None] = SimpleQueue()
+        self._lock = self.lock = threading.Lock()
+        self._threads = 0
+        self._taken = itertools.count()
+        self._taken_at_last_tick = 0
+        self._ticks_without_progress = 0
+        self._held_by_writer = 0
+        """Threads that wait until more of what has ended is written."""
+        self._in_code: set[_Drive] = set()
+        """Calls whose user code has a thread now."""
+        self._closed = False
+        self._limit = MOST_THREADS
+        self._lent = 0
+        """Threads that wait for other tasks of the run: as many more may run meanwhile."""
+        self._loop: Any = None
+        self._calls: set[TaskCall] = set()
+        self._coroutines: set[Any] = set()
+        self._collections = FullCollections()
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether anything submitted has not ended."""
+        return bool(self._calls)
+
+    def limit(self, max_workers: int | None) -> None:
+        """Bound the number of threads."""
+        self._limit = MOST_THREADS if max_workers is None else max_workers
+
+    def submit(self, call: TaskCall, context: contextvars.Context) -> None:
+        """Run the steps of a ready call in a copy of the context; its future settles with their outcome.
+
+        Both are made when it begins: of a hundred thousand calls most wait here.
+        """
+        with self._lock:
+            self._calls.add(call)
+        if call.task.is_async:
+            self._submit_async(call, call_steps(call), context.copy())
+        else:
+            call.context = context
+            self.put(call)
+
+    def expect(self, call: TaskCall) -> None:
+        """A call that waits for others: a cancellation of the run must settle it, too."""
+        with self._lock:
+            self._calls.add(call)
+
+    def put(self, work: _Work) -> None:
+        """Have a thread do this."""
+        self._work.put(work)
+        if self._threads < min(FIRST_THREADS + self._lent, self._limit + self._lent):
+            self._grow(1)
+
+    @contextmanager
+    def lending(self) -> Iterator[None]:
+        """Around a wait for other tasks: a pool's own thread makes room for them, so that it never waits for itself."""
+        if getattr(_here, "pool", None) is not self:
+            yield
+            return
+        with self._lock:
+            self._lent += 1
+        if self._work.qsize():
+            self._grow(1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lent -= 1
+
+    def tick(self) -> None:
+        """Grow while work waits and no thread took any since the last tick, because they are all in slow user code.
+
+        Threads that merely wait for their turn on the interpreter would only get more company. Also says how often full
+        collections of garbage are to come.
+        """
+        self._collections.pace(len(self._calls))
+        taken = next(self._taken)
+        progress, self._taken_at_last_tick = taken > self._taken_at_last_tick + 1, taken
+        progress = progress or self._held_by_writer > 0
+        self._ticks_without_progress = 0 if progress else self._ticks_without_progress + 1
+        stuck = not progress and len(self._in_code) >= self._threads
+        if (stuck or self._ticks_without_progress >= _TICKS_IN_HOOKS) and (waiting := self._work.qsize()):
+            self._grow(min(waiting, _GROWTH + self._threads))
+
+    def cancel(self) -> None:
+        """Make every waiting call pass the broken gate, which ends it as Cancelled."""
+        self._session.stop_waiting()
+        self.tick()
+
+    def abandon(self, cause: str, reason: str) -> None:
+        """Settle and record everything as Cancelled: what runs with ``cause``, what waits with ``reason``.
+
+        Late results are dropped. What has come back records its own end and is waited for.
+        """
+        deadline = time.monotonic() + _RECORDING_SECONDS
+        while self._recording() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        with self._lock:
+            calls, self._calls = list(self._calls), set()
+        for call in calls:
+            self._give_up(call, cause if call.state_type == "RUNNING" else reason)
+
+    def abandon_waiting(self, runs: list[FlowRun], reason: str) -> None:
+        """As ``abandon``, for what these runs submitted and what waits for a thread, a time or other tasks."""
+        with self._lock:
+            waiting = [call for call in self._calls if call.state_type != "RUNNING" and call.run in runs]
+            self._calls.difference_update(waiting)
+        for call in waiting:
+            self._give_up(call, reason)
+
+    def waiting_calls(self) -> list[TaskCall]:
+        """Submitted calls whose code does not run: they wait for a thread, a time, a slot, the gate or other tasks."""
+        with self._lock:
+            return [call for call in self._calls if call.state_type in ("PENDING", "SCHEDULED", "PAUSED")]
+
+    def end_waiting(self, reason_of: Callable[[TaskCall], str | None]) -> None:
+        """Settle, as Cancelled, those that wait for a thread, the gate or other tasks and have a reason to end."""
+        with self._lock:
+            waiting = [call for call in self._calls if call.state_type == "PENDING"]
+        for call in waiting:
+            reason = reason_of(call)
+            if reason is not None and call.state_type == "PENDING" and self._forget(call):
+                note(call, reason)
+                if call.is_replay:
+                    call.run.forget(call)
+                self._give_up(call, reason)
+
+    def leave_behind(self, call: TaskCall, cause: str) -> None:
+        """As ``abandon``, for one call, submitted or not, whose code does not listen."""
+        if call.future is None or self._forget(call):
+            self._give_up(call, cause)
+
+    def _forget(self, call: TaskCall) -> bool:
+        """Whether its outcome was still to come: nobody else settles it from here on."""
+        with self._lock:
+            known = call in self._calls
+            self._calls.discard(call)
+        return known
+
+    def abandon_run(self, run: FlowRun, cause: str) -> None:
+        """As ``abandon``, for everything one run submitted."""
+        with self._lock:
+            calls = [call for call in self._calls if call.run is run]
+            self._calls.difference_update(calls)
+        for call in calls:
+            self._give_up(call, cause)
+
+    def submitted_by(self, run: FlowRun, scope_seq: int) -> list[Future[Any]]:
+        """Futures, not yet settled, of what one task submitted."""
+        with self._lock:
+            calls = [call for call in self._calls if call.run is run and call.scope_seq == scope_seq]
+        return [call.future for call in calls if call.future is not None]
+
+    def _recording(self) -> bool:
+        """Whether the code of some call has ended and its record is on its way."""
+        with self._lock:
+            return any(is_terminal(call.state_type, call.state_name) for call in self._calls)
+
+    def _give_up(self, call: TaskCall, cause: str) -> None:
+        if not is_terminal(call.state_type, call.state_name):
+            self._session.writer.soon(abandon_operation(call, cause))
+        if call.tags != NO_TAGS:
+            self._session.stop_waiting(call, cause)
+        if call.future is not None and not call.future.done():
+            call.future.resolve(cancelled_state(call, cause))
+
+    def close(self) -> None:
+        """End the idle threads; busy ones end with the process."""
+        self._collections.leave()
+        with self._lock:
+            self._closed = True
+            threads = self._threads
+        for _ in range(threads):
+            self._work.put(None)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def settle(self, call: TaskCall, state: State) -> None:
+        """The call's record is durable: let its future know."""
+        with self._lock:
+            known = call in self._calls
+            self._calls.discard(call)
+        if known and call.future is not None:
+            call.release().resolve(state)
+
+    def _grow(self, wanted: int) -> None:
+        with self._lock:
+            wanted = 0 if self._closed else max(0, min(wanted, self._limit + self._lent - self._threads))
+            self._threads += wanted
+        for _ in range(wanted):
+            threading.Thread(target=self._serve, name="flowdeck-worker", daemon=True).start()
+
+    def _serve(self) -> None:
+        _here.pool = self
+        while (work := self._work.get()) is not None:
+            next(self._taken)
+            if isinstance(work, TaskCall):
+                if self._session.writer.queued >= _MOST_UNWRITTEN:
+                    self._let_writer_go_first()
+                _Drive(self, work).advance()
+            else:
+                work()
+            if self._threads > self._limit + self._lent and self._retire():
+                return
+
+    def _let_writer_go_first(self) -> None:
+        """Not in what the user's code calls: what it holds meanwhile may be what a future's callback needs."""
+        with self._lock:
+            self._held_by_writer += 1
+        self._session.writer.wait_for_room(_MOST_UNWRITTEN)
+        with self._lock:
+            self._held_by_writer -= 1
+
+    def _retire(self) -> bool:
+        """Whether this thread is one too many now that those who waited go on."""
+        with self._lock:
+            if self._threads <= self._limit + self._lent:
+                return False
+            self._threads -= 1
+            return True
+
+    def _submit_async(self, call: TaskCall, steps: Steps, context: contextvars.Context) -> None:
+        loop = self._event_loop()
+
+        async def run() -> None:
+            try:
+                state = await drive_async(steps)
+            except Suspended:
+                return  # nobody may take this for an outcome: the call is made again
+            except Cancelled as error:
+                state = State("CANCELLED", None, str(error), error=error)
+            except BaseException as error:  # noqa: BLE001 - settle whatever happens
+                state = State("CRASHED", None, f"{type(error).__name__}: {error}", error=error)
+            self.settle(call, state)
+
+        def start() -> None:
+            task = loop.create_task(run(), context=context)
+            self._coroutines.add(task)
+            task.add_done_callback(self._coroutines.discard)
+
+        loop.call_soon_threadsafe(start)
+
+    def _event_loop(self) -> Any:
+        import asyncio
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=_run_loop, args=(self._loop,), name="flowdeck-loop", daemon=True).start()
+            return self._loop
+
+
+def _run_loop(loop: Any) -> None:
+    """Until it is stopped; what is left in it then is dropped with the process or the run."""
+    loop.run_forever()
+    loop.close()
+
+
+class _Drive:
+    """Performs the steps of one call on pool threads; between effects that wait, it holds none."""
+
+    __slots__ = ("_answer", "_call", "_context", "_error", "_is_waiting", "_pool", "_steps")
+
+    def __init__(self, pool: Pool, call: TaskCall) -> None:
+        self._pool = pool
+        self._call = call
+        self._steps: Steps | None = None
+        assert call.context is not None  # it was submitted
+        self._context = call.context.copy()
+        call.context = None
+        self._answer: Any = None
+        self._error: BaseException | None = None
+        self._is_waiting = False
+
+    def advance(self) -> None:
+        """Go on until the steps end or have to wait."""
+        try:
+            while True:
+                effect = self._context.run(self._next)
+                kind = type(effect)
+                if kind is Call:
+                    self._perform(effect)
+                elif kind is Durable:
+                    self._pool._session.writer.submit(effect.operation, self._durable)
+                    return
+                elif kind is Sleep:
+                    self._wait()
+                    self._pool._session.after(effect.seconds, self._again)
+                    return
+                elif kind is TakeSlots:
+                    self._wait()
+                    effect.keeper.take(effect.ask, self._again)
+                    return
+                elif kind is Pass and not self._pool._session.gate.is_open():
+                    self._wait()
+                    if not self._pool._session.gate.when_open(self._again):
+                        self._again()
+                    return
+                else:  # Pass through an open gate, Await, RunHooks, ProcessCall
+                    self._perform(effect)
+        except StopIteration as end:
+            self._pool.settle(self._call, end.value)
+        except Suspended:
+            return  # nobody may take this for an outcome: the call is made again
+        except Cancelled as error:
+            self._pool.settle(self._call, State("CANCELLED", None, str(error), error=error))
+        except BaseException as error:  # noqa: BLE001 - settle whatever happens
+            self._pool.settle(self._call, State("CRASHED", None, f"{type(error).__name__}: {error}", error=error))
+
+    def _next(self) -> Any:
+        answer, error = self._answer, self._error
+        self._answer = self._error = None
+        steps = self._steps
+        if steps is None:
+            steps = self._steps = call_steps(self._call)
+            if error is None:
+                return next(steps)
+        if error is not None:
+            return steps.throw(error)
+        return steps.send(answer)
+
+    def _perform(self, effect: Any) -> None:
+        in_code = self._pool._in_code
+        in_code.add(self)
+        try:
+            self._answer = self._context.run(effect.perform)
+        except BaseException as error:  # noqa: BLE001 - handed to the steps, which decide
+            self._error = error
+        finally:
+            in_code.discard(self)
+
+    def _wait(self) -> None:
+        """For a time, slots or the gate, or until the call is told to end."""
+        session = self._pool._session
+        self._is_waiting = True
+        session.waiting[self._call] = self._again
+        if session.has_word_for(self._call):
+            self._again()
+
+    def _again(self) -> None:
+        """Whatever it waited for came; what comes after that finds nobody waiting."""
+        session = self._pool._session
+        with self._pool.lock:
+            waited, self._is_waiting = self._is_waiting, False
+        if not waited:
+            return
+        session.waiting.pop(self._call, None)
+        try:
+            session.gate.check()
+            session.check_node(self._call)
+        except (Cancelled, Suspended) as error:
+            self._error = error
+        self._pool.put(self.advance)
+
+    def _durable(self, value: Any, error: BaseException | None) -> None:
+        """On the writer's thread: what is left is short unless the task has hooks, or has still to begin."""
+        self._answer, self._error = value, error
+        task = self._call.task
+        if task.has_hooks or not task.keeps_value or not is_terminal(self._call.state_type, self._call.state_name):
+            self._pool.put(self.advance)  # its code runs again: a loop, a pause
+        else:
+            self.advance()
+

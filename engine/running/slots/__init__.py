@@ -1,0 +1,1 @@
+"""Slots of limits: asked for, waited for, given back, deadlocks found."""

@@ -1,0 +1,115 @@
+"""Taking slots as a step of a run: the effect that waits for them, and what a task with tags does before it begins."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from ..effects.effects import Pass, Steps
+from ..effects.interrupts import woken_by
+from ..run_process.node_requests import wakeable
+from .queue import Keeper
+from .requests import Ask, holding
+
+if TYPE_CHECKING:
+    from ..calls.task_call import TaskCall
+    from ..run_process.session import Session
+
+
+class TakeSlots:
+    """Effect: have the slots, or know why not; on the pool it holds no thread."""
+
+    __slots__ = ("ask", "keeper", "session")
+
+    def __init__(self, keeper: Keeper, session: Session | None, ask: Ask) -> None:
+        self.keeper = keeper
+        self.session = session
+        self.ask = ask
+
+    def perform(self) -> None:
+        """Blocks; the code around it is not busy meanwhile, and its thread of the pool is lent to others."""
+        ended = threading.Event()
+        self.keeper.take(self.ask, ended.set)
+        session = self.session
+        if session is None:
+            ended.wait()
+            return
+        with (
+            wakeable(session, self.ask.call, ended.set), session.gate.on_cancel(ended.set), session.gate.blocked(),
+            session.pool.lending(), woken_by(ended.set),
+        ):  # fmt: skip
+            ended.wait()
+
+    async def perform_async(self) -> None:
+        """As ``perform``, without blocking the event loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def ended() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(done.set)
+
+        self.keeper.take(self.ask, ended)
+        gate = self.session.gate if self.session is not None else None
+        with wakeable(self.session, self.ask.call, ended), gate.on_cancel(ended) if gate is not None else (
+            nullcontext()
+        ), gate.blocked() if gate is not None else nullcontext():
+            await done.wait()
+
+
+def take_steps(keeper: Keeper, session: Session | None, ask: Ask) -> Steps:
+    """Wait for the slots, which nobody has while the run is paused; returns the request that has them, or raises."""
+    while True:
+        try:
+            yield TakeSlots(keeper, session, ask)
+            if session is not None:
+                session.gate.check()
+            if ask.outcome != "held":
+                raise ask.error()
+        except BaseException:
+            keeper.end(ask, "cancelled")
+            if ask.outcome == "held":
+                keeper.give_back(ask)
+            raise
+        if session is None or session.gate.is_open():
+            return ask
+        keeper.give_back(ask)
+        yield Pass(session)
+        ask = ask.again()
+
+
+def task_slot_steps(call: TaskCall) -> Steps:
+    """Before a task with tags begins: a slot of each of its tags that has a limit. Sets ``call.slots``."""
+    session = call.run.session
+    names = session.keeper.limited(call.tag_names())
+    if not names:
+        return
+    around = holding.get() if call.future is None else ()
+    ask = Ask(names, 1, who=(call.run.id, call.seq, call.name), call=call, within=around)
+    try:
+        call.slots = yield from take_steps(session.keeper, session, ask)
+        holding.set((*around, call.slots))
+    finally:
+        if ask.noted and call.state_type in ("PENDING", "SCHEDULED"):
+            call.state_type, call.state_name = "SCHEDULED", "AwaitingSlot"
+
+
+def with_slots(call: TaskCall, steps: Steps) -> Steps:
+    """The steps of a task with tags: its last write gives its slots back, and if that cannot be, this does."""
+    around = holding.get()
+    try:
+        state = yield from steps
+    except BaseException:
+        if call.slots is not None:
+            call.run.session.keeper.give_back(call.slots)
+        raise
+    finally:
+        if holding.get() is not around:
+            holding.set(around)
+    if call.slots is not None:
+        keeper = call.run.session.keeper
+        keeper.poke() if call.slots.is_given_back else keeper.give_back(call.slots)
+    return state

@@ -1,0 +1,96 @@
+"""A transaction's key: what was committed under it, and its lock. In a run by its session, else by a connection."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ....store.rows import CacheRow
+from ....store.tables import cache
+from ...authoring.transaction import Transaction
+from ..effects.effects import Durable, Sleep, Steps
+from .caching import lock_row, usable
+from .parts import frame_of, session_of, tell
+
+_POLL_SECONDS = 0.03
+
+
+def known_entry(block: Transaction) -> CacheRow | None:
+    """The entry of the key."""
+    session, key = session_of(block), block.key
+    if key is None:
+        return None
+    found: CacheRow | None = (
+        session.read(lambda conn: usable(conn, key)) if session is not None else alone(lambda conn: usable(conn, key))
+    )
+    return found
+
+
+def is_own_of_before(block: Transaction, entry: CacheRow) -> bool:
+    """Whether an earlier attempt of this run made it: then the block's calls are to be replayed, not left out."""
+    run = block.frame.run if block.frame is not None else None
+    return run is not None and entry.run_id == run.id and entry.created_at_us < run.attempt_began_at_us
+
+
+def entry_bytes(block: Transaction, entry: CacheRow) -> bytes:
+    """The stored bytes of an entry, from its row or file."""
+    if entry.path is None:
+        return entry.data or b""
+    session = session_of(block)
+    folder = session.folder if session is not None else _store_folder()
+    return (Path(folder) / entry.path).read_bytes()
+
+
+def take_lock(block: Transaction) -> Steps:
+    """Hold the key's lock; waits for a live holder, and says so."""
+    session, frame, key = session_of(block), frame_of(block), str(block.key)
+    run_id = frame.run.id if frame is not None else None
+    wanted = lock_row(key, run_id, frame.task.seq if frame is not None and frame.task is not None else None)
+    told = False
+    while True:
+        if session is not None:
+            holder = yield Durable(session, lambda conn: cache.lock(conn, wanted))
+        else:
+            holder = alone(lambda conn: cache.lock(conn, wanted))
+        if holder is None:
+            block.lock = wanted
+            return
+        if not told:
+            told = True
+            who = f"process {holder.pid} (run {holder.run_id})"
+            tell(block, 20, f"transaction {key!r} waits for {who}, which has its key")
+        if session is not None:
+            yield Sleep(session, _POLL_SECONDS)
+        else:
+            time.sleep(_POLL_SECONDS)
+
+
+def release_lock(block: Transaction) -> None:
+    """Give the key's lock back, if it is held."""
+    held, block.lock = block.lock, None
+    if held is None:
+        return
+    session = session_of(block)
+    if session is not None:
+        session.writer.commit(lambda conn: cache.unlock(conn, held))
+    else:
+        alone(lambda conn: cache.unlock(conn, held))
+
+
+def alone(work: Any) -> Any:
+    """Outside a run: one transaction on a connection of its own."""
+    from contextlib import closing
+
+    from ....store.connection import connect, open_store, transaction
+
+    folder = _store_folder()
+    open_store(folder)
+    with closing(connect(folder, "state")) as connection, transaction(connection):
+        return work(connection)
+
+
+def _store_folder() -> Path:
+    from ....store.location import find_store
+
+    return find_store()

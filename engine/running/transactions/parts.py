@@ -1,0 +1,146 @@
+"""Where a transaction is, what its tasks hold, and how hooks are called: shared by commit and rollback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ....store.rows import StagedRow
+from ...authoring.transaction import TaskTransaction, Transaction
+from ...context import Frame, current_frame, current_transaction
+from ...encoding import codec
+from ...secrets import masking
+from ...states.state import describe_exception
+
+if TYPE_CHECKING:
+    from ..run_process.session import Session
+
+
+class TransactionHooks:
+    """Effect: call one hook with its transaction; the answer is what it raised, or None."""
+
+    __slots__ = ("frame", "hook", "transaction")
+
+    def __init__(self, hook: Any, transaction: Transaction, frame: Frame | None) -> None:
+        self.hook = hook
+        self.transaction = transaction
+        self.frame = frame
+
+    def perform(self) -> Exception | None:
+        """In this thread; an async hook gets an event loop of its own."""
+        from ..calls.hooks import run_to_end
+
+        token, block = current_frame.set(self.frame), current_transaction.set(None)
+        try:
+            run_to_end(self.hook(self.transaction))
+        except Exception as error:  # noqa: BLE001 - the user's hook
+            return error
+        finally:
+            current_transaction.reset(block)
+            current_frame.reset(token)
+        return None
+
+    async def perform_async(self) -> Exception | None:
+        """As ``perform``; an async hook in the running event loop."""
+        import inspect
+
+        token, block = current_frame.set(self.frame), current_transaction.set(None)
+        try:
+            outcome = self.hook(self.transaction)
+            if inspect.isawaitable(outcome):
+                await outcome
+        except Exception as error:  # noqa: BLE001 - the user's hook
+            return error
+        finally:
+            current_transaction.reset(block)
+            current_frame.reset(token)
+        return None
+
+
+class Held(NamedTuple):
+    """What another process needs to end a task's part."""
+
+    on_rollback: Sequence[Any]
+    on_commit: Sequence[Any]
+    values: dict[str, Any]
+
+
+def pickled_hooks(session: Session, held: Held, name: str) -> bytes | None:
+    """What a task holds, for another process; None (and a line in the log) when it cannot be kept."""
+    data = codec.pickled(tuple(held))
+    if isinstance(data, bytes) and masking.is_active() and masking.holds_secret(data):
+        data = "they hold the value of a secret"
+    if isinstance(data, bytes):
+        return data
+    text = (f"the transaction hooks of {name} cannot be kept for another process ({data}): if this one is killed in "
+            "the middle of a rollback, they are not run again")  # fmt: skip
+    if session.root is not None:
+        session.run_log(session.root, 30, text)
+    return None
+
+
+def held_by(row: StagedRow) -> Held:
+    """What a process kept of a task; raises ``ResultUnreadable`` when it cannot be read."""
+    if row.held is None:
+        return Held((), (), {})
+    return Held(*codec.decode("cloudpickle", row.held, codec.checksum(row.held)))
+
+
+def detached_part(run_id: int, seq: int) -> TaskTransaction:
+    """The part of a task whose call is not at hand."""
+    part = TaskTransaction(None, None)
+    part.run_id, part.seq, part.name = run_id, seq, f"{run_id}/{seq}"
+    return part
+
+
+def parts_of(block: Transaction) -> list[Transaction]:
+    """The transaction and everything it is responsible for, in the order of their ends; what is committed left out."""
+    found: list[Transaction] = []
+    for child in block.children:
+        if not child.is_committed() or child.was_known:
+            found += parts_of(child)
+    return [*found, block]
+
+
+def session_of(block: Transaction) -> Session | None:
+    """The session it runs in; None outside a run."""
+    frame = frame_of(block)
+    return frame.run.session if frame is not None else None
+
+
+def frame_of(block: Transaction) -> Frame | None:
+    """The run, and the task, that its code belongs to."""
+    if isinstance(block, TaskTransaction) and block.call is not None:
+        return Frame(block.call.run, block.call)
+    if block.frame is None and block.parent is not None:
+        return frame_of(block.parent)
+    return block.frame if block.frame is not None else current_frame.get()
+
+
+def hook_name(hook: Any) -> str:
+    """A hook as the log names it."""
+    name = getattr(hook, "__name__", None)
+    return name if isinstance(name, str) else repr(hook)
+
+
+def tell(block: Transaction, level: int, text: str) -> None:
+    """A line in the log of its run or task."""
+    frame = frame_of(block)
+    if frame is None:
+        import logging
+
+        logging.getLogger("flowdeck.engine").log(level, "%s", text)
+    elif frame.task is not None:
+        frame.run.session.task_log(frame.task, level, text)
+    else:
+        frame.run.session.run_log(frame.run, level, text)
+
+
+def tell_hook(block: Transaction, hook: Any, error: Exception, then: str) -> None:
+    """A hook's error, with its traceback, and what follows from it."""
+    frame = frame_of(block)
+    if frame is None:
+        tell(block, 40, f"hook {hook_name(hook)} failed: {describe_exception(error)}; {then}")
+        return
+    ids = frame.run.id, frame.task.seq if frame.task is not None else None
+    frame.run.session.capture.record_exception(ids, f"hook {hook_name(hook)} failed; {then}", error)

@@ -1,0 +1,1 @@
+"""When flows run: pure values and next_after; no clock, no store, no threads."""

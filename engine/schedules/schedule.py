@@ -1,0 +1,361 @@
+"""When a flow runs: ``Cron`` and ``Interval``, and the pure function that says which tick comes next.
+
+Dates, recurrence rules, and clocks with filters and bounds are in ``schedule_kinds``, loaded when one is used.
+
+Promises: no clock, no threads, no store; ``next_after`` depends on its arguments and the time zone database only.
+Importing this module is cheap: croniter is imported when the first cron expression is evaluated.
+
+What happens when clocks change (docs/design.md, section 6; held by tests/engine/test_schedules.py):
+
+* **Cron is wall time, and each wall time it names happens once.** A time that the spring change leaves out
+  (02:30 where clocks jump from 02:00 to 03:00) fires at the first moment after the gap, and several such times fire
+  once together. A time that the autumn change brings twice fires the first time only. So a daily job runs every day
+  exactly once, and a job every half hour pauses for the repeated hour. Who wants equal spacing takes ``Interval``.
+* **An interval shorter than a day is elapsed time** and takes no notice of clock changes.
+* **An interval of a day or more is wall time** in its zone: every day at nine stays at nine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final, Literal, cast, get_args
+
+from ..errors import ScheduleError
+from .time_zones import instant_of, zone_name, zone_of_name
+
+__all__ = ["Catchup", "Cron", "General", "Interval", "Overlap", "Schedule", "check", "from_json", "from_times",
+           "last_before", "next_after", "parse", "to_json"]
+
+Catchup = Literal["latest", "all", "none"]
+"""What becomes of ticks missed while no daemon ran: run the last one, every one, or none."""
+Overlap = Literal["skip", "queue", "allow", "cancel_running"]
+"""What becomes of a tick while the schedule's earlier run has not ended."""
+
+_SECONDS_A_DAY: Final = 86_400.0
+_SHORTEST_SECONDS: Final = 0.1
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001  (wall time on purpose: its zone is the schedule's)
+_MAX_CRON_STEPS: Final = 100_000
+_ALIASES: Final = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
+_FIELDS: Final = (("minute", 0, 59), ("hour", 0, 23), ("day of month", 1, 31), ("month", 1, 12),
+                  ("day of week", 0, 7), ("second", 0, 59))
+_FIELD_SHAPE: Final = re.compile(r"[0-9A-Za-z*,/#?-]+")
+_NAMES: Final = frozenset({"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+                           "sun", "mon", "tue", "wed", "thu", "fri", "sat", "l"})
+
+
+class _Common:
+    """What every schedule carries besides its times."""
+
+    __slots__ = ("active", "catchup", "catchup_window_seconds", "overlap", "parameters", "slug")
+    kind: str
+
+    def __init__(self, *, parameters: dict[str, Any] | None, slug: str | None, catchup: Catchup,
+                 catchup_window_seconds: float, overlap: Overlap, active: bool) -> None:
+        _one_of("catchup", catchup, get_args(Catchup))
+        _one_of("overlap", overlap, get_args(Overlap))
+        if not catchup_window_seconds >= 0:
+            raise ScheduleError(f"catchup_window_seconds={catchup_window_seconds!r} must be zero or more seconds")
+        self.parameters: dict[str, Any] = dict(parameters or {})
+        self.slug = slug
+        self.catchup: Catchup = catchup
+        self.catchup_window_seconds = float(catchup_window_seconds)
+        self.overlap: Overlap = overlap
+        self.active = bool(active)
+
+    def times(self) -> dict[str, Any]:
+        """What decides the times, as JSON values."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """For people: ``cron 0 6 * * * (UTC)``, ``every 5 minutes``."""
+        raise NotImplementedError
+
+    def _all(self) -> tuple[Any, ...]:
+        return (self.times(), self.parameters, self.slug, self.catchup, self.catchup_window_seconds, self.overlap,
+                self.active)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Common) and self._all() == other._all()
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.times(), sort_keys=True))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.describe()}>"
+
+
+class Cron(_Common):
+    """At the wall times a cron expression names.
+
+    Five fields, or six with seconds last, or an alias such as ``@daily``. ``day_or=True`` is cron's own rule: when
+    both day fields are restricted either of them is enough. ``timezone`` is an IANA name; ``"local"`` is the zone of
+    this machine.
+    """
+
+    __module__ = "flowdeck"
+
+    __slots__ = ("cron", "day_or", "timezone")
+    kind = "cron"
+
+    def __init__(self, cron: str, timezone: str | None = None, day_or: bool = True, *,
+                 parameters: dict[str, Any] | None = None, slug: str | None = None, catchup: Catchup = "latest",
+                 catchup_window_seconds: float = _SECONDS_A_DAY, overlap: Overlap = "skip",
+                 active: bool = True) -> None:
+        super().__init__(parameters=parameters, slug=slug, catchup=catchup,
+                         catchup_window_seconds=catchup_window_seconds, overlap=overlap, active=active)
+        self.cron = _checked_cron(cron)
+        self.timezone = zone_name(timezone)
+        self.day_or = bool(day_or)
+
+    def times(self) -> dict[str, Any]:
+        """What decides the times, as JSON values."""
+        return {"kind": "cron", "cron": self.cron, "timezone": self.timezone, "day_or": self.day_or}
+
+    def describe(self) -> str:
+        """For people: ``cron 0 6 * * * (UTC)``."""
+        return f"cron {self.cron} ({self.timezone})"
+
+
+class Interval(_Common):
+    """Every so many seconds, counted from ``anchor_date``.
+
+    Without an anchor, ticks stand on whole multiples since 1970-01-01 00:00 in the zone: an hourly one on the hour, a
+    daily one at midnight. So ticks are the same after every restart.
+    """
+
+    __module__ = "flowdeck"
+
+    __slots__ = ("anchor_date", "seconds", "timezone")
+    kind = "interval"
+
+    def __init__(self, seconds: float | timedelta, anchor_date: datetime | None = None,
+                 timezone: str | None = None, *, parameters: dict[str, Any] | None = None, slug: str | None = None,
+                 catchup: Catchup = "latest", catchup_window_seconds: float = _SECONDS_A_DAY,
+                 overlap: Overlap = "skip", active: bool = True) -> None:
+        super().__init__(parameters=parameters, slug=slug, catchup=catchup,
+                         catchup_window_seconds=catchup_window_seconds, overlap=overlap, active=active)
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float, timedelta)):
+            raise ScheduleError(f"Interval({seconds!r}): give seconds as a number, or a timedelta")
+        self.seconds = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
+        if not _SHORTEST_SECONDS <= self.seconds < math.inf:
+            raise ScheduleError(f"Interval({seconds!r}): an interval is at least {_SHORTEST_SECONDS} seconds long")
+        self.timezone = zone_name(timezone)
+        if anchor_date is not None and anchor_date.tzinfo is None:
+            anchor_date = anchor_date.replace(tzinfo=zone_of_name(self.timezone))
+        self.anchor_date = anchor_date
+
+    def times(self) -> dict[str, Any]:
+        """What decides the times, as JSON values."""
+        anchor = None if self.anchor_date is None else self.anchor_date.astimezone(UTC).isoformat()
+        return {"kind": "interval", "seconds": self.seconds, "anchor_date": anchor, "timezone": self.timezone}
+
+    def describe(self) -> str:
+        """For people: ``every 5 minutes``, ``every day (Europe/Berlin)``."""
+        for size, unit in ((_SECONDS_A_DAY, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second")):
+            if self.seconds % size == 0:
+                count = int(self.seconds // size)
+                zone = f" ({self.timezone})" if size == _SECONDS_A_DAY else ""
+                return f"every {unit}{zone}" if count == 1 else f"every {count} {unit}s{zone}"
+        return f"every {self.seconds:g} seconds"
+
+
+class General(_Common):
+    """A schedule of any other kind; it says its next tick itself."""
+
+    __slots__ = ()
+    may_end = False
+    """Whether a schedule that never fires again is as it should be: its last date has passed."""
+
+    def following(self, at: datetime) -> datetime | None:
+        """The first tick strictly after ``at``, in UTC; None when there is none."""
+        raise NotImplementedError
+
+
+Schedule = Cron | Interval | General
+_RULE_BEGINS: Final = ("FREQ=", "RRULE", "DTSTART", "RDATE")
+
+
+def parse(value: Any) -> list[Schedule]:
+    """What ``@flow(schedule=…)`` accepts: a cron or RRULE text, seconds, a timedelta, a schedule, or a list of these.
+
+    Also Prefect 1's ``Schedule``, whose clocks become a schedule each.
+    """
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        return [schedule for item in value for schedule in parse(item)]
+    if isinstance(value, (Cron, Interval, General)):
+        return [value]
+    if isinstance(value, str):
+        if value.lstrip().upper().startswith(_RULE_BEGINS):
+            from .kinds import RRule
+
+            return [RRule(value)]
+        return [Cron(value)]
+    if hasattr(type(value), "flowdeck_schedules"):
+        return [schedule for part in value.flowdeck_schedules() for schedule in parse(part)]
+    if isinstance(value, (int, float, timedelta)) and not isinstance(value, bool):
+        return [Interval(value)]
+    raise ScheduleError(
+        f"schedule={value!r}: give a cron text, an RRULE text, seconds, a timedelta, Cron(…), Interval(…), RRule(…), "
+        "Dates(…), or a list of these")
+
+
+def to_json(schedule: Schedule) -> str:
+    """What decides the times of a schedule, as text that is equal when they are."""
+    return json.dumps(schedule.times(), sort_keys=True)
+
+
+def from_json(text: str, **options: Any) -> Schedule:
+    """The schedule that ``to_json`` wrote; ``options`` are those that do not decide its times."""
+    return from_times(json.loads(text), **options)
+
+
+def from_times(times: dict[str, Any], **options: Any) -> Schedule:
+    """The schedule whose ``times()`` these are."""
+    spec = dict(times)
+    kind = spec.pop("kind", None)
+    if kind == "cron":
+        return Cron(**spec, **options)
+    if kind == "interval":
+        anchor = spec.pop("anchor_date")
+        return Interval(**spec, anchor_date=None if anchor is None else datetime.fromisoformat(anchor), **options)
+    from .kinds import KINDS
+
+    if kind in KINDS:
+        return KINDS[kind].from_spec(spec, options)
+    raise ScheduleError(f"unknown kind of schedule {kind!r} in {times}")
+
+
+def check(schedule: Schedule, at: datetime) -> None:
+    """Raise ``ScheduleError`` when the schedule can't be read in full or never fires again after ``at``."""
+    if next_after(schedule, at) is None and not (isinstance(schedule, General) and schedule.may_end):
+        raise ScheduleError(f"{schedule.describe()} never fires after {at:%Y-%m-%d}: "
+                            "check that its day exists in its month")
+
+
+def next_after(schedule: Schedule, at: datetime) -> datetime | None:
+    """The first tick strictly after ``at``, in UTC; None when there is none."""
+    if at.tzinfo is None:
+        raise ScheduleError(f"next_after needs a time with a zone, not {at.isoformat()}")
+    if isinstance(schedule, Cron):
+        return _next_cron(schedule, at)
+    if isinstance(schedule, General):
+        return schedule.following(at)
+    if schedule.seconds < _SECONDS_A_DAY:
+        return _next_elapsed(schedule, at)
+    return _next_wall(schedule, at)
+
+
+def last_before(schedule: Schedule, at: datetime, since: datetime) -> datetime | None:
+    """The last tick in ``(since, at]``; None when there is none. Costs little however many ticks lie between."""
+    reach = timedelta(seconds=60)
+    while True:
+        start = max(since, at - reach)
+        tick = next_after(schedule, start)
+        if tick is not None and tick <= at:
+            break
+        if start <= since:
+            return None
+        reach *= 2
+    while (following := next_after(schedule, tick)) is not None and following <= at:
+        tick = following
+    return tick
+
+
+def _next_cron(schedule: Cron, at: datetime) -> datetime | None:
+    zone = zone_of_name(schedule.timezone)
+    start = at.astimezone(zone).replace(tzinfo=None, microsecond=0)
+    # Several wall times may map to an instant that is past: the repeated hour, or the walls of a gap.
+    for wall in _walls(schedule, start):
+        instant = instant_of(wall, zone)
+        if instant > at:
+            return instant
+    return None
+
+
+def _walls(schedule: Cron, wall: datetime) -> Iterator[datetime]:
+    from croniter import CroniterBadDateError
+
+    expression = _evaluator(schedule.cron, schedule.day_or)
+    for _ in range(_MAX_CRON_STEPS):
+        try:
+            wall = cast(datetime, expression.get_next(datetime, start_time=wall))
+        except CroniterBadDateError:
+            return
+        yield wall
+
+
+@lru_cache(maxsize=20_000)
+def _evaluator(cron: str, day_or: bool) -> Any:
+    from croniter import CroniterError, croniter
+
+    try:
+        return croniter(cron, _EPOCH, day_or=day_or)
+    except CroniterError as error:
+        raise ScheduleError(f"cron {cron!r} cannot be read: {error}; the fields are {_field_names()}") from error
+
+
+def _next_elapsed(schedule: Interval, at: datetime) -> datetime:
+    zone = zone_of_name(schedule.timezone)
+    anchor = (schedule.anchor_date or _EPOCH.replace(tzinfo=zone)).astimezone(UTC)
+    step_us = round(schedule.seconds * 1e6)
+    passed_us = (at - anchor) // timedelta(microseconds=1)
+    return anchor + timedelta(microseconds=(passed_us // step_us + 1) * step_us)
+
+
+def _next_wall(schedule: Interval, at: datetime) -> datetime | None:
+    zone = zone_of_name(schedule.timezone)
+    anchor = _EPOCH if schedule.anchor_date is None else schedule.anchor_date.astimezone(zone).replace(tzinfo=None)
+    step = timedelta(seconds=schedule.seconds)
+    # A change of clocks moves a tick by less than two days: begin that much earlier.
+    count = (at.astimezone(zone).replace(tzinfo=None) - anchor - timedelta(days=2)) // step
+    while (instant := instant_of(anchor + count * step, zone)) <= at:
+        count += 1
+    return instant
+
+
+def _checked_cron(cron: str) -> str:
+    """Refuse at once what is surely wrong, naming the field; croniter reads the rest when it is evaluated."""
+    if not isinstance(cron, str):
+        raise ScheduleError(f"Cron({cron!r}): the expression is a text such as '0 6 * * *'")
+    text = " ".join(cron.split())
+    if text.lower() in _ALIASES:
+        return text.lower()
+    fields = text.split(" ")
+    if text.startswith("@"):
+        raise ScheduleError(f"cron {cron!r}: there is no such alias; known are {', '.join(sorted(_ALIASES))}")
+    if len(fields) not in (5, 6):
+        raise ScheduleError(f"cron {cron!r} has {len(fields)} fields; it needs five ({_field_names()}), "
+                            "or six with seconds last")
+    for field, (name, low, high) in zip(fields, _FIELDS, strict=False):
+        _check_field(cron, field, name, low, high)
+    return text
+
+
+def _check_field(cron: str, field: str, name: str, low: int, high: int) -> None:
+    if not _FIELD_SHAPE.fullmatch(field):
+        raise ScheduleError(f"cron {cron!r}: the {name} {field!r} has a character cron does not know")
+    for word in re.findall(r"[A-Za-z]+", field):
+        if word.lower() not in _NAMES:
+            raise ScheduleError(f"cron {cron!r}: the {name} {field!r} has {word!r}, which is no name cron knows")
+    for part in field.split(","):
+        for number in re.findall(r"\d+", part.split("/")[0].split("#")[0]):
+            if not low <= int(number) <= high:
+                raise ScheduleError(f"cron {cron!r}: the {name} {field!r} is out of range; use {low} to {high}")
+        if part.endswith("/0"):
+            raise ScheduleError(f"cron {cron!r}: the {name} {field!r} has a step of 0; use 1 or more")
+
+
+def _field_names() -> str:
+    return ", ".join(name for name, _, _ in _FIELDS[:5])
+
+
+def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ScheduleError(f"{field}={value!r} is not known: use one of {', '.join(map(repr, allowed))}")

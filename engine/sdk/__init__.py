@@ -1,0 +1,3 @@
+"""What running code may call, with the names users import: artifacts, variables, sh, sleep, pause, concurrency,
+runtime.
+"""

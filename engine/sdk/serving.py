@@ -1,0 +1,120 @@
+"""``flow.serve()``, ``flow.to_deployment()`` and ``serve()``: a script that is a daemon for its own flows.
+
+    if __name__ == "__main__":
+        etl.serve(name="nightly", cron="0 6 * * *", parameters={"source": "eu"})
+
+It is ``flowdeck daemon`` on the flow's file, with deployments that the script names beside those of the file itself.
+Runs are processes of their own, as with any daemon: they load the file anew and do not share the script's memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .. import context
+from ..errors import FlowdeckError, OptionError, UsageError
+
+if TYPE_CHECKING:
+    from ..authoring.flows import FunctionFlow
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A flow under a name of its own, with its own schedules, parameters and tags."""
+
+    flow: FunctionFlow[..., Any]
+    """The flow with these schedules and tags."""
+    name: str
+    path: str
+    """The file that holds the flow."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    is_paused: bool = False
+
+    def entry(self) -> dict[str, Any]:
+        """What the daemon stores of it."""
+        from ..running.run_process.code_host import describe
+
+        described = describe(self.flow)
+        described["deployment"] = self.name
+        described["parameters"] = json.dumps({**json.loads(described["parameters"]), **self.parameters}, default=str)
+        for schedule in described["schedules"]:
+            own = json.loads(schedule["parameters"])
+            schedule["parameters"] = json.dumps({**self.parameters, **own}, default=str)
+            schedule["active"] = schedule["active"] and not self.is_paused
+        return described
+
+
+def to_deployment(
+    flow: FunctionFlow[..., Any],
+    name: str | None = None,
+    *,
+    interval: Any = None,
+    cron: Any = None,
+    rrule: Any = None,
+    schedule: Any = None,
+    schedules: Iterable[Any] | None = None,
+    paused: bool = False,
+    parameters: dict[str, Any] | None = None,
+    description: str | None = None,
+    tags: Iterable[str] | None = None,
+    version: str | None = None,
+    concurrency_limit: int | None = None,
+    global_limit: int | None = None,
+) -> Deployment:
+    """A deployment of ``flow``; at most one of the five ways to give a schedule. Raises ``UsageError`` for bad input.
+
+    ``interval`` in seconds or a timedelta, ``cron`` and ``rrule`` a text or a list of them, else schedule objects.
+    """
+    given = [value for value in (interval, cron, rrule, schedule, schedules) if value is not None]
+    if len(given) > 1:
+        raise OptionError(f"{flow.name}: give one of interval, cron, rrule, schedule and schedules, not {len(given)}")
+    path = getattr(sys.modules.get(flow.__module__ or ""), "__file__", None)
+    if path is None or not os.path.isfile(path):
+        raise UsageError(f"{flow.name}: only a flow that stands in a file can be served, since its runs load that file")
+    if parameters:
+        flow.parameters.check_names(parameters)
+    limit = concurrency_limit if concurrency_limit is not None else global_limit
+    changed: dict[str, Any] = {"schedule": None, "schedules": given[0] if given else None}
+    if tags is not None:
+        changed["tags"] = tags
+    if description is not None:
+        changed["description"] = description
+    if version is not None:
+        changed["version"] = version
+    if limit is not None:
+        changed["concurrency_limit"] = limit
+    return Deployment(
+        flow.with_options(**changed), name or flow.name, os.path.abspath(path), dict(parameters or {}), paused
+    )
+
+
+def serve(*deployments: Deployment, limit: int | None = None) -> None:
+    """Be the daemon of these deployments' files until SIGINT or SIGTERM; at most ``limit`` runs at once.
+
+    Does nothing while the file is being loaded for a run. Raises ``NotAllowed`` when the store has a daemon already.
+    """
+    if context.importing.get():
+        return
+    if not deployments:
+        raise UsageError("serve() needs deployments: serve(my_flow.to_deployment(name=…), …)")
+    for given in deployments:
+        if not isinstance(given, Deployment):
+            raise OptionError(f"serve() takes what flow.to_deployment() gives, not {given!r}")
+    from ...store.location import find_store
+    from ..daemon.daemon import run_daemon
+
+    names = [deployment.name for deployment in deployments]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"serve(): two deployments are named {name!r}; give one another name")
+    try:
+        run_daemon(find_store(), sorted({deployment.path for deployment in deployments}), limit=limit,
+                   deployments=deployments)
+    except FlowdeckError as error:
+        sys.stderr.write(f"flowdeck: {error}\n")
+        raise SystemExit(error.exit_code) from None

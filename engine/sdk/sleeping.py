@@ -1,0 +1,113 @@
+"""Durable sleep: the time to wake is journalled, so that a run that was killed meanwhile waits only the rest.
+
+A run of the daemon whose flow function sleeps for longer than ``FLOWDECK_SUSPEND_AFTER_SECONDS`` (60), while nothing
+else of it goes on, lets its process go and is brought back in time. A sleep in a task holds its process: a task that
+left would begin anew.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Coroutine
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ...store.tables import inputs
+from ..context import current_frame
+from ..errors import UsageError
+from ..running.calls.task_call import record_caller
+from ..running.effects.effects import Await, Durable, Pass, Steps, drive, drive_async
+from ..running.effects.interrupts import engine_code
+from ..running.lifecycle.asking import Expected
+from ..system.awaiting import is_awaited
+from ..system.clock import now_us
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from ..context import Frame
+
+_LOOK_AT_CLOCK_SECONDS = 60.0
+"""A machine that was asleep itself is noticed within this time."""
+
+
+def sleep(seconds: float) -> Coroutine[Any, Any, None] | None:
+    """Sleep; in an async flow or task ``await sleep(5)``. Survives a crash: the rest is slept after it."""
+    if not seconds >= 0:
+        raise UsageError(f"sleep({seconds!r}): give a number of seconds, 0 or more")
+    return _sleep(seconds, None)
+
+
+def sleep_until(when: datetime) -> Coroutine[Any, Any, None] | None:
+    """Sleep until a moment; a time without a zone is local time. In async code ``await sleep_until(…)``."""
+    return _sleep(None, when)
+
+
+def _sleep(seconds: float | None, when: datetime | None) -> Coroutine[Any, Any, None] | None:
+    frame = current_frame.get()
+    wake_at_us = now_us() + round(seconds * 1e6) if seconds is not None else _moment(when)
+    if frame is None:
+        return _outside(max(0.0, (wake_at_us - now_us()) / 1e6))
+    if is_awaited(frame):
+        return _in_coroutine(frame, wake_at_us, seconds)
+    with engine_code():
+        drive(_steps(frame, wake_at_us, seconds, None))
+    return None
+
+
+def _moment(when: Any) -> int:
+    if not isinstance(when, datetime):
+        raise UsageError(f"sleep_until({when!r}): give a datetime")
+    return round(when.timestamp() * 1e6)
+
+
+def _outside(seconds: float) -> Coroutine[Any, Any, None] | None:
+    """Outside of runs there is nothing to journal."""
+    if is_awaited(None):
+        import asyncio
+
+        return asyncio.sleep(seconds)
+    time.sleep(seconds)
+    return None
+
+
+async def _in_coroutine(frame: Frame, wake_at_us: int, seconds: float | None) -> None:
+    import asyncio
+
+    await drive_async(_steps(frame, wake_at_us, seconds, asyncio.get_running_loop()))
+
+
+def _steps(frame: Frame, wake_at_us: int, seconds: float | None, loop: Any) -> Steps:
+    run, session, task = frame.run, frame.run.session, frame.task
+    if task is not None:
+        record_caller(task)
+    # A task that is tried again sleeps again; a flow that is tried again has done its sleeping.
+    attempt = f"{task.attempt}/" if task is not None else ""
+    key = f"sleep/{frame.scope_seq}/{attempt}{run.next_call_index(frame.scope_seq, 'sleep()')}"
+
+    def note(conn: sqlite3.Connection) -> int:
+        known = inputs.newest(conn, run.id, key, "wait")
+        if known is not None and known.until_us is not None:
+            return known.until_us
+        inputs.insert(conn, run.id, key, "wait", sender="engine", at_us=now_us(), until_us=wake_at_us)
+        return wake_at_us
+
+    until_us: int = yield Durable(session, note)
+    # A clock that is set back meanwhile must not make it longer.
+    latest = math.inf if seconds is None else time.monotonic() + seconds
+    with session.departure.asleep(frame, until_us, loop):
+        while (left := min((until_us - now_us()) / 1e6, latest - time.monotonic())) > 0:
+            yield Await(session, _NEVER, min(left, _LOOK_AT_CLOCK_SECONDS))
+    if not session.gate.is_open():
+        yield Pass(session)
+
+
+class _Never(Expected):
+    """Only time ends the wait for it."""
+
+    def when_done(self, callback: Any) -> None:
+        """It never is."""
+
+
+_NEVER = _Never(lambda _connection: None)

@@ -1,0 +1,1 @@
+"""What must never be written: secrets, and their masking in any text; knows no run."""

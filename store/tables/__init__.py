@@ -1,0 +1,1 @@
+"""One file a table: its statements, named, beside what they promise."""

@@ -1,0 +1,87 @@
+"""What the daemon asks across tables: who is live, who was asked something, who waits. Reads only.
+
+Each statement walks the small index of runs that have not ended, never a schedule's or a store's whole past.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from ..rows import RunRow, TaskRow
+from .runs import RUN_COLUMNS
+from .tasks import TASK_COLUMNS
+
+SELECT_LIVE_TASKS: Final = (
+    f"SELECT {TASK_COLUMNS} FROM task_run WHERE run_id = ? AND ended_at_us IS NULL ORDER BY seq"
+)
+SELECT_LAST_CHANGE: Final = "SELECT at_us FROM event WHERE run_id = ? AND task_seq IS NULL ORDER BY id DESC LIMIT 1"
+SELECT_ASKED: Final = (
+    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE ended_at_us IS NULL AND intent <> 'none' AND root_id IS NULL ORDER BY id"
+)
+SELECT_LIVE_OF_SCHEDULE: Final = (
+    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE ended_at_us IS NULL AND +schedule_id = ? ORDER BY id"
+)
+"""The plus keeps SQLite from walking every run the schedule ever made."""
+SELECT_WITHOUT_PROCESS: Final = (
+    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE ended_at_us IS NULL AND root_id IS NULL AND state_type IN (?, ?, ?)"
+    " AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id) ORDER BY id"
+)
+SELECT_DUE_UNNOTED: Final = (
+    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE ended_at_us IS NULL AND state_type = 'SCHEDULED' AND wake_at_us <= ?"
+    " AND intent = 'none' AND root_id IS NULL AND state_name <> 'AwaitingSlot'"
+    " AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id) ORDER BY wake_at_us, id LIMIT ?"
+)
+SELECT_ANYTHING_DUE: Final = (
+    "SELECT 1 FROM flow_run WHERE ended_at_us IS NULL AND state_type = 'SCHEDULED' AND wake_at_us <= ?"
+    " AND intent = 'none' AND root_id IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id) LIMIT 1"
+)
+SELECT_REQUESTER: Final = (
+    "SELECT actor, message FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'request'"
+    " AND data LIKE '{\"intent\":%'"
+    " ORDER BY id DESC LIMIT 1"
+)
+
+
+def live_tasks(connection: sqlite3.Connection, run_id: int) -> list[TaskRow]:
+    """The task runs of a run that have not ended."""
+    return [TaskRow._make(row) for row in connection.execute(SELECT_LIVE_TASKS, (run_id,))]
+
+
+def last_change_us(connection: sqlite3.Connection, run_id: int) -> int:
+    """When something last happened to a run itself; 0 when nothing is known."""
+    row = connection.execute(SELECT_LAST_CHANGE, (run_id,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def asked(connection: sqlite3.Connection) -> list[RunRow]:
+    """Root runs of which something was asked that is not done yet."""
+    return [RunRow._make(row) for row in connection.execute(SELECT_ASKED)]
+
+
+def live_of_schedule(connection: sqlite3.Connection, schedule_id: int) -> list[RunRow]:
+    """The runs of a schedule that have not ended, oldest first."""
+    return [RunRow._make(row) for row in connection.execute(SELECT_LIVE_OF_SCHEDULE, (schedule_id,))]
+
+
+def without_process(connection: sqlite3.Connection) -> list[RunRow]:
+    """Root runs whose state speaks of a process although nobody holds their lease."""
+    return [RunRow._make(row)
+            for row in connection.execute(SELECT_WITHOUT_PROCESS, ("PENDING", "RUNNING", "CANCELLING"))]
+
+
+def due_unnoted(connection: sqlite3.Connection, now_us: int, limit: int) -> list[RunRow]:
+    """Runs whose time has come and that do not say yet that they wait for a slot."""
+    return [RunRow._make(row) for row in connection.execute(SELECT_DUE_UNNOTED, (now_us, limit))]
+
+
+def anything_due(connection: sqlite3.Connection, now_us: int) -> bool:
+    """Whether a claim would find a run: asked without the write lock."""
+    return connection.execute(SELECT_ANYTHING_DUE, (now_us,)).fetchone() is not None
+
+
+def requester(connection: sqlite3.Connection, run_id: int) -> tuple[str, str | None] | None:
+    """Who asked something of the run last, and in which words."""
+    row: tuple[str, str | None] | None = connection.execute(SELECT_REQUESTER, (run_id,)).fetchone()
+    return row

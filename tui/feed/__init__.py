@@ -1,0 +1,1 @@
+"""One thread that reads the store, and the news it hands over."""

@@ -1,0 +1,1 @@
+"""What a widget shows, pure: tree, graph, log window."""

@@ -1,0 +1,1 @@
+"""Textual widgets on the line API; hold no data of the store."""
