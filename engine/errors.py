@@ -185,5 +185,5 @@ class Suspended(BaseException):
 
 
 for _kind in tuple(vars().values()):
-    if isinstance(_kind, type) and _kind.__module__ == __name__:
+    if isinstance(_kind, type) and _kind.__module__ == __name__ and _kind is not Suspended:
         _kind.__module__ = "flowdeck"  # what is stored names it there, wherever this file stands

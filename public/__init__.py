@@ -291,7 +291,6 @@ _STORED = {
     "StoreReadOnly": "errors",
     "StoreUnsupported": "errors",
     "StoredState": "encoding.stored_state",
-    "Suspended": "errors",
     "TaskRunView": "running.calls.hooks",
     "UpstreamFailed": "errors",
     "UsageError": "errors",

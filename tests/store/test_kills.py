@@ -16,7 +16,8 @@ ROUNDS = int(os.environ.get("FLOWDECK_CRASH_ROUNDS", "6"))
 
 WRITE_UNTIL_KILLED = """
 import os, sys, threading
-from flowdeck.store import connection, runs, tasks, writer as writer_module
+from flowdeck.store import connection, writer as writer_module
+from flowdeck.store.tables import runs, tasks
 from flowdeck.store.rows import TaskRow
 from flowdeck.store.writer import Writer
 
