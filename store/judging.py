@@ -16,6 +16,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -120,7 +121,11 @@ def _look(row: NamesProcess) -> Verdict:
     if fields is None:
         # Mounted with hidepid, /proc does not show the processes of other users.
         hidden = _pid_exists(row.pid) and os.geteuid() != 0 and _hides_processes()
-        return Verdict("unknown", "/proc is mounted so that it hides other users' processes") if hidden else Verdict("gone")
+        return (
+            Verdict("unknown", "/proc is mounted so that it hides other users' processes")
+            if hidden
+            else Verdict("gone")
+        )
     if int(fields[19]) != row.pid_started_ticks or fields[0] in ("Z", "X", "x"):
         return Verdict("gone")
     return Verdict("frozen" if fields[0] == "T" else "alive")
@@ -228,10 +233,8 @@ def hold_presence(folder: str | os.PathLike[str], identity: ProcessIdentity) -> 
 
 def end_presence(folder: str | os.PathLike[str], identity: ProcessIdentity, descriptor: int) -> None:
     """What this process held is given back; nobody need look for it any more."""
-    try:
+    with suppress(FileNotFoundError):  # the store was removed, or swept
         os.unlink(os.path.join(folder, ALIVE_FOLDER, _presence_name(identity)))
-    except FileNotFoundError:
-        pass  # the store was removed, or swept
     os.close(descriptor)
 
 
@@ -245,10 +248,8 @@ def sweep_presences(folder: str | os.PathLike[str]) -> None:
     for name in names:
         path = os.path.join(place, name)
         if _is_locked(path) is False:
-            try:
+            with suppress(FileNotFoundError):  # another process swept it
                 os.unlink(path)
-            except FileNotFoundError:
-                continue  # another process swept it
 
 
 def _presence_name(identity: ProcessIdentity) -> str:

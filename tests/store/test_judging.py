@@ -111,7 +111,9 @@ def test_a_process_of_an_earlier_boot_is_gone(tmp_path: Path) -> None:
     assert judging.why_not_signalled(row, tmp_path, None) is not None
 
 
-def test_a_process_within_a_container_is_not_judged_from_outside(holder, in_namespace: list[str], tmp_path: Path) -> None:
+def test_a_process_within_a_container_is_not_judged_from_outside(
+    holder, in_namespace: list[str], tmp_path: Path
+) -> None:
     """Its number means another process here: as long as its lock is held it is unknown, and gone only after it."""
     row, process = holder(*in_namespace)
     state, reason, refusal = judged(tmp_path, row)
@@ -132,7 +134,9 @@ def test_a_process_outside_is_not_judged_from_a_container(holder, in_namespace: 
     assert judged(tmp_path, row, *in_namespace)[0] == "gone"
 
 
-def test_a_namespace_that_sees_the_outer_proc_judges_nobody_by_number(holder, in_namespace: list[str], tmp_path: Path) -> None:
+def test_a_namespace_that_sees_the_outer_proc_judges_nobody_by_number(
+    holder, in_namespace: list[str], tmp_path: Path
+) -> None:
     """``unshare --pid`` without a /proc of its own: numbers there are the outer ones."""
     words = [word for word in in_namespace if word != "--mount-proc"]
     row, _ = holder()
