@@ -25,9 +25,9 @@ from .output import Output, one_line
 from .shapes import log_shape, task_index
 
 if TYPE_CHECKING:
-    import sqlite3
     from pathlib import Path
 
+    from ..store.connection import Connection
     from ..store.reader import Reader
 
 _PAGE: Final = 1000
@@ -156,7 +156,7 @@ class _Lines:
         self._pattern = pattern
         self._min_level = min_level
         self._next_line = 0
-        self._telemetry: sqlite3.Connection | None = None
+        self._telemetry: Connection | None = None
 
     def fresh(self) -> Iterator[LogRow]:
         """Lines stored since the last call."""

@@ -11,7 +11,16 @@ import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .connection import DATABASES, Database, check_version, connect, database_path, is_store_trouble, translate
+from .connection import (
+    DATABASES,
+    Connection,
+    Database,
+    check_version,
+    connect,
+    database_path,
+    is_store_trouble,
+    translate,
+)
 from .errors import StoreMissing
 from .rows import EventRow
 from .tables import events
@@ -38,7 +47,7 @@ class ChangeFeed:
 
     def __init__(self, folder: str | Path, cursor: int | None = None) -> None:
         self._folder = os.path.abspath(folder)
-        self._connections: dict[Database, sqlite3.Connection] = {}
+        self._connections: dict[Database, Connection] = {}
         self._versions: dict[Database, int] = {}
         self._files: dict[Database, tuple[int, int]] = {}
         self._open()

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
 
 from .checkpoint import AFFECTED
@@ -33,6 +33,8 @@ from .errors import (
 from .location import NETWORK_FILE_SYSTEMS, filesystem_type
 from .locking import begin_immediate
 
+Connection: TypeAlias = sqlite3.Connection
+"""What everything outside of the store calls a connection: it hands them on, and what they can do is the store's."""
 Database = Literal["state", "telemetry"]
 
 SCHEMA_VERSION: Final = 2
@@ -93,7 +95,7 @@ def open_store(folder: str | Path, *, create: bool = True) -> None:
         migrate(Path(folder))
 
 
-def check_version(connection: sqlite3.Connection, path: str) -> int:
+def check_version(connection: Connection, path: str) -> int:
     """The schema version of an open database; raises when the file is foreign, newer or unreadable."""
     try:
         application_id = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -236,7 +238,7 @@ def _sync(path: str) -> None:
 # ---------------------------------------------------------------------------------------------------- connections
 
 
-def connect(folder: str | Path, database: Database, *, readonly: bool = False) -> sqlite3.Connection:
+def connect(folder: str | Path, database: Database, *, readonly: bool = False) -> Connection:
     """A connection in autocommit mode with the store's pragmas; write inside ``transaction`` or ``Writer`` only.
 
     It may be handed from thread to thread, but not used by two at once.
@@ -274,7 +276,7 @@ def connect(folder: str | Path, database: Database, *, readonly: bool = False) -
     return connection
 
 
-def _raw_connect(address: str) -> sqlite3.Connection:
+def _raw_connect(address: str) -> Connection:
     connection = sqlite3.connect(
         address, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256, uri=True
     )
@@ -282,7 +284,7 @@ def _raw_connect(address: str) -> sqlite3.Connection:
     return connection
 
 
-def _connect_readonly(path: str) -> sqlite3.Connection:
+def _connect_readonly(path: str) -> Connection:
     """Read-only; falls back to an immutable view only where nobody at all could write."""
     try:
         return _prepare_reader(_raw_connect(f"file:{quote(path)}?mode=ro"))
@@ -303,7 +305,7 @@ def _connect_readonly(path: str) -> sqlite3.Connection:
         raise translate(error, path) from error
 
 
-def _prepare_reader(connection: sqlite3.Connection) -> sqlite3.Connection:
+def _prepare_reader(connection: Connection) -> Connection:
     try:
         connection.execute("PRAGMA query_only=ON")
         if AFFECTED:
@@ -330,7 +332,7 @@ def _nobody_can_write(path: str) -> bool:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def transaction(connection: Connection) -> Iterator[Connection]:
     """Run the block in one write transaction: committed at its end, rolled back on any exception.
 
     Waits for the write lock as long as the connection's ``busy_timeout`` says.
@@ -355,7 +357,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         raise
 
 
-def _path_of(connection: sqlite3.Connection) -> str:
+def _path_of(connection: Connection) -> str:
     try:
         return str(connection.execute("PRAGMA database_list").fetchone()[2])
     except sqlite3.DatabaseError:

@@ -18,6 +18,7 @@ from .connection import (
     DATABASES,
     LOG_BYTES,
     SCHEMA_VERSION,
+    Connection,
     Database,
     check_version,
     connect,
@@ -144,7 +145,7 @@ def _remedy(error: StoreError) -> str:
     return str(error).rstrip(".").rsplit(". ", 1)[-1]
 
 
-def _version(connection: sqlite3.Connection, path: str, subject: str) -> Finding:
+def _version(connection: Connection, path: str, subject: str) -> Finding:
     version = check_version(connection, path)
     if version < SCHEMA_VERSION:
         return Finding(
@@ -154,7 +155,7 @@ def _version(connection: sqlite3.Connection, path: str, subject: str) -> Finding
     return Finding("ok", subject, f"schema {version}", "")
 
 
-def _integrity(connection: sqlite3.Connection, subject: str, path: str) -> Iterator[Finding]:
+def _integrity(connection: Connection, subject: str, path: str) -> Iterator[Finding]:
     said = [row[0] for row in connection.execute("PRAGMA quick_check(10)")]
     if said == ["ok"]:
         yield Finding("ok", subject, "structure intact", "")
@@ -172,7 +173,7 @@ def _integrity(connection: sqlite3.Connection, subject: str, path: str) -> Itera
         yield Finding("warn", subject, f"journal mode is {mode}, not wal", "let Flowdeck open it for writing once")
 
 
-def _sizes(connection: sqlite3.Connection, path: str, subject: str, log_bytes: int) -> Finding:
+def _sizes(connection: Connection, path: str, subject: str, log_bytes: int) -> Finding:
     unused = connection.execute("PRAGMA freelist_count").fetchone()[0]
     page_size = connection.execute("PRAGMA page_size").fetchone()[0]
     log = wal_size(path)
@@ -185,7 +186,7 @@ def _sizes(connection: sqlite3.Connection, path: str, subject: str, log_bytes: i
     return Finding("ok", subject, text, "")
 
 
-def _leases(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _leases(connection: Connection) -> Iterator[Finding]:
     held = leases.all(connection)
     owners = {lease.run_id for lease in held if leases.is_alive(lease)}
     for lease in held:

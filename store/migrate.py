@@ -22,6 +22,7 @@ from sqlalchemy.pool import StaticPool
 from .connection import (
     DATABASES,
     SCHEMA_VERSION,
+    Connection,
     Database,
     check_version,
     connect,
@@ -58,7 +59,7 @@ def migrate(folder: Path, *, scripts: Path = MIGRATIONS, target: int = SCHEMA_VE
     return backups
 
 
-def _refuse_live_processes(folder: Path, connection: sqlite3.Connection) -> None:
+def _refuse_live_processes(folder: Path, connection: Connection) -> None:
     """Processes of the older version would write rows of the older kind."""
     try:
         alive = [lease for lease in leases.all(connection) if leases.is_alive(lease) and lease.pid != os.getpid()]
@@ -72,7 +73,7 @@ def _refuse_live_processes(folder: Path, connection: sqlite3.Connection) -> None
         )
 
 
-def _back_up(folder: Path, database: Database, connection: sqlite3.Connection, version: int) -> Path:
+def _back_up(folder: Path, database: Database, connection: Connection, version: int) -> Path:
     """A complete, synced copy beside the store; it has its name only when it is whole."""
     backup_folder = folder / BACKUP_FOLDER
     backup_folder.mkdir(mode=0o700, exist_ok=True)
@@ -101,7 +102,7 @@ def _back_up(folder: Path, database: Database, connection: sqlite3.Connection, v
 
 
 def _run_steps(
-    connection: sqlite3.Connection, database: Database, scripts: Path, version: int, target: int, path: str
+    connection: Connection, database: Database, scripts: Path, version: int, target: int, path: str
 ) -> None:
     # Tables are made anew and renamed by some steps: with foreign keys on that would delete what refers to them.
     connection.execute("PRAGMA foreign_keys=OFF")

@@ -14,7 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from .connection import SCHEMA_VERSION, check_version, connect, database_path, is_store_trouble, translate
+from .connection import SCHEMA_VERSION, Connection, check_version, connect, database_path, is_store_trouble, translate
 from .errors import StoreError
 from .rows import (
     ArtifactRow,
@@ -82,9 +82,9 @@ class Reader:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder: Path = Path(os.path.abspath(folder))
-        self._state: sqlite3.Connection = connect(self.folder, "state", readonly=True)
+        self._state: Connection = connect(self.folder, "state", readonly=True)
         try:
-            self._telemetry: sqlite3.Connection = connect(self.folder, "telemetry", readonly=True)
+            self._telemetry: Connection = connect(self.folder, "telemetry", readonly=True)
         except StoreError:
             self._state.close()
             raise
@@ -340,7 +340,7 @@ class Reader:
         return _data_version(self._state), _data_version(self._telemetry)
 
 
-def _data_version(connection: sqlite3.Connection) -> int:
+def _data_version(connection: Connection) -> int:
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .connection import connect, database_path, is_store_trouble, transaction, translate, translate_os
+from .connection import Connection, connect, database_path, is_store_trouble, transaction, translate, translate_os
 from .rows import LogRow
 from .states import TERMINAL_TYPES
 from .tables import leases, logs, runs
@@ -152,7 +152,7 @@ class _Piece(NamedTuple):
 
 def drain(
     folder: str | Path,
-    telemetry: sqlite3.Connection,
+    telemetry: Connection,
     root_id: int,
     attempt: int,
     *,
@@ -237,7 +237,7 @@ def _size(path: str) -> int:
 
 
 def _read_piece(
-    folder: str | Path, telemetry: sqlite3.Connection, root_id: int, attempt: int, kind: str, final: bool
+    folder: str | Path, telemetry: Connection, root_id: int, attempt: int, kind: str, final: bool
 ) -> _Piece | None:
     """The next lines of a file, or None when there is nothing to store now."""
     path = spool_path(folder, root_id, attempt, kind)
@@ -283,7 +283,7 @@ def _length_without_end(*, file_block: bytes, is_last: bool, final: bool, kind: 
     return cut
 
 
-def _store(telemetry: sqlite3.Connection, root_id: int, piece: _Piece) -> int | None:
+def _store(telemetry: Connection, root_id: int, piece: _Piece) -> int | None:
     """Lines and offset in one transaction; the first line's number, or None when another process was faster."""
     with transaction(telemetry):
         row = telemetry.execute(SELECT_OFFSET, (piece.name,)).fetchone()
@@ -297,7 +297,7 @@ def _store(telemetry: sqlite3.Connection, root_id: int, piece: _Piece) -> int | 
     return first
 
 
-def _remove(folder: str | Path, telemetry: sqlite3.Connection, root_id: int, attempt: int) -> None:
+def _remove(folder: str | Path, telemetry: Connection, root_id: int, attempt: int) -> None:
     """Files first: an offset without a file does no harm, a file without its offset would be stored again."""
     paths = [spool_path(folder, root_id, attempt, kind) for kind in KINDS]
     for path in paths:

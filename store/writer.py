@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from .checkpoint import AFFECTED, checkpoint, log_size
-from .connection import LOG_BYTES, Database, connect, database_path, is_store_trouble, translate
+from .connection import LOG_BYTES, Connection, Database, connect, database_path, is_store_trouble, translate
 from .errors import StoreError, StoreFull, StoreLocked, StoreMissing
 from .locking import begin_immediate
 
 T = TypeVar("T")
-Operation = Callable[[sqlite3.Connection], T]
+Operation = Callable[[Connection], T]
 Done = Callable[[Any, BaseException | None], object]
 
 CHECKPOINT_AGAIN_SECONDS: Final = 1.0
@@ -101,8 +101,8 @@ class Writer:
         self._give_up_at: float | None = None
 
         self._trouble: str | None = None
-        self._connection: sqlite3.Connection | None = None
-        self._second: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
+        self._second: Connection | None = None
         self._log_path = self._path + "-wal"
         self._log_bytes = 0
         self._no_look_before = 0.0

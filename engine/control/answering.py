@@ -7,10 +7,9 @@ against the JSON schema of what was asked; the code's own validators see it when
 from __future__ import annotations
 
 import json
-import sqlite3
 from typing import Any, NamedTuple
 
-from ...store.connection import transaction
+from ...store.connection import Connection, transaction
 from ...store.rows import InputRow, RunRow
 from ...store.states import is_terminal
 from ...store.tables import events, inputs, runs, supervision, tasks
@@ -28,7 +27,7 @@ class Held(NamedTuple):
     cause: str
 
 
-def answer(conn: sqlite3.Connection, run: RunRow, run_input: Any, actor: str) -> InputRow | None:
+def answer(conn: Connection, run: RunRow, run_input: Any, actor: str) -> InputRow | None:
     """Answer what the run asks; returns the next question when one is left, else None.
 
     A resume without input answers every question that wants none. ``InputError`` names what is wrong with the input.
@@ -65,7 +64,7 @@ def check(run_id: int, request: InputRow, run_input: Any) -> Any:
     return run_input
 
 
-def _respond(conn: sqlite3.Connection, request: InputRow, value: Any, actor: str, at_us: int) -> None:
+def _respond(conn: Connection, request: InputRow, value: Any, actor: str, at_us: int) -> None:
     text = None if request.json_schema is None else json.dumps(value, ensure_ascii=False)
     inputs.insert(conn, request.run_id, request.key, "response", sender=actor, at_us=at_us, value=text)
     if text is not None:
@@ -74,7 +73,7 @@ def _respond(conn: sqlite3.Connection, request: InputRow, value: Any, actor: str
                       message=f"answered: {words_of(request).removeprefix('awaiting input: ')}")
 
 
-def held(conn: sqlite3.Connection, run: RunRow, fallback: str, cause: str) -> Held:
+def held(conn: Connection, run: RunRow, fallback: str, cause: str) -> Held:
     """The state of a run that is held although its process is gone: what it asks comes before how that ended."""
     first = first_question(inputs.open_requests(conn, run.id))
     if first is not None and first.json_schema is not None:
@@ -82,13 +81,13 @@ def held(conn: sqlite3.Connection, run: RunRow, fallback: str, cause: str) -> He
     return Held(next_run_state(run.state_type, fallback), cause)
 
 
-def until_us(conn: sqlite3.Connection, root_id: int) -> int | None:
+def until_us(conn: Connection, root_id: int) -> int | None:
     """When the first of its open questions is over; None when they wait for ever."""
     times = [request.until_us for request in inputs.open_requests(conn, root_id) if request.until_us is not None]
     return min(times, default=None)
 
 
-def end_overdue(state: sqlite3.Connection) -> list[int]:
+def end_overdue(state: Connection) -> list[int]:
     """Runs without a process whose time to be answered is over go on, so that their code hears of it."""
     at_us = now_us()
     if not (found := inputs.overdue(state, at_us)):
@@ -102,7 +101,7 @@ def end_overdue(state: sqlite3.Connection) -> list[int]:
     return gone_on
 
 
-def expire_overdue(conn: sqlite3.Connection, run: RunRow, at_us: int) -> bool:
+def expire_overdue(conn: Connection, run: RunRow, at_us: int) -> bool:
     """Time answers the questions of a run without a process that are over; it is queued when none is left."""
     over = [request for request in inputs.open_requests(conn, run.id)
             if request.until_us is not None and request.until_us <= at_us]
@@ -120,7 +119,7 @@ def expire_overdue(conn: sqlite3.Connection, run: RunRow, at_us: int) -> bool:
     return True
 
 
-def cancel_parts(conn: sqlite3.Connection, run: RunRow, at_us: int, actor: str) -> None:
+def cancel_parts(conn: Connection, run: RunRow, at_us: int, actor: str) -> None:
     """A run without a process was cancelled: so are its subflows and tasks that wait to go on."""
     for part in [*reversed(runs.of_root(conn, run.id)), run]:
         for task in supervision.live_tasks(conn, part.id):

@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from ...store.connection import BUSY_TIMEOUT_MS, connect, open_store, transaction, translate
+from ...store.connection import BUSY_TIMEOUT_MS, Connection, connect, open_store, transaction, translate
 from ...store.locking import begin_immediate
 from ...store.rows import CallRow, InputRow, LeaseRow, LimitRow, RunRow
 from ...store.states import TERMINAL_TYPES
@@ -75,7 +75,7 @@ class Control:
         self._folder = Path(folder)
         self._actor = actor
         self._read_only = read_only
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         self._last_plan: tuple[int, tuple[Node, ...], str, tuple[RunRow, Plan]] | None = None
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class Control:
     def pause(self, run_id: int) -> Outcome:
         """No new task starts; running ones finish. A run without a process is held where it is."""
 
-        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+        def ask(conn: Connection, run: RunRow, lease: LeaseRow | None) -> str:
             if lease is None:
                 self._move(conn, run, "pause", f"paused by {self._actor}")
                 return "paused"
@@ -101,7 +101,7 @@ class Control:
     def suspend(self, run_id: int) -> Outcome:
         """As ``pause``, but its process ends then and holds nothing; a resume continues by replay."""
 
-        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+        def ask(conn: Connection, run: RunRow, lease: LeaseRow | None) -> str:
             if run.entrypoint is None and run.deployment is None:
                 raise NotAllowed(f"run #{run.id}: no file holds its flow, so nothing could go on with it; pause it")
             if lease is None:
@@ -125,7 +125,7 @@ class Control:
         self._check_writable("send")
         key = f"{kind}-{uuid.uuid4().hex}"
 
-        def put(conn: sqlite3.Connection) -> str:
+        def put(conn: Connection) -> str:
             run = runs.get(conn, run_id)
             if run is None:
                 raise NotFound(f"there is no run #{run_id} in {self._folder}")
@@ -146,7 +146,7 @@ class Control:
         ``run_input`` is the answer to a run that awaits input; a wrong one raises ``InputError`` and changes nothing.
         """
 
-        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+        def ask(conn: Connection, run: RunRow, lease: LeaseRow | None) -> str:
             from .answering import answer, expire_overdue, until_us
 
             if lease is None and run.wake_at_us is not None and run.wake_at_us <= now_us():
@@ -181,7 +181,7 @@ class Control:
 
     def _cancel_root(self, run_id: int) -> Outcome:
 
-        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+        def ask(conn: Connection, run: RunRow, lease: LeaseRow | None) -> str:
             if lease is None:
                 from .answering import cancel_parts
 
@@ -196,7 +196,7 @@ class Control:
         return self._ask("cancel", run_id, ask)
 
     def _cancel_nodes(self, wanted: list[Node]) -> Outcome:
-        def ask(conn: sqlite3.Connection) -> tuple[int, str]:
+        def ask(conn: Connection) -> tuple[int, str]:
             places = [node_control.find(conn, node) for node in wanted]
             root = self._root_of(conn, places)
             return root.id, node_control.cancel(conn, root, self._lease_of(conn, root.id), places, self._actor)
@@ -204,7 +204,7 @@ class Control:
         return Outcome(*self._transact(ask))
 
     def _is_root(self, run_id: int) -> bool:
-        def look(conn: sqlite3.Connection) -> bool:
+        def look(conn: Connection) -> bool:
             run = runs.get(conn, run_id)
             return run is not None and run.root_id is None
 
@@ -225,7 +225,7 @@ class Control:
         """
         self._check_writable("retry")
 
-        def ask(conn: sqlite3.Connection) -> tuple[int, str]:
+        def ask(conn: Connection) -> tuple[int, str]:
             root, plan = planned
             if runs.get(conn, root.id) != root:
                 root, plan = self._plan(conn, target, kind)
@@ -258,7 +258,7 @@ class Control:
         """The last plan if it was this one and nothing was written since, else a new one."""
         wanted = tuple(_nodes(target))
 
-        def look(conn: sqlite3.Connection) -> tuple[RunRow, Plan]:
+        def look(conn: Connection) -> tuple[RunRow, Plan]:
             runs.get(conn, wanted[0].run_id)  # reads, so that the version is that of what is read
             version = conn.execute("PRAGMA data_version").fetchone()[0]
             if self._last_plan is not None and self._last_plan[:3] == (version, wanted, kind):
@@ -270,7 +270,7 @@ class Control:
         return self._transact(look, begin="BEGIN")
 
     def _plan(
-        self, conn: sqlite3.Connection, target: Target, kind: Literal["failed", "all"]
+        self, conn: Connection, target: Target, kind: Literal["failed", "all"]
     ) -> tuple[RunRow, Plan]:
         wanted = _nodes(target)
         root = retrying.root_of(conn, wanted)
@@ -282,7 +282,7 @@ class Control:
     def _give_up(self, root: RunRow, plan: Plan, rows: Sequence[CallRow]) -> None:
         """Part of the results that a large retry gives up, before the run moves: no write holds up others for long."""
 
-        def give_up(conn: sqlite3.Connection) -> None:
+        def give_up(conn: Connection) -> None:
             run = runs.get(conn, root.id)
             if run != root:
                 now = f"is {run.state_name}" if run is not None else "is gone"
@@ -292,7 +292,7 @@ class Control:
 
         self._transact(give_up)
 
-    def _check_has_ended(self, conn: sqlite3.Connection, root: RunRow) -> None:
+    def _check_has_ended(self, conn: Connection, root: RunRow) -> None:
         lease = self._lease_of(conn, root.id)
         if lease is not None:
             raise _StillCleansUp(f"run #{root.id} has ended but its process {lease.pid} still cleans up; try again")
@@ -305,7 +305,7 @@ class Control:
         """
         self._check_writable("set a state")
 
-        def ask(conn: sqlite3.Connection) -> tuple[int, str]:
+        def ask(conn: Connection) -> tuple[int, str]:
             place = node_control.find(conn, node)
             root = self._root_of(conn, [place])
             decision = Decision(state, result, self._actor)
@@ -318,7 +318,7 @@ class Control:
         if isinstance(target, Node) and not target.is_run:
             return self.set_state(target, "skipped")
 
-        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+        def ask(conn: Connection, run: RunRow, lease: LeaseRow | None) -> str:
             if lease is not None:
                 raise NotAllowed(f"run #{run.id} has its process already: cancel it instead")
             self._move(conn, run, "skip", f"skipped by {self._actor}", intent="none")
@@ -327,7 +327,7 @@ class Control:
         return self._ask("skip", target if isinstance(target, int) else target.run_id, ask)
 
     @staticmethod
-    def _root_of(conn: sqlite3.Connection, places: Sequence[node_control.Place]) -> RunRow:
+    def _root_of(conn: Connection, places: Sequence[node_control.Place]) -> RunRow:
         roots = {place.run.root_id or place.run.id for place in places}
         if len(roots) != 1:
             raise NotAllowed("nodes of several runs are asked for one run after the other")
@@ -336,7 +336,7 @@ class Control:
     def freeze(self, run_id: int) -> Outcome:
         """Stop its processes where they are (SIGSTOP); they keep their memory and their slots."""
 
-        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+        def ask(conn: Connection, run: RunRow, lease: LeaseRow | None) -> str:
             self._move(conn, run, "freeze", f"frozen by {self._actor}")
             # The state's write lock is held here; with the other one, too, it is not stopped holding either.
             with closing(connect(self._folder, "telemetry")) as telemetry, transaction(telemetry):
@@ -349,7 +349,7 @@ class Control:
     def thaw(self, run_id: int) -> Outcome:
         """Let frozen processes go on (SIGCONT)."""
 
-        def ask(conn: sqlite3.Connection, run: RunRow, lease: LeaseRow | None) -> str:
+        def ask(conn: Connection, run: RunRow, lease: LeaseRow | None) -> str:
             self._move(conn, run, "thaw", None)
             self._signal_commands(run, signal.SIGCONT)
             self._signal(self._own_group(run, lease), signal.SIGCONT)
@@ -366,7 +366,7 @@ class Control:
         self._check_writable("trigger")
         given = parameters or {}
 
-        def make(conn: sqlite3.Connection) -> int:
+        def make(conn: Connection) -> int:
             found = deployments.get(conn, name)
             if found is None:
                 near = ", ".join(row.name for row in deployments.all(conn)) or "none; start a daemon with its file"
@@ -393,7 +393,7 @@ class Control:
     def _set_schedule(self, schedule_id: int, active: bool) -> None:
         self._check_writable("change a schedule")
 
-        def change(conn: sqlite3.Connection) -> None:
+        def change(conn: Connection) -> None:
             row = schedules.get(conn, schedule_id)
             if row is None:
                 raise NotFound(f"no schedule {schedule_id} in {self._folder}")
@@ -435,7 +435,7 @@ class Control:
         """Forget a limit; who waited for it goes on."""
         self._check_writable("remove a limit")
 
-        def remove(conn: sqlite3.Connection) -> None:
+        def remove(conn: Connection) -> None:
             self._limit(conn, name)
             limits.delete(conn, name, at_us=now_us(), actor=self._actor)
 
@@ -452,7 +452,7 @@ class Control:
         self._check_writable("set a variable")
         text = variables_of_users.checked(name, value)
 
-        def put(conn: sqlite3.Connection) -> None:
+        def put(conn: Connection) -> None:
             known = variables.get(conn, name)
             if known is not None and not overwrite:
                 from ..errors import VariableExists
@@ -469,7 +469,7 @@ class Control:
         """Remove a variable."""
         self._check_writable("remove a variable")
 
-        def remove(conn: sqlite3.Connection) -> None:
+        def remove(conn: Connection) -> None:
             if not variables.delete(conn, name, at_us=now_us(), actor=self._actor, run_id=run_id):
                 raise NotFound(f"no variable {name!r} in {self._folder}")
 
@@ -479,7 +479,7 @@ class Control:
     def _switch_limit(self, name: str, active: bool) -> Outcome:
         self._check_writable("change a limit")
 
-        def change(conn: sqlite3.Connection) -> None:
+        def change(conn: Connection) -> None:
             row = self._limit(conn, name)
             limits.put(conn, name, row.slots, row.slot_decay_per_second, active=active, at_us=now_us(),
                        actor=self._actor)
@@ -487,7 +487,7 @@ class Control:
         self._transact(change)
         return Outcome(0, f"limit {name} {'holds again' if active else 'is paused: it holds nobody back'}")
 
-    def _limit(self, conn: sqlite3.Connection, name: str) -> LimitRow:
+    def _limit(self, conn: Connection, name: str) -> LimitRow:
         row = limits.get(conn, name)
         if row is None:
             near = ", ".join(limit.name for limit in limits.all(conn)) or "none"
@@ -508,11 +508,11 @@ class Control:
     # -- how -----------------------------------------------------------------------------------------------------
 
     def _ask(
-        self, request: Request, run_id: int, act: Callable[[sqlite3.Connection, RunRow, LeaseRow | None], str]
+        self, request: Request, run_id: int, act: Callable[[Connection, RunRow, LeaseRow | None], str]
     ) -> Outcome:
         self._check_writable(request)
 
-        def ask(conn: sqlite3.Connection) -> str:
+        def ask(conn: Connection) -> str:
             run = runs.get(conn, run_id)
             if run is None:
                 raise NotFound(f"there is no run #{run_id} in {self._folder}")
@@ -529,12 +529,12 @@ class Control:
         return Outcome(run_id, self._transact(ask))
 
     @staticmethod
-    def _lease_of(conn: sqlite3.Connection, run_id: int) -> LeaseRow | None:
+    def _lease_of(conn: Connection, run_id: int) -> LeaseRow | None:
         """The lease of the run's live process."""
         lease = leases.of_run(conn, run_id)
         return lease if lease is not None and leases.is_alive(lease) else None
 
-    def _move(self, conn: sqlite3.Connection, run: RunRow, event: str, cause: str | None, **more: Any) -> None:
+    def _move(self, conn: Connection, run: RunRow, event: str, cause: str | None, **more: Any) -> None:
         to = next_run_state(run.state_type, event)
         runs.transition(
             conn, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name), to=to, at_us=now_us(),
@@ -564,7 +564,7 @@ class Control:
         if self._read_only:
             raise NotAllowed(f"read-only: {request} is refused; start the console without --read-only")
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T], begin: str = "BEGIN IMMEDIATE") -> T:
+    def _transact(self, work: Callable[[Connection], T], begin: str = "BEGIN IMMEDIATE") -> T:
         try:
             if self._connection is None:
                 open_store(self._folder, create=False)

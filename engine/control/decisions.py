@@ -6,9 +6,9 @@ as of any request to a node. Such a call has no inputs' fingerprint: it fits any
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any, Final, NamedTuple
 
+from ...store.connection import Connection
 from ...store.rows import ResultRow, TaskRow
 from ...store.tables import results, tasks
 from ..encoding import codec
@@ -36,7 +36,7 @@ class Decision(NamedTuple):
         """What the code that called it gets."""
         return State(*next_task_state("FAILED", EVENTS[self.word]), self.cause, data=self.value)
 
-    def write(self, connection: sqlite3.Connection, row: TaskRow, run_attempt: int) -> None:
+    def write(self, connection: Connection, row: TaskRow, run_attempt: int) -> None:
         """Record it, from whatever state the row has."""
         to = next_task_state(row.state_type, EVENTS[self.word])
         tasks.transition(

@@ -5,10 +5,10 @@ Part of ``control``, the one door: everything here happens inside its write tran
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ...store.connection import Connection
 from ...store.rows import LeaseRow, RunRow, TaskRow
 from ...store.states import TERMINAL_TYPES, is_terminal
 from ...store.tables import events, nodes, runs, tasks
@@ -31,7 +31,7 @@ class Place(NamedTuple):
     """The calls it names; of a run none."""
 
 
-def find(connection: sqlite3.Connection, node: Node) -> Place:
+def find(connection: Connection, node: Node) -> Place:
     """The node with its rows, a subflow's place as the run it stands for; ``NotFound`` when there is none."""
     run = runs.get(connection, node.run_id)
     if run is None:
@@ -61,7 +61,7 @@ def label_of_group(node: Node, calls: int) -> str:
     return f"{node.key}[*] of #{node.run_id} ({calls} calls)"
 
 
-def root_of(connection: sqlite3.Connection, run: RunRow) -> RunRow:
+def root_of(connection: Connection, run: RunRow) -> RunRow:
     """The run whose process this run lives in."""
     if run.root_id is None:
         return run
@@ -71,7 +71,7 @@ def root_of(connection: sqlite3.Connection, run: RunRow) -> RunRow:
 
 
 def cancel(
-    connection: sqlite3.Connection, root: RunRow, lease: LeaseRow | None, places: Sequence[Place], actor: str
+    connection: Connection, root: RunRow, lease: LeaseRow | None, places: Sequence[Place], actor: str
 ) -> str:
     """Ask it of these nodes of a tree; what waits without a process ends now, the rest when its process sees it."""
     if root.state_type in TERMINAL_TYPES:
@@ -94,7 +94,7 @@ def cancel(
     return f"cancelled {labels}: not run when the run goes on"
 
 
-def _as_cancelled(connection: sqlite3.Connection, place: Place, lease: LeaseRow | None) -> Node:
+def _as_cancelled(connection: Connection, place: Place, lease: LeaseRow | None) -> Node:
     """What is asked of which node; refuses one that has ended."""
     node = place.node
     if node.seq is not None and place.rows[0].child_run_id is not None:
@@ -120,7 +120,7 @@ def _refuse_ended(what: str, states: Sequence[tuple[str, str]], lease: LeaseRow 
 
 
 def set_state(
-    connection: sqlite3.Connection, root: RunRow, lease: LeaseRow | None, place: Place, decision: Decision
+    connection: Connection, root: RunRow, lease: LeaseRow | None, place: Place, decision: Decision
 ) -> str:
     """Decide for a task, or for each call of a map."""
     if not place.rows:
@@ -146,7 +146,7 @@ def set_state(
     return f"{what} becomes {named} and gives {value.preview}; `flowdeck resume {root.id}` lets the run go on"
 
 
-def _end_now(connection: sqlite3.Connection, row: TaskRow, actor: str) -> None:
+def _end_now(connection: Connection, row: TaskRow, actor: str) -> None:
     run = runs.get(connection, row.run_id)
     assert run is not None
     to = next_task_state(row.state_type, "cancel")

@@ -8,12 +8,11 @@ runs. Which state follows which is looked up in ``machine``.
 from __future__ import annotations
 
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ...store import spool
-from ...store.connection import connect, transaction
+from ...store.connection import Connection, connect, transaction
 from ...store.rows import LeaseRow, RunRow
 from ...store.states import is_terminal
 from ...store.tables import leases, limits, runs, supervision, tasks
@@ -64,7 +63,7 @@ def fate_of_process(folder: str, run_id: int, pid: int) -> Fate:
     return Fate("crash", deaths.UNSEEN) if death is None else Fate(death.event, death.cause)
 
 
-def drain(folder: str, telemetry: sqlite3.Connection, run_id: int) -> None:
+def drain(folder: str, telemetry: Connection, run_id: int) -> None:
     """Move what a dead run left in its spool into the log, in order, and remove the files."""
     for root_id, attempt, _ in spool.leftovers(folder):
         if root_id == run_id:
@@ -89,7 +88,7 @@ def lease_info(lease: LeaseRow | None) -> dict[str, Any]:
     return info
 
 
-def settle(connection: sqlite3.Connection, run_id: int, fate: Fate, *, resumable: bool,
+def settle(connection: Connection, run_id: int, fate: Fate, *, resumable: bool,
            crash_retries: int = DEFAULT_CRASH_RETRIES) -> Settled | None:
     """Give a run without a process the state it has earned; None when a live process has it or it has ended."""
     with transaction(connection):
@@ -127,13 +126,13 @@ def _event_for(run: RunRow, root: RunRow, fate: Fate) -> RunEvent:
     return "cancel" if run.state_type == "CANCELLING" or "cancel" in (run.intent, root.intent) else fate.event
 
 
-def _cancel_cause(connection: sqlite3.Connection, run: RunRow, fate: Fate) -> str:
+def _cancel_cause(connection: Connection, run: RunRow, fate: Fate) -> str:
     asked = supervision.requester(connection, run.id)
     by = f"cancelled by {asked[0]}" if asked is not None else "cancelled"
     return f"{run.cause if run.state_type == 'CANCELLING' and run.cause else by}; {fate.cause}"
 
 
-def _end(connection: sqlite3.Connection, run: RunRow, event: RunEvent, cause: str, at_us: int,
+def _end(connection: Connection, run: RunRow, event: RunEvent, cause: str, at_us: int,
          lease: LeaseRow | None = None) -> Settled:
     _end_tasks(connection, run, event, cause, at_us)
     target = next_run_state(run.state_type, event)
@@ -148,7 +147,7 @@ def _end(connection: sqlite3.Connection, run: RunRow, event: RunEvent, cause: st
     return Settled(run.id, target.state_name, cause, None)
 
 
-def _end_tasks(connection: sqlite3.Connection, run: RunRow, event: RunEvent, cause: str, at_us: int) -> None:
+def _end_tasks(connection: Connection, run: RunRow, event: RunEvent, cause: str, at_us: int) -> None:
     for row in supervision.live_tasks(connection, run.id):
         # What was held had failed as often as it may; a resumed run tries it as often again.
         fate = "fail" if row.state_type == "PAUSED" else "crash"
@@ -162,7 +161,7 @@ def _end_tasks(connection: sqlite3.Connection, run: RunRow, event: RunEvent, cau
                          wake_at_us=wake_at_us)
 
 
-def _suspend(connection: sqlite3.Connection, run: RunRow, fate: Fate, at_us: int) -> Settled:
+def _suspend(connection: Connection, run: RunRow, fate: Fate, at_us: int) -> Settled:
     """A paused run that lost its process is still paused: it goes on by replay when somebody resumes it."""
     _end_tasks(connection, run, fate.event, fate.cause, at_us)
     target, cause = held(connection, run, "suspend", f"{fate.cause} while paused; resume it to go on by replay")
@@ -178,7 +177,7 @@ def _suspend(connection: sqlite3.Connection, run: RunRow, fate: Fate, at_us: int
     return Settled(run.id, target.state_name, cause, None)
 
 
-def _resume(connection: sqlite3.Connection, run: RunRow, settled: Settled, crash_retries: int, at_us: int) -> Settled:
+def _resume(connection: Connection, run: RunRow, settled: Settled, crash_retries: int, at_us: int) -> Settled:
     """Queue the next attempt, or leave it paused when somebody had asked for that."""
     count = run.crash_count + 1
     crashed = runs.get(connection, run.id)
@@ -200,7 +199,7 @@ def _resume(connection: sqlite3.Connection, run: RunRow, settled: Settled, crash
     return settled._replace(resumes_at_us=wake_at_us)
 
 
-def release_claim(connection: sqlite3.Connection, run: RunRow, why: str, wait_seconds: float = 0.0) -> bool:
+def release_claim(connection: Connection, run: RunRow, why: str, wait_seconds: float = 0.0) -> bool:
     """Give a claimed run back whose process never came to be; False when it has moved on by itself."""
     with transaction(connection):
         now = runs.get(connection, run.id)
@@ -237,7 +236,7 @@ def reap_dead_runs(folder: str | Path) -> list[Settled]:
         telemetry.close()
 
 
-def reap(connection: sqlite3.Connection, telemetry: sqlite3.Connection, folder: str, lease: LeaseRow,
+def reap(connection: Connection, telemetry: Connection, folder: str, lease: LeaseRow,
          crash_retries: int | None = None) -> Settled | None:
     """Settle the run of one dead lease."""
     if lease.run_id is None:
@@ -255,7 +254,7 @@ def reap(connection: sqlite3.Connection, telemetry: sqlite3.Connection, folder: 
     return settled
 
 
-def reap_without_process(connection: sqlite3.Connection, telemetry: sqlite3.Connection,
+def reap_without_process(connection: Connection, telemetry: Connection,
                          folder: str) -> list[Settled | None]:
     """Runs that claim to run although no process holds their lease; those that may just be starting are left."""
     settled: list[Settled | None] = []

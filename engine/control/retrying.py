@@ -8,11 +8,11 @@ its own.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ...store.connection import Connection
 from ...store.result_files import ResultFiles, folder_of
 from ...store.rows import CallRow, EdgeRow, ResultRow, RunRow
 from ...store.states import TERMINAL_TYPES
@@ -52,7 +52,7 @@ _NAMED: Final = 3
 """Nodes that are named one by one to people; of more the number is said."""
 
 
-def root_of(connection: sqlite3.Connection, wanted: Iterable[Node]) -> RunRow:
+def root_of(connection: Connection, wanted: Iterable[Node]) -> RunRow:
     """The run that has to be retried for these nodes."""
     roots: dict[int, RunRow] = {}
     for run_id in dict.fromkeys(node.run_id for node in wanted):
@@ -65,7 +65,7 @@ def root_of(connection: sqlite3.Connection, wanted: Iterable[Node]) -> RunRow:
     return node_control.root_of(connection, next(iter(roots.values())))
 
 
-def plan(connection: sqlite3.Connection, root: RunRow, wanted: Sequence[Node], kind: Kind) -> Plan:
+def plan(connection: Connection, root: RunRow, wanted: Sequence[Node], kind: Kind) -> Plan:
     """What a retry of these nodes runs again; of the root itself the run from its failures, or all of it."""
     rows, links = _tree(connection, root.id)
     if Node(root.id) in wanted:
@@ -93,7 +93,7 @@ def plan(connection: sqlite3.Connection, root: RunRow, wanted: Sequence[Node], k
     return make_plan(root.id, "from", target, rows, links, chosen, reopened)
 
 
-def _run(connection: sqlite3.Connection, run_id: int) -> RunRow:
+def _run(connection: Connection, run_id: int) -> RunRow:
     run = runs.get(connection, run_id)
     if run is None:
         raise NotFound(f"there is no run #{run_id}")
@@ -112,13 +112,13 @@ def _groups(rows: Iterable[CallRow], wanted: Iterable[Node]) -> dict[Node, list[
     return {Node(key[0], None, *key[1:]): calls for key, calls in found.items() if calls}
 
 
-def _label(connection: sqlite3.Connection, node: Node, groups: Mapping[Node, Sequence[CallId]]) -> str:
+def _label(connection: Connection, node: Node, groups: Mapping[Node, Sequence[CallId]]) -> str:
     if node in groups:
         return node_control.label_of_group(node, len(groups[node]))
     return node_control.find(connection, node).label
 
 
-def _tree(connection: sqlite3.Connection, root_id: int) -> tuple[list[CallRow], list[EdgeRow]]:
+def _tree(connection: Connection, root_id: int) -> tuple[list[CallRow], list[EdgeRow]]:
     rows: list[CallRow] = []
     links: list[EdgeRow] = []
     for run in nodes.tree(connection, root_id):
@@ -128,7 +128,7 @@ def _tree(connection: sqlite3.Connection, root_id: int) -> tuple[list[CallRow], 
 
 
 def retry(
-    connection: sqlite3.Connection, root: RunRow, planned: Plan, actor: str, left: Sequence[CallRow] | None = None
+    connection: Connection, root: RunRow, planned: Plan, actor: str, left: Sequence[CallRow] | None = None
 ) -> str:
     """Queue the run's next attempt; what the plan gives up, or is ``left`` of that, is unfinished from here on."""
     attempt = root.attempt + 1
@@ -155,7 +155,7 @@ def _what(planned: Plan) -> str:
 
 
 def give_up(
-    connection: sqlite3.Connection, root: RunRow, planned: Plan, rows: Sequence[CallRow], actor: str
+    connection: Connection, root: RunRow, planned: Plan, rows: Sequence[CallRow], actor: str
 ) -> None:
     """These calls are to run again although they have results: each with its event, for the root's next attempt."""
     at_us = now_us()
@@ -188,7 +188,7 @@ def _stretches(rows: Iterable[CallRow]) -> Iterator[tuple[int, int, int]]:
 
 
 def fork(
-    connection: sqlite3.Connection, folder: Path, root: RunRow, planned: Plan, parameters: Mapping[str, Any],
+    connection: Connection, folder: Path, root: RunRow, planned: Plan, parameters: Mapping[str, Any],
     actor: str,
 ) -> int:
     """A new run with these parameters changed, which begins with the finished work that the plan keeps."""
@@ -211,7 +211,7 @@ class _Copy:
     """The journal of a run tree, as far as a plan keeps it, as that of another run."""
 
     def __init__(
-        self, connection: sqlite3.Connection, folder: Path, root: RunRow, run_id: int, planned: Plan, actor: str
+        self, connection: Connection, folder: Path, root: RunRow, run_id: int, planned: Plan, actor: str
     ) -> None:
         self._connection = connection
         self._files = ResultFiles(folder)
@@ -313,12 +313,12 @@ class _Copy:
         self._connection.execute(results.PUT, kept._replace(run_id=self._runs[run_id], path=path))
 
 
-def _row_of(connection: sqlite3.Connection, query: str, values: tuple[int, ...]) -> dict[str, Any]:
+def _row_of(connection: Connection, query: str, values: tuple[int, ...]) -> dict[str, Any]:
     cursor = connection.execute(query, values)
     return dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
 
 
-def _insert(connection: sqlite3.Connection, table: str, values: dict[str, Any]) -> int:
+def _insert(connection: Connection, table: str, values: dict[str, Any]) -> int:
     places = ", ".join("?" * len(values))
     cursor = connection.execute(
         f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})", tuple(values.values())

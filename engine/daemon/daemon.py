@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ...store.checkpoint import checkpoint, wal_size
-from ...store.connection import Database, connect, database_path, open_store, transaction
+from ...store.connection import Connection, Database, connect, database_path, open_store, transaction
 from ...store.errors import StoreReadOnly
 from ...store.rows import LeaseRow, RunRow
 from ...store.tables import events, leases, runs
@@ -292,7 +292,7 @@ class Daemon:
 
     def _checkpoint(self) -> None:
         """Short run processes never grow the log enough to move it themselves."""
-        databases: tuple[tuple[Database, sqlite3.Connection], ...] = (
+        databases: tuple[tuple[Database, Connection], ...] = (
             ("state", self._state), ("telemetry", self._telemetry))
         for database, connection in databases:
             if wal_size(database_path(self._folder, database)) > CHECKPOINT_BYTES:

@@ -7,11 +7,10 @@ with that cause.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from ...store.connection import transaction
+from ...store.connection import Connection, transaction
 from ...store.rows import RunRow
 from ...store.states import is_terminal
 from ...store.tables import deployments, runs, supervision
@@ -31,7 +30,7 @@ RETRY_SECONDS: Final = 0.25
 class Dispatcher:
     """Gives runs to code hosts."""
 
-    def __init__(self, state: sqlite3.Connection, hosts: Hosts, say: Callable[[str], None], limit: int | None) -> None:
+    def __init__(self, state: Connection, hosts: Hosts, say: Callable[[str], None], limit: int | None) -> None:
         self._state = state
         self._hosts = hosts
         self._say = say

@@ -7,10 +7,10 @@ deleted one is scheduled no more; two with one flow name are a problem naming bo
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ...store.connection import Connection
 from ..authoring.loader import find_flow_files, source_hash
 from ..system.loop import Loop
 from . import registration
@@ -27,7 +27,7 @@ RESCAN_SECONDS: Final = 0.2
 class FlowFiles:
     """Keeps hosts and rows true to the files under ``paths``."""
 
-    def __init__(self, paths: list[str], state: sqlite3.Connection, hosts: Hosts, loop: Loop,
+    def __init__(self, paths: list[str], state: Connection, hosts: Hosts, loop: Loop,
                  say: Callable[[str], None], deployments: Sequence[Deployment] = ()) -> None:
         self._paths = paths
         self._state = state

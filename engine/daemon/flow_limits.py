@@ -9,11 +9,10 @@ claims, in the claim's transaction. A run that a person starts by hand is theirs
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ...store.connection import transaction
+from ...store.connection import Connection, transaction
 from ...store.rows import DeploymentRow, RunRow
 from ...store.tables import deployments, limits, runs
 from ..errors import UsageError
@@ -53,12 +52,12 @@ def check_options(flow: str, limit: object, strategy: object) -> None:
         raise UsageError(f"flow {flow!r}: collision_strategy={strategy!r} needs a concurrency_limit")
 
 
-def is_limited(state: sqlite3.Connection, deployment: DeploymentRow) -> bool:
+def is_limited(state: Connection, deployment: DeploymentRow) -> bool:
     """Whether only ``claim`` may say when a run of this deployment starts."""
     return deployment.concurrency_limit is not None or limits.get(state, f"flow:{deployment.name}") is not None
 
 
-def in_force(state: sqlite3.Connection) -> dict[str, FlowLimit]:
+def in_force(state: Connection) -> dict[str, FlowLimit]:
     """The limit of each deployment that has one."""
     found: dict[str, FlowLimit] = {}
     named = {row.name.removeprefix("flow:"): row for row in limits.all(state) if row.name.startswith("flow:")}
@@ -75,7 +74,7 @@ def in_force(state: sqlite3.Connection) -> dict[str, FlowLimit]:
 
 
 def claim(
-    state: sqlite3.Connection, at_us: int, most: int, actor: str, say: Callable[[str], None]
+    state: Connection, at_us: int, most: int, actor: str, say: Callable[[str], None]
 ) -> list[RunRow]:
     """Claim what is due and fits, the longest waiting first; write down what becomes of the rest."""
     wanted = in_force(state)
@@ -108,7 +107,7 @@ class _Plan(NamedTuple):
     waits: list[tuple[RunRow, str]]
 
 
-def _plan(state: sqlite3.Connection, wanted: dict[str, FlowLimit], at_us: int, most: int) -> _Plan:
+def _plan(state: Connection, wanted: dict[str, FlowLimit], at_us: int, most: int) -> _Plan:
     live: dict[str, list[int]] = {}
     for run_id, key in state.execute(SELECT_LIVE):
         live.setdefault(key, []).append(run_id)

@@ -7,12 +7,11 @@ holds stops being scheduled, and an event says so; when it comes back it goes on
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from ...store.connection import transaction
+from ...store.connection import Connection, transaction
 from ...store.rows import DeploymentRow, FlowFileRow, ScheduleRow
 from ...store.tables import deployments, events, schedules
 from ..schedules.schedule import from_json, next_after
@@ -38,7 +37,7 @@ def from_us(us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=us)
 
 
-def register(connection: sqlite3.Connection, path: str, source_hash: str, flows: Iterable[dict[str, Any]],
+def register(connection: Connection, path: str, source_hash: str, flows: Iterable[dict[str, Any]],
              holders: dict[str, str]) -> list[str]:
     """Store what a loaded file holds; ``holders`` says which file has which flow. Returns names that clash."""
     clashes: list[str] = []
@@ -70,12 +69,12 @@ def register(connection: sqlite3.Connection, path: str, source_hash: str, flows:
     return clashes
 
 
-def known_paths(connection: sqlite3.Connection) -> set[str]:
+def known_paths(connection: Connection) -> set[str]:
     """The files that rows speak of."""
     return {row.path for row in deployments.all(connection)} | {row.path for row in deployments.files(connection)}
 
 
-def note_broken(connection: sqlite3.Connection, path: str, source_hash: str, error: str, traceback: str | None) -> None:
+def note_broken(connection: Connection, path: str, source_hash: str, error: str, traceback: str | None) -> None:
     """A file that cannot be used: a visible problem; what was known of it stays."""
     at_us = now_us()
     with transaction(connection):
@@ -83,7 +82,7 @@ def note_broken(connection: sqlite3.Connection, path: str, source_hash: str, err
         events.append(connection, at_us=at_us, kind="deployment", actor=ACTOR, message=error, data={"path": path})
 
 
-def forget_file(connection: sqlite3.Connection, path: str, why: str) -> None:
+def forget_file(connection: Connection, path: str, why: str) -> None:
     """The file is no longer served: nothing of it is scheduled any more."""
     at_us = now_us()
     with transaction(connection):
@@ -95,7 +94,7 @@ def forget_file(connection: sqlite3.Connection, path: str, why: str) -> None:
         events.append(connection, at_us=at_us, kind="deployment", actor=ACTOR, message=why, data={"path": path})
 
 
-def _register_schedules(connection: sqlite3.Connection, deployment: str, wanted: list[dict[str, Any]],
+def _register_schedules(connection: Connection, deployment: str, wanted: list[dict[str, Any]],
                         at_us: int) -> None:
     known = {row.slug: row for row in schedules.of_deployment(connection, deployment)}
     for entry in wanted:
@@ -115,7 +114,7 @@ def _register_schedules(connection: sqlite3.Connection, deployment: str, wanted:
         _say(connection, row.id, f"{deployment}/{row.slug}: removed, its flow no longer has this schedule", at_us)
 
 
-def _stop(connection: sqlite3.Connection, deployment: DeploymentRow, why: str, at_us: int) -> bool:
+def _stop(connection: Connection, deployment: DeploymentRow, why: str, at_us: int) -> bool:
     """Take the active schedules of a deployment out of service; says whether there were any."""
     stopped = False
     for row in schedules.of_deployment(connection, deployment.name):
@@ -132,6 +131,6 @@ def _was_stopped(row: ScheduleRow) -> bool:
     return not row.active and row.next_due_at_us is None
 
 
-def _say(connection: sqlite3.Connection, schedule_id: int, message: str, at_us: int) -> None:
+def _say(connection: Connection, schedule_id: int, message: str, at_us: int) -> None:
     events.append(connection, at_us=at_us, kind="schedule", actor=ACTOR, message=message,
                   data={"schedule_id": schedule_id})

@@ -8,12 +8,11 @@ not ended, by its ``overlap``. Inserting the run, claiming it and moving the sch
 from __future__ import annotations
 
 import heapq
-import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from ...store.connection import transaction
+from ...store.connection import Connection, transaction
 from ...store.rows import DeploymentRow, RunRow, ScheduleRow
 from ...store.tables import deployments, events, runs, schedules, supervision
 from ..errors import ScheduleError
@@ -34,7 +33,7 @@ BATCH: Final = 100
 class Scheduler:
     """The daemon's clock hand."""
 
-    def __init__(self, state: sqlite3.Connection, say: Callable[[str], None], served: Callable[[str], bool],
+    def __init__(self, state: Connection, say: Callable[[str], None], served: Callable[[str], bool],
                  free_slots: Callable[[], int], dispatch: Callable[[RunRow], None]) -> None:
         self._state = state
         self._say = say

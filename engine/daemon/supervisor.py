@@ -10,13 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Callable
 from typing import Final
 
 from ...store import spool
-from ...store.connection import transaction
+from ...store.connection import Connection, transaction
 from ...store.rows import LeaseRow, RunRow
 from ...store.states import is_terminal
 from ...store.tables import leases, runs, supervision
@@ -60,7 +59,7 @@ class Watched:
 class Supervisor:
     """The daemon's eyes on run processes."""
 
-    def __init__(self, folder: str, state: sqlite3.Connection, telemetry: sqlite3.Connection, loop: Loop,
+    def __init__(self, folder: str, state: Connection, telemetry: Connection, loop: Loop,
                  say: Callable[[str], None], crash_retries: Callable[[RunRow], int | None]) -> None:
         self._folder = folder
         self._state = state

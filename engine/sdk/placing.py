@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from typing import TypeVar
 
-from ...store.connection import connect, open_store, transaction
+from ...store.connection import Connection, connect, open_store, transaction
 from ...store.location import find_store
 from ..context import current_frame
 from ..running.effects.interrupts import engine_code
@@ -22,7 +21,7 @@ def know_secrets() -> None:
         conceal_known()
 
 
-def commit(work: Callable[[sqlite3.Connection], T]) -> T:
+def commit(work: Callable[[Connection], T]) -> T:
     """Do ``work`` in one transaction, durable on return."""
     frame = current_frame.get()
     with engine_code():
@@ -34,7 +33,7 @@ def commit(work: Callable[[sqlite3.Connection], T]) -> T:
             return work(connection)
 
 
-def read(query: Callable[[sqlite3.Connection], T]) -> T:
+def read(query: Callable[[Connection], T]) -> T:
     """What is committed now, in the run's store or the one that is found."""
     frame = current_frame.get()
     with engine_code():

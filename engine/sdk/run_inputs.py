@@ -29,8 +29,7 @@ from ..system.clock import now_us
 from .pausing import control_of, run_number
 
 if TYPE_CHECKING:
-    import sqlite3
-
+    from ...store.connection import Connection
     from ...store.rows import InputRow
     from ..context import Frame
 
@@ -258,13 +257,13 @@ class Inbox(Generic[T]):
             yield Await(session, expected, self._timeout)
         return (yield Durable(session, self._take_or_note))
 
-    def _take(self, conn: sqlite3.Connection) -> InputRow | None:
+    def _take(self, conn: Connection) -> InputRow | None:
         found = inputs.first_untaken(conn, self._source, self._kind, self._without)
         if found is not None:
             inputs.take(conn, found.id, self._place, now_us())
         return found
 
-    def _take_or_note(self, conn: sqlite3.Connection) -> InputRow:
+    def _take_or_note(self, conn: Connection) -> InputRow:
         """A wait in vain is journalled too: replay ends its iteration at the same place."""
         row = self._take(conn)
         if row is None:

@@ -24,8 +24,7 @@ from ..system.awaiting import is_awaited
 from ..system.clock import now_us
 
 if TYPE_CHECKING:
-    import sqlite3
-
+    from ...store.connection import Connection
     from ..context import Frame
 
 _LOOK_AT_CLOCK_SECONDS = 60.0
@@ -86,7 +85,7 @@ def _steps(frame: Frame, wake_at_us: int, seconds: float | None, loop: Any) -> S
     attempt = f"{task.attempt}/" if task is not None else ""
     key = f"sleep/{frame.scope_seq}/{attempt}{run.next_call_index(frame.scope_seq, 'sleep()')}"
 
-    def note(conn: sqlite3.Connection) -> int:
+    def note(conn: Connection) -> int:
         known = inputs.newest(conn, run.id, key, "wait")
         if known is not None and known.until_us is not None:
             return known.until_us

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
+from ..connection import Connection
 from ..rows import ArtifactRow
 
 ARTIFACT_COLUMNS: Final = ", ".join(ArtifactRow._fields)
@@ -27,38 +27,38 @@ SELECT_NEWEST_OF_EACH: Final = (
 )
 
 
-def insert(connection: sqlite3.Connection, row: ArtifactRow) -> int:
+def insert(connection: Connection, row: ArtifactRow) -> int:
     """Store an artifact (``row.id`` is not looked at) and return its id."""
     return connection.execute(INSERT, row[1:]).lastrowid or 0
 
 
-def move_progress(connection: sqlite3.Connection, artifact_id: int, data: str, description: str | None) -> None:
+def move_progress(connection: Connection, artifact_id: int, data: str, description: str | None) -> None:
     """Change how far a progress artifact is, in its row."""
     connection.execute(UPDATE_PROGRESS, (artifact_id, data, description))
 
 
-def mark(connection: sqlite3.Connection, run_id: int) -> tuple[int, int | None, str | None]:
+def mark(connection: Connection, run_id: int) -> tuple[int, int | None, str | None]:
     """Something that changes when an artifact of the run is made or moved."""
     row: tuple[int, int | None, str | None] = connection.execute(SELECT_MARK, (run_id,)).fetchone()
     return row
 
 
-def of_run(connection: sqlite3.Connection, run_id: int) -> list[ArtifactRow]:
+def of_run(connection: Connection, run_id: int) -> list[ArtifactRow]:
     """The artifacts of a run, oldest first."""
     return [ArtifactRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))]
 
 
-def of_key(connection: sqlite3.Connection, key: str, limit: int = 100) -> list[ArtifactRow]:
+def of_key(connection: Connection, key: str, limit: int = 100) -> list[ArtifactRow]:
     """The versions of an artifact over all runs, newest first."""
     return [ArtifactRow._make(row) for row in connection.execute(SELECT_OF_KEY, (key, limit))]
 
 
-def newest(connection: sqlite3.Connection) -> ArtifactRow | None:
+def newest(connection: Connection) -> ArtifactRow | None:
     """The newest of all, or None."""
     row = connection.execute(SELECT_NEWEST).fetchone()
     return ArtifactRow._make(row) if row else None
 
 
-def newest_of_each(connection: sqlite3.Connection, limit: int = 1000) -> list[ArtifactRow]:
+def newest_of_each(connection: Connection, limit: int = 1000) -> list[ArtifactRow]:
     """The newest version of each key, newest first."""
     return [ArtifactRow._make(row) for row in connection.execute(SELECT_NEWEST_OF_EACH, (limit,))]

@@ -6,9 +6,9 @@ Bytes go in and come out; nothing here decodes them. All writes expect an open w
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
+from ..connection import Connection
 from ..rows import CacheLockRow, CacheRow
 from .leases import is_alive
 
@@ -29,37 +29,37 @@ DELETE_LOCK: Final = (
 )
 
 
-def put(connection: sqlite3.Connection, row: CacheRow) -> str | None:
+def put(connection: Connection, row: CacheRow) -> str | None:
     """Store an entry in place of an older one; returns the older one's file, which nothing names any more."""
     older = connection.execute(SELECT_PATH, (row.key,)).fetchone()
     connection.execute(PUT, row)
     return older[0] if older is not None and older[0] != row.path else None
 
 
-def get(connection: sqlite3.Connection, key: str) -> CacheRow | None:
+def get(connection: Connection, key: str) -> CacheRow | None:
     """The entry of a key, expired or not, or None."""
     row = connection.execute(SELECT_ONE, (key,)).fetchone()
     return CacheRow._make(row) if row else None
 
 
-def of_run(connection: sqlite3.Connection, run_id: int, task_seq: int | None = None) -> list[CacheRow]:
+def of_run(connection: Connection, run_id: int, task_seq: int | None = None) -> list[CacheRow]:
     """The entries that a run made, or one of its tasks."""
     return [CacheRow._make(row) for row in connection.execute(SELECT_OF_TASK, (run_id, task_seq))]
 
 
-def remove(connection: sqlite3.Connection, key: str, run_id: int | None, task_seq: int | None) -> None:
+def remove(connection: Connection, key: str, run_id: int | None, task_seq: int | None) -> None:
     """Take back the entry that this task made, unless another one has replaced it."""
     connection.execute(DELETE_ENTRY, (key, run_id, task_seq))
 
 
-def remove_expired(connection: sqlite3.Connection, now_us: int) -> list[str]:
+def remove_expired(connection: Connection, now_us: int) -> list[str]:
     """Remove what may not be used any more; returns the files that nothing names any more."""
     paths = [path for (path,) in connection.execute(SELECT_EXPIRED, (now_us,)) if path is not None]
     connection.execute(DELETE_EXPIRED, (now_us,))
     return paths
 
 
-def lock(connection: sqlite3.Connection, wanted: CacheLockRow) -> CacheLockRow | None:
+def lock(connection: Connection, wanted: CacheLockRow) -> CacheLockRow | None:
     """Take a key's lock; returns None when it is ours now, else the live holder."""
     holder = lock_holder(connection, wanted.key)
     if holder is not None and holder[1:7] != wanted[1:7]:
@@ -68,7 +68,7 @@ def lock(connection: sqlite3.Connection, wanted: CacheLockRow) -> CacheLockRow |
     return None
 
 
-def lock_holder(connection: sqlite3.Connection, key: str) -> CacheLockRow | None:
+def lock_holder(connection: Connection, key: str) -> CacheLockRow | None:
     """Who computes what the key stands for, if that process lives."""
     row = connection.execute(SELECT_LOCK, (key,)).fetchone()
     if row is None:
@@ -77,6 +77,6 @@ def lock_holder(connection: sqlite3.Connection, key: str) -> CacheLockRow | None
     return holder if is_alive(holder) else None
 
 
-def unlock(connection: sqlite3.Connection, held: CacheLockRow) -> None:
+def unlock(connection: Connection, held: CacheLockRow) -> None:
     """Give a lock back; nothing when somebody else has it."""
     connection.execute(DELETE_LOCK, (held.key, held.run_id, held.task_seq, *held[4:7]))

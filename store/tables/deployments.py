@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
+from ..connection import Connection
 from ..rows import DeploymentRow, FlowFileRow
 
 DEPLOYMENT_COLUMNS: Final = ", ".join(DeploymentRow._fields)
@@ -30,59 +30,59 @@ SELECT_PROBLEMS: Final = f"SELECT {FLOW_FILE_COLUMNS} FROM flow_file WHERE error
 DELETE_FILE: Final = "DELETE FROM flow_file WHERE path = ?"
 
 
-def upsert(connection: sqlite3.Connection, row: DeploymentRow) -> None:
+def upsert(connection: Connection, row: DeploymentRow) -> None:
     """Store a deployment by its name, and its flow if that is new."""
     connection.execute(INSERT_FLOW, (row.flow_name, row.description, row.updated_at_us))
     connection.execute(UPSERT, row)
 
 
-def all(connection: sqlite3.Connection) -> list[DeploymentRow]:  # noqa: A001 - read as deployments.all
+def all(connection: Connection) -> list[DeploymentRow]:  # noqa: A001 - read as deployments.all
     """Every deployment, by name."""
     return [DeploymentRow._make(row) for row in connection.execute(SELECT_ALL)]
 
 
-def limited(connection: sqlite3.Connection) -> list[DeploymentRow]:
+def limited(connection: Connection) -> list[DeploymentRow]:
     """The deployments that say how many of their runs may live at once."""
     return [DeploymentRow._make(row) for row in connection.execute(SELECT_LIMITED)]
 
 
-def get(connection: sqlite3.Connection, name: str) -> DeploymentRow | None:
+def get(connection: Connection, name: str) -> DeploymentRow | None:
     """One deployment, or None."""
     row = connection.execute(SELECT_ONE, (name,)).fetchone()
     return DeploymentRow._make(row) if row else None
 
 
-def of_file(connection: sqlite3.Connection, path: str) -> list[DeploymentRow]:
+def of_file(connection: Connection, path: str) -> list[DeploymentRow]:
     """The deployments a flow file makes."""
     return [DeploymentRow._make(row) for row in connection.execute(SELECT_OF_FILE, (path,))]
 
 
-def delete(connection: sqlite3.Connection, name: str) -> None:
+def delete(connection: Connection, name: str) -> None:
     """Forget a deployment and its schedules; its runs stay."""
     connection.execute(DELETE, (name,))
 
 
-def upsert_file(connection: sqlite3.Connection, row: FlowFileRow) -> None:
+def upsert_file(connection: Connection, row: FlowFileRow) -> None:
     """Note that a flow file was loaded, or why it could not be."""
     connection.execute(UPSERT_FILE, row)
 
 
-def files(connection: sqlite3.Connection) -> list[FlowFileRow]:
+def files(connection: Connection) -> list[FlowFileRow]:
     """Every flow file the daemon knows."""
     return [FlowFileRow._make(row) for row in connection.execute(SELECT_FILES)]
 
 
-def get_file(connection: sqlite3.Connection, path: str) -> FlowFileRow | None:
+def get_file(connection: Connection, path: str) -> FlowFileRow | None:
     """One flow file, or None."""
     row = connection.execute(SELECT_FILE, (path,)).fetchone()
     return FlowFileRow._make(row) if row else None
 
 
-def problems(connection: sqlite3.Connection) -> list[FlowFileRow]:
+def problems(connection: Connection) -> list[FlowFileRow]:
     """The flow files that could not be imported."""
     return [FlowFileRow._make(row) for row in connection.execute(SELECT_PROBLEMS)]
 
 
-def delete_file(connection: sqlite3.Connection, path: str) -> None:
+def delete_file(connection: Connection, path: str) -> None:
     """Forget a flow file."""
     connection.execute(DELETE_FILE, (path,))

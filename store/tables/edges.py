@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
+from ..connection import Connection
 from ..rows import EdgeRow
 
 EDGE_COLUMNS: Final = ", ".join(EdgeRow._fields)
@@ -17,11 +17,11 @@ INSERT: Final = (
 SELECT_OF_RUN: Final = f"SELECT {EDGE_COLUMNS} FROM edge WHERE run_id = ? ORDER BY to_seq, from_run_id, from_seq"
 
 
-def add(connection: sqlite3.Connection, run_id: int, to_seq: int, sources: Iterable[tuple[int, int, str]]) -> None:
+def add(connection: Connection, run_id: int, to_seq: int, sources: Iterable[tuple[int, int, str]]) -> None:
     """Note what task ``(run_id, to_seq)`` depends on: ``(from_run_id, from_seq, kind)`` each. Repeats do no harm."""
     connection.executemany(INSERT, [(run_id, to_seq, *source) for source in sources])
 
 
-def of_run(connection: sqlite3.Connection, run_id: int) -> list[EdgeRow]:
+def of_run(connection: Connection, run_id: int) -> list[EdgeRow]:
     """Every dependency of a run's tasks."""
     return [EdgeRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ..connection import Connection
 from ..rows import EventRow
 
 EVENT_COLUMNS: Final = ", ".join(EventRow._fields)
@@ -62,7 +62,7 @@ SELECT_LAST_ID: Final = "SELECT max(id) FROM event"
 
 
 def append(
-    connection: sqlite3.Connection,
+    connection: Connection,
     *,
     at_us: int,
     kind: str,
@@ -87,12 +87,12 @@ def append(
     return cursor.lastrowid or 0
 
 
-def after(connection: sqlite3.Connection, event_id: int, limit: int = 1000) -> list[EventRow]:
+def after(connection: Connection, event_id: int, limit: int = 1000) -> list[EventRow]:
     """The events that came after one, oldest first."""
     return [EventRow._make(row) for row in connection.execute(SELECT_AFTER, (event_id, limit))]
 
 
-def of_run(connection: sqlite3.Connection, run_id: int, after_id: int = 0, limit: int = 1000) -> list[EventRow]:
+def of_run(connection: Connection, run_id: int, after_id: int = 0, limit: int = 1000) -> list[EventRow]:
     """The events of one run and its tasks, oldest first.
 
     Only a run's own events are indexed. Those of its tasks lie after its first one, and before its last once it ended.
@@ -102,14 +102,14 @@ def of_run(connection: sqlite3.Connection, run_id: int, after_id: int = 0, limit
     return [EventRow._make(row) for row in rows]
 
 
-def made_anew(connection: sqlite3.Connection, run_id: int) -> list[tuple[int, str]]:
+def made_anew(connection: Connection, run_id: int) -> list[tuple[int, str]]:
     """Calls of a run that a later attempt of it made again, (seq, why) each, oldest first."""
     first, until = _bounds(connection, run_id)
     return connection.execute(SELECT_MADE_ANEW, (first - 1, until, run_id)).fetchall()
 
 
 def entered(
-    connection: sqlite3.Connection, run_id: int, task_seq: int | None, to_type: str
+    connection: Connection, run_id: int, task_seq: int | None, to_type: str
 ) -> tuple[int, int] | None:
     """The last time a run, or a task of it, came to a state of this type: id and time of the event."""
     first, until = _bounds(connection, run_id)
@@ -119,7 +119,7 @@ def entered(
     return found
 
 
-def _bounds(connection: sqlite3.Connection, run_id: int) -> tuple[int, int]:
+def _bounds(connection: Connection, run_id: int) -> tuple[int, int]:
     """The ids between which all events of a run and its tasks lie; (1, 0) when there are none."""
     first, last = connection.execute(SELECT_BOUNDS_OF_RUN, (run_id,)).fetchone()
     if first is None:
@@ -128,27 +128,27 @@ def _bounds(connection: sqlite3.Connection, run_id: int) -> tuple[int, int]:
     return first, last if ended is not None and ended[0] else last_id(connection)
 
 
-def retries_made(connection: sqlite3.Connection, run_id: int) -> int:
+def retries_made(connection: Connection, run_id: int) -> int:
     """How often a run was tried again by itself since it was made, or since somebody had it begin anew."""
     return int(connection.execute(SELECT_RETRIES, (run_id,)).fetchone()[0])
 
 
-def times_again(connection: sqlite3.Connection, run_id: int) -> int:
+def times_again(connection: Connection, run_id: int) -> int:
     """How often a run was tried again: after a failure or crash by itself, or by a person. Suspensions do not count."""
     return int(connection.execute(SELECT_AGAIN, (run_id,)).fetchone()[0])
 
 
-def crashes_of_task(connection: sqlite3.Connection, run_id: int, seq: int) -> int:
+def crashes_of_task(connection: Connection, run_id: int, seq: int) -> int:
     """How often a task was tried again because its worker process died."""
     first = connection.execute(SELECT_BOUNDS_OF_RUN, (run_id,)).fetchone()[0] or 0
     return int(connection.execute(SELECT_CRASHES, (first, run_id, seq, CRASH_DATA)).fetchone()[0])
 
 
-def last_id(connection: sqlite3.Connection) -> int:
+def last_id(connection: Connection) -> int:
     """The id of the newest event; 0 when there is none. (Upkeep never prunes the newest one, so ids only grow.)"""
     return int(connection.execute(SELECT_LAST_ID).fetchone()[0] or 0)
 
 
-def was_resumed_after(connection: sqlite3.Connection, run_id: int, text: str) -> bool:
+def was_resumed_after(connection: Connection, run_id: int, text: str) -> bool:
     """Whether a run left Paused after it had asked for a pause with words that hold this text."""
     return bool(connection.execute(RESUMED_AFTER, (run_id, text)).fetchone()[0])

@@ -6,10 +6,10 @@ and keeps the name of that call. All writes expect an open write transaction.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection
 from typing import Final
 
+from ..connection import Connection
 from ..rows import InputRow
 
 INPUT_COLUMNS: Final = ", ".join(InputRow._fields)
@@ -56,7 +56,7 @@ SELECT_OVERDUE: Final = (
 
 
 def insert(
-    connection: sqlite3.Connection,
+    connection: Connection,
     run_id: int,
     key: str,
     kind: str,
@@ -75,51 +75,51 @@ def insert(
     return cursor.lastrowid or 0
 
 
-def newest(connection: sqlite3.Connection, run_id: int, key: str, kind: str) -> InputRow | None:
+def newest(connection: Connection, run_id: int, key: str, kind: str) -> InputRow | None:
     """The last row of this key and kind, or None."""
     row = connection.execute(SELECT_NEWEST, (run_id, key, kind)).fetchone()
     return InputRow._make(row) if row else None
 
 
-def open_requests(connection: sqlite3.Connection, root_id: int) -> list[InputRow]:
+def open_requests(connection: Connection, root_id: int) -> list[InputRow]:
     """What a root run and its subflows ask for now, oldest first."""
     return [InputRow._make(row) for row in connection.execute(SELECT_OPEN, (root_id,))]
 
 
 def ask_again(
-    connection: sqlite3.Connection, request_id: int, json_schema: str | None, description: str | None
+    connection: Connection, request_id: int, json_schema: str | None, description: str | None
 ) -> None:
     """A later attempt reached the same call: its request counts again, as the code of now words it."""
     connection.execute(UPDATE_REQUEST, (json_schema, description, request_id))
 
 
-def lay_aside(connection: sqlite3.Connection, root_id: int, at_us: int) -> None:
+def lay_aside(connection: Connection, root_id: int, at_us: int) -> None:
     """A new attempt begins: what earlier ones asked counts only once it is asked again."""
     connection.execute(UPDATE_LAID_ASIDE, (root_id, at_us))
 
 
-def set_aside(connection: sqlite3.Connection, request_id: int, at_us: int) -> None:
+def set_aside(connection: Connection, request_id: int, at_us: int) -> None:
     """As ``lay_aside``, for one request."""
     connection.execute(UPDATE_SET_ASIDE, (request_id, at_us))
 
 
-def remove(connection: sqlite3.Connection, row_id: int) -> None:
+def remove(connection: Connection, row_id: int) -> None:
     """Take a row away: an answer that the run's own code refused."""
     connection.execute(DELETE, (row_id,))
 
 
-def of_run(connection: sqlite3.Connection, run_id: int) -> list[InputRow]:
+def of_run(connection: Connection, run_id: int) -> list[InputRow]:
     """Everything of one run, in the order it came."""
     return [InputRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))]
 
 
-def taken_by(connection: sqlite3.Connection, run_id: int, place: str) -> list[InputRow]:
+def taken_by(connection: Connection, run_id: int, place: str) -> list[InputRow]:
     """The messages of a run that one call took, in order, and the waits in vain among them."""
     return [InputRow._make(row) for row in connection.execute(SELECT_TAKEN, (run_id, place))]
 
 
 def first_untaken(
-    connection: sqlite3.Connection, run_id: int, prefix: str, without: Collection[str] = ()
+    connection: Connection, run_id: int, prefix: str, without: Collection[str] = ()
 ) -> InputRow | None:
     """The oldest message of this kind nobody has taken."""
     for row in connection.execute(SELECT_UNTAKEN, (run_id,)):
@@ -129,32 +129,32 @@ def first_untaken(
     return None
 
 
-def take(connection: sqlite3.Connection, message_id: int, place: str, at_us: int) -> bool:
+def take(connection: Connection, message_id: int, place: str, at_us: int) -> bool:
     """Take a message for a call; False when another call was first."""
     return connection.execute(UPDATE_TAKEN, (at_us, place, message_id)).rowcount > 0
 
 
-def suspend_asked(connection: sqlite3.Connection, run_id: int, after_event: int) -> str | None:
+def suspend_asked(connection: Connection, run_id: int, after_event: int) -> str | None:
     """Who asked, since that event, that the run's process leaves it."""
     row = connection.execute(SELECT_SUSPEND_ASKED, (run_id, after_event)).fetchone()
     return row[0] if row else None
 
 
-def hold(connection: sqlite3.Connection, root_id: int) -> None:
+def hold(connection: Connection, root_id: int) -> None:
     """The run's own code asks that the run pauses; what people asked of it before stays."""
     connection.execute(UPDATE_HELD, (root_id,))
 
 
-def let_go(connection: sqlite3.Connection, root_id: int) -> None:
+def let_go(connection: Connection, root_id: int) -> None:
     """Nothing holds the run any more."""
     connection.execute(UPDATE_LET_GO, (root_id,))
 
 
-def overdue(connection: sqlite3.Connection, now_us: int) -> list[int]:
+def overdue(connection: Connection, now_us: int) -> list[int]:
     """Root runs without a process that wait for an answer whose time is over."""
     return [row[0] for row in connection.execute(SELECT_OVERDUE, (now_us,))]
 
 
-def claimed_at_event(connection: sqlite3.Connection, run_id: int) -> int:
+def claimed_at_event(connection: Connection, run_id: int) -> int:
     """The event with which the process that has the run was to be made; what was asked before is done with."""
     return int(connection.execute(SELECT_CLAIMED, (run_id,)).fetchone()[0] or 0)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
+from ..connection import Connection
 from ..rows import LimitRow, SlotRow
 from . import events, leases
 
@@ -95,7 +95,7 @@ class Queue(NamedTuple):
 
 
 def put(
-    connection: sqlite3.Connection, name: str, slots: int, decay: float | None, *, active: bool, at_us: int, actor: str
+    connection: Connection, name: str, slots: int, decay: float | None, *, active: bool, at_us: int, actor: str
 ) -> None:
     """Make or change a limit; who waits for it gets what is free now."""
     connection.execute(UPSERT, (name, slots, decay, active, at_us, actor))
@@ -104,7 +104,7 @@ def put(
     grant(connection, [name], at_us)
 
 
-def delete(connection: sqlite3.Connection, name: str, *, at_us: int, actor: str) -> bool:
+def delete(connection: Connection, name: str, *, at_us: int, actor: str) -> bool:
     """Remove a limit, so that nothing holds anybody back; says whether there was one."""
     if connection.execute(DELETE, (name,)).rowcount == 0:
         return False
@@ -113,41 +113,41 @@ def delete(connection: sqlite3.Connection, name: str, *, at_us: int, actor: str)
     return True
 
 
-def get(connection: sqlite3.Connection, name: str) -> LimitRow | None:
+def get(connection: Connection, name: str) -> LimitRow | None:
     """One limit, or None."""
     row = connection.execute(SELECT_ONE, (name,)).fetchone()
     return _limit(row) if row else None
 
 
-def all(connection: sqlite3.Connection) -> list[LimitRow]:  # noqa: A001 - read as limits.all
+def all(connection: Connection) -> list[LimitRow]:  # noqa: A001 - read as limits.all
     """Every limit, by name."""
     return [_limit(row) for row in connection.execute(SELECT_ALL)]
 
 
-def tags(connection: sqlite3.Connection) -> frozenset[str]:
+def tags(connection: Connection) -> frozenset[str]:
     """The tags that have a limit."""
     return frozenset(row[0] for row in connection.execute(SELECT_TAGS))
 
 
-def queue(connection: sqlite3.Connection, name: str) -> Queue:
+def queue(connection: Connection, name: str) -> Queue:
     """Who has slots of a limit, and who waits."""
     holders, waiting = connection.execute(SELECT_HOLDERS, (name,)), connection.execute(SELECT_WAITING, (name,))
     return Queue([SlotRow._make(row) for row in holders], [SlotRow._make(row) for row in waiting])
 
 
-def head(connection: sqlite3.Connection, name: str) -> SlotRow | None:
+def head(connection: Connection, name: str) -> SlotRow | None:
     """The first who waits."""
     found = connection.execute(SELECT_HEAD, (name,)).fetchone()
     rows = connection.execute(SELECT_ASK, (found[1],)).fetchall() if found is not None else []
     return next((SlotRow._make(row) for row in rows), None)
 
 
-def of_run(connection: sqlite3.Connection, run_id: int) -> list[SlotRow]:
+def of_run(connection: Connection, run_id: int) -> list[SlotRow]:
     """What a run and its tasks hold and wait for."""
     return [SlotRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))]
 
 
-def every_slot(connection: sqlite3.Connection) -> list[SlotRow]:
+def every_slot(connection: Connection) -> list[SlotRow]:
     """All that is held and waited for."""
     return [SlotRow._make(row) for row in connection.execute(SELECT_SLOTS)]
 
@@ -193,7 +193,7 @@ def this_process() -> Process:
 
 
 def ask(
-    connection: sqlite3.Connection,
+    connection: Connection,
     names: Sequence[str],
     *,
     kind: str,
@@ -216,14 +216,14 @@ def ask(
     return ask_id, ask_id in grant(connection, names, at_us)
 
 
-def release(connection: sqlite3.Connection, ask_id: int, at_us: int) -> None:
+def release(connection: Connection, ask_id: int, at_us: int) -> None:
     """Give back, or stop waiting for, what one call asked for, and hand it to the next."""
     names = [row[0] for row in connection.execute(DELETE_ASK, (ask_id,)).fetchall()]
     if names:
         grant(connection, names, at_us)
 
 
-def release_process(connection: sqlite3.Connection, process: leases.NamesProcess, at_us: int) -> None:
+def release_process(connection: Connection, process: leases.NamesProcess, at_us: int) -> None:
     """A process is gone: everything it held and waited for."""
     identity = (process.boot_id, process.pid, process.pid_started_ticks)
     names = [row[0] for row in connection.execute(SELECT_OF_PROCESS, identity).fetchall()]
@@ -232,12 +232,12 @@ def release_process(connection: sqlite3.Connection, process: leases.NamesProcess
         grant(connection, names, at_us)
 
 
-def held_asks(connection: sqlite3.Connection, name: str, since_us: int) -> list[int]:
+def held_asks(connection: Connection, name: str, since_us: int) -> list[int]:
     """The requests that got their slots of this limit since then."""
     return [row[0] for row in connection.execute(SELECT_HELD_ASKS, (name, since_us))]
 
 
-def gone_holders(connection: sqlite3.Connection, names: Iterable[str]) -> set[Process]:
+def gone_holders(connection: Connection, names: Iterable[str]) -> set[Process]:
     """The processes that hold slots of these limits and live no more."""
     holders = {Process._make(row) for name in names for row in connection.execute(SELECT_PROCESSES, (name,))}
     return {process for process in holders if is_gone(process)}
@@ -252,13 +252,13 @@ def is_gone(process: Process) -> bool:
     return not leases.is_alive(process)
 
 
-def reap(connection: sqlite3.Connection, names: Iterable[str], at_us: int) -> None:
+def reap(connection: Connection, names: Iterable[str], at_us: int) -> None:
     """Remove what processes that are gone held of these limits, and anything else of theirs, and hand it on."""
     for process in gone_holders(connection, names):
         release_process(connection, process, at_us)
 
 
-def grant(connection: sqlite3.Connection, names: Iterable[str], at_us: int) -> set[int]:
+def grant(connection: Connection, names: Iterable[str], at_us: int) -> set[int]:
     """Give what is free of these limits to those who wait, in the order of asking; returns whose turn it was."""
     granted: set[int] = set()
     look = sorted(set(names))
@@ -278,7 +278,7 @@ def grant(connection: sqlite3.Connection, names: Iterable[str], at_us: int) -> s
     return granted
 
 
-def all_fit(connection: sqlite3.Connection, rows: Iterable[SlotRow], at_us: int) -> bool:
+def all_fit(connection: Connection, rows: Iterable[SlotRow], at_us: int) -> bool:
     """Whether a request is the first of all its queues and everything it wants is free; a rate is then counted."""
     used: list[tuple[float, int, str]] = []
     for row in rows:
@@ -320,7 +320,7 @@ def holder_in_words(row: SlotRow) -> str:
 
 
 def note_wait(
-    connection: sqlite3.Connection, run_id: int, task_seq: int | None, words: str | None, *, at_us: int
+    connection: Connection, run_id: int, task_seq: int | None, words: str | None, *, at_us: int
 ) -> bool:
     """Say in the row of running code what it waits for, or that it waits no more; says whether that was news."""
     if task_seq is None:
@@ -341,6 +341,6 @@ def _limit(row: tuple[object, ...]) -> LimitRow:
 
 
 def _say(
-    connection: sqlite3.Connection, name: str, message: str, at_us: int, actor: str, data: dict[str, object]
+    connection: Connection, name: str, message: str, at_us: int, actor: str, data: dict[str, object]
 ) -> None:
     events.append(connection, at_us=at_us, kind="limit", actor=actor, message=message, data={"limit": name, **data})

@@ -7,10 +7,10 @@ lines is one look-up. A search walks at most ``scan`` lines a call and says wher
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
+from ..connection import Connection
 from ..rows import LogMatches, LogRow
 
 LOG_COLUMNS: Final = ", ".join(LogRow._fields)
@@ -22,12 +22,12 @@ MAX_SCAN: Final = 50_000
 """Lines a search looks at in one call unless told otherwise: some 20 ms."""
 
 
-def append(connection: sqlite3.Connection, rows: Iterable[LogRow]) -> None:
+def append(connection: Connection, rows: Iterable[LogRow]) -> None:
     """Store lines; their numbers must go on from ``next_line``."""
     connection.executemany(INSERT, rows)
 
 
-def next_line(connection: sqlite3.Connection, root_id: int) -> int:
+def next_line(connection: Connection, root_id: int) -> int:
     """The number the next line of a root run will have."""
     row = connection.execute(SELECT_NEXT_LINE, (root_id,)).fetchone()
     return int(row[0]) if row else 0
@@ -37,13 +37,13 @@ count = next_line
 """How many lines a root run has: the numbers have no gaps."""
 
 
-def page(connection: sqlite3.Connection, root_id: int, from_line: int, limit: int) -> list[LogRow]:
+def page(connection: Connection, root_id: int, from_line: int, limit: int) -> list[LogRow]:
     """Up to ``limit`` lines from a line on."""
     return [LogRow._make(row) for row in connection.execute(SELECT_PAGE, (root_id, from_line, limit))]
 
 
 def search(
-    connection: sqlite3.Connection,
+    connection: Connection,
     root_id: int,
     *,
     min_level: int = 0,
@@ -94,7 +94,7 @@ def search(
 
 
 def _matching(
-    connection: sqlite3.Connection,
+    connection: Connection,
     root_id: int,
     where: str,
     values: list[int | str],

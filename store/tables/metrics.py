@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
+from ..connection import Connection
 from ..rows import MetricRow
 
 METRIC_COLUMNS: Final = ", ".join(MetricRow._fields)
@@ -14,12 +14,12 @@ SELECT_OF_RUN: Final = f"SELECT {METRIC_COLUMNS} FROM metric WHERE run_id = ? OR
 SELECT_OF_TASK: Final = f"SELECT {METRIC_COLUMNS} FROM metric WHERE run_id = ? AND task_seq = ? ORDER BY id"
 
 
-def append(connection: sqlite3.Connection, rows: Iterable[MetricRow]) -> None:
+def append(connection: Connection, rows: Iterable[MetricRow]) -> None:
     """Store measured values."""
     connection.executemany(INSERT, rows)
 
 
-def of_run(connection: sqlite3.Connection, run_id: int, task_seq: int | None = None) -> list[MetricRow]:
+def of_run(connection: Connection, run_id: int, task_seq: int | None = None) -> list[MetricRow]:
     """What a run, or one of its tasks, measured, oldest first."""
     if task_seq is None:
         rows = connection.execute(SELECT_OF_RUN, (run_id,))

@@ -7,10 +7,10 @@ that owns the tree reads them from its cursor on, and the next owner reads all s
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from ..connection import Connection
 from ..rows import RunRow, TaskRow
 from .runs import RUN_COLUMNS
 from .tasks import TASK_COLUMNS
@@ -80,20 +80,20 @@ def nodes_of(rows: Iterable[TaskRow]) -> list[Node]:
     return list(dict.fromkeys(group_of(row) or Node(row.run_id, row.seq) for row in rows))
 
 
-def of_group(connection: sqlite3.Connection, node: Node) -> list[TaskRow]:
+def of_group(connection: Connection, node: Node) -> list[TaskRow]:
     """The calls of a mapped group that are recorded."""
     values = (node.run_id, node.scope_seq, node.key, node.map_group)
     return [TaskRow._make(row) for row in connection.execute(SELECT_OF_GROUP, values)]
 
 
-def named(connection: sqlite3.Connection, run_id: int, name: str) -> list[TaskRow]:
+def named(connection: Connection, run_id: int, name: str) -> list[TaskRow]:
     """Every call of a task of this key, else every one that carries this name."""
     rows = connection.execute(SELECT_OF_KEY, (run_id, name)).fetchall()
     rows = rows or connection.execute(SELECT_OF_NAME, (run_id, name)).fetchall()
     return [TaskRow._make(row) for row in rows]
 
 
-def of_name(connection: sqlite3.Connection, run_id: int, name: str) -> list[Node]:
+def of_name(connection: Connection, run_id: int, name: str) -> list[Node]:
     """``nodes_of`` what ``named`` gives, without reading each call."""
     values = (run_id, name)
     rows = connection.execute(SELECT_NODES_OF_KEY, values).fetchall()
@@ -101,16 +101,16 @@ def of_name(connection: sqlite3.Connection, run_id: int, name: str) -> list[Node
     return [Node(run_id, seq) if seq is not None else Node(run_id, None, *group) for seq, *group in rows]
 
 
-def tree(connection: sqlite3.Connection, root_id: int) -> list[RunRow]:
+def tree(connection: Connection, root_id: int) -> list[RunRow]:
     """A root run and every run in its process, oldest first."""
     return [RunRow._make(row) for row in connection.execute(SELECT_TREE, (root_id,))]
 
 
-def requests(connection: sqlite3.Connection, root_id: int, after_id: int) -> list[tuple[int, str, str]]:
+def requests(connection: Connection, root_id: int, after_id: int) -> list[tuple[int, str, str]]:
     """``(event id, actor, data)`` of what was asked of a run tree after an event."""
     return connection.execute(SELECT_REQUESTS, (root_id, after_id)).fetchall()
 
 
-def last_retry(connection: sqlite3.Connection, root_id: int) -> int:
+def last_retry(connection: Connection, root_id: int) -> int:
     """The event of the last retry a person asked for, which ends what was asked before; 0 when there is none."""
     return int(connection.execute(SELECT_LAST_RETRY, (root_id,)).fetchone()[0] or 0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
+from ..connection import Connection
 from ..rows import ResultRow
 
 RESULT_COLUMNS: Final = ", ".join(ResultRow._fields)
@@ -37,7 +37,7 @@ def stands_in_row(row: ResultRow) -> bool:
     return row.path is None and row.size_bytes <= IN_ROW_BYTES and len(row.preview) <= IN_ROW_BYTES
 
 
-def put(connection: sqlite3.Connection, row: ResultRow) -> None:
+def put(connection: Connection, row: ResultRow) -> None:
     """Store a result, replacing an earlier one of the same task run, whose row must stand already.
 
     Seqs below 1 are the run's own: its result and parameters.
@@ -53,26 +53,26 @@ def put(connection: sqlite3.Connection, row: ResultRow) -> None:
     connection.execute(PUT_IN_ROW, (row.run_id, row.seq, None, None, None, None))
 
 
-def get(connection: sqlite3.Connection, run_id: int, seq: int) -> ResultRow | None:
+def get(connection: Connection, run_id: int, seq: int) -> ResultRow | None:
     """The result of a task run (or, below seq 1, of the run), or None."""
     key = (run_id, seq)
     row = connection.execute(SELECT_IN_ROW, key).fetchone() or connection.execute(SELECT_ONE, key).fetchone()
     return ResultRow._make(row) if row else None
 
 
-def of_run(connection: sqlite3.Connection, run_id: int) -> list[ResultRow]:
+def of_run(connection: Connection, run_id: int) -> list[ResultRow]:
     """Every journalled result of a run, by seq."""
     found = {row[1]: ResultRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))}
     found |= {row[1]: ResultRow._make(row) for row in connection.execute(SELECT_IN_ROWS, (run_id,))}
     return [found[seq] for seq in sorted(found)]
 
 
-def codecs(connection: sqlite3.Connection, run_id: int) -> dict[int, str]:
+def codecs(connection: Connection, run_id: int) -> dict[int, str]:
     """How each journalled result of a run is stored, by seq."""
     return dict(connection.execute(SELECT_CODECS, (run_id,)).fetchall())
 
 
-def remove(connection: sqlite3.Connection, run_id: int, seq: int) -> str | None:
+def remove(connection: Connection, run_id: int, seq: int) -> str | None:
     """Forget the result of a task run; returns its file, which nothing names any more."""
     connection.execute(PUT_IN_ROW, (run_id, seq, None, None, None, None))
     found = connection.execute(SELECT_ONE, (run_id, seq)).fetchone()

@@ -7,10 +7,10 @@ All functions expect an open write transaction when they write.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from ..connection import Connection
 from ..errors import StaleState
 from ..rows import FlowRow, RunRow
 from ..states import TERMINAL_TYPES
@@ -85,7 +85,7 @@ PENDING: Final = ("PENDING", "Pending")
 
 
 def insert(
-    connection: sqlite3.Connection,
+    connection: Connection,
     *,
     flow_name: str,
     name: str,
@@ -142,7 +142,7 @@ def insert(
 
 
 def transition(
-    connection: sqlite3.Connection,
+    connection: Connection,
     run_id: int,
     *,
     attempt: int,
@@ -192,7 +192,7 @@ def transition(
 
 
 def set_intent(
-    connection: sqlite3.Connection, run_id: int, intent: str, *, at_us: int, actor: str, message: str | None = None
+    connection: Connection, run_id: int, intent: str, *, at_us: int, actor: str, message: str | None = None
 ) -> None:
     """Note what was asked of a run, with a ``request`` event saying who asked."""
     if connection.execute(UPDATE_INTENT, (intent, run_id)).rowcount == 0:
@@ -202,36 +202,36 @@ def set_intent(
     )
 
 
-def rename(connection: sqlite3.Connection, run_id: int, name: str) -> None:
+def rename(connection: Connection, run_id: int, name: str) -> None:
     """Give a run another name."""
     connection.execute(UPDATE_NAME, (name, run_id))
 
 
-def set_result_preview(connection: sqlite3.Connection, run_id: int, attempt: int, preview: str | None) -> None:
+def set_result_preview(connection: Connection, run_id: int, attempt: int, preview: str | None) -> None:
     """Note the text people see as the flow's result."""
     if connection.execute(UPDATE_RESULT_PREVIEW, (preview, run_id, attempt)).rowcount == 0:
         raise _stale(connection, run_id, f"attempt {attempt}")
 
 
-def get(connection: sqlite3.Connection, run_id: int) -> RunRow | None:
+def get(connection: Connection, run_id: int) -> RunRow | None:
     """One run, or None."""
     row = connection.execute(SELECT_RUN, (run_id,)).fetchone()
     return RunRow._make(row) if row else None
 
 
-def intent_of(connection: sqlite3.Connection, run_id: int) -> tuple[str, str, str, int] | None:
+def intent_of(connection: Connection, run_id: int) -> tuple[str, str, str, int] | None:
     """``(state_type, state_name, intent, attempt)`` of a run, or None: what its process polls."""
     row: tuple[str, str, str, int] | None = connection.execute(SELECT_INTENT, (run_id,)).fetchone()
     return row
 
 
-def is_tried_again(connection: sqlite3.Connection, run_id: int) -> bool:
+def is_tried_again(connection: Connection, run_id: int) -> bool:
     """Whether the attempt that begins comes after one that ended; not after a pause or a sleep without a process."""
     row = connection.execute(SELECT_LEFT_FOR_SCHEDULED, (run_id,)).fetchone()
     return row is None or row[0] in TERMINAL_TYPES
 
 
-def claim_due(connection: sqlite3.Connection, now_us: int, limit: int, actor: str) -> list[RunRow]:
+def claim_due(connection: Connection, now_us: int, limit: int, actor: str) -> list[RunRow]:
     """Move root runs whose time has come to PENDING and return them, the longest waiting first.
 
     A run somebody asked something of, and a run that still has a process (a lease), is left alone.
@@ -252,7 +252,7 @@ def claim_due(connection: sqlite3.Connection, now_us: int, limit: int, actor: st
     return claimed
 
 
-def claim_these(connection: sqlite3.Connection, run_ids: Collection[int], now_us: int, actor: str) -> list[RunRow]:
+def claim_these(connection: Connection, run_ids: Collection[int], now_us: int, actor: str) -> list[RunRow]:
     """As ``claim_due``, for runs that somebody chose among those that are due, in the same transaction."""
     claimed = []
     for run_id in run_ids:
@@ -266,39 +266,39 @@ def claim_these(connection: sqlite3.Connection, run_ids: Collection[int], now_us
     return claimed
 
 
-def next_wake(connection: sqlite3.Connection) -> int | None:
+def next_wake(connection: Connection) -> int | None:
     """When the next waiting run is due, or None when none waits for a time."""
     row = connection.execute(SELECT_NEXT_WAKE).fetchone()
     return None if row is None or row[0] is None else int(row[0])
 
 
-def live(connection: sqlite3.Connection) -> list[RunRow]:
+def live(connection: Connection) -> list[RunRow]:
     """Every run that has not ended."""
     return [RunRow._make(row) for row in connection.execute(SELECT_LIVE)]
 
 
-def children(connection: sqlite3.Connection, run_id: int) -> list[RunRow]:
+def children(connection: Connection, run_id: int) -> list[RunRow]:
     """The subflow runs a run made itself, oldest first."""
     return [RunRow._make(row) for row in connection.execute(SELECT_CHILDREN, (run_id,))]
 
 
-def of_root(connection: sqlite3.Connection, root_id: int) -> list[RunRow]:
+def of_root(connection: Connection, root_id: int) -> list[RunRow]:
     """Every run that lives in the process of a root run, at any depth, without the root itself."""
     return [RunRow._make(row) for row in connection.execute(SELECT_OF_ROOT, (root_id,))]
 
 
-def counts(connection: sqlite3.Connection) -> dict[str, int]:
+def counts(connection: Connection) -> dict[str, int]:
     """How many runs there are of each state type; types without runs are absent."""
     return dict(connection.execute(SELECT_COUNTS).fetchall())
 
 
-def flows(connection: sqlite3.Connection) -> list[FlowRow]:
+def flows(connection: Connection) -> list[FlowRow]:
     """Every flow ever run or deployed, by name."""
     return [FlowRow._make(row) for row in connection.execute(SELECT_FLOWS)]
 
 
 def listing(
-    connection: sqlite3.Connection,
+    connection: Connection,
     *,
     flow: str | None = None,
     states: Collection[str] | None = None,
@@ -344,7 +344,7 @@ def listing(
 
 
 def _present_state(
-    connection: sqlite3.Connection, run_id: int, attempt: int, from_type: str | None
+    connection: Connection, run_id: int, attempt: int, from_type: str | None
 ) -> tuple[str, str]:
     if from_type is None:
         raise ValueError("a transition needs the state it starts from: from_ or from_type")
@@ -354,7 +354,7 @@ def _present_state(
     return row[0], row[1]
 
 
-def _stale(connection: sqlite3.Connection, run_id: int, wanted: str) -> StaleState:
+def _stale(connection: Connection, run_id: int, wanted: str) -> StaleState:
     row = connection.execute(SELECT_INTENT, (run_id,)).fetchone()
     if row is None:
         return StaleState(f"run #{run_id} does not exist")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
+from ..connection import Connection
 from ..rows import ScheduleRow
 
 SCHEDULE_COLUMNS: Final = ", ".join(ScheduleRow._fields)
@@ -25,7 +25,7 @@ ADVANCE: Final = "UPDATE schedule SET next_due_at_us = ?, last_due_at_us = coale
 DELETE: Final = "DELETE FROM schedule WHERE id = ?"
 
 
-def upsert(connection: sqlite3.Connection, row: ScheduleRow) -> int:
+def upsert(connection: Connection, row: ScheduleRow) -> int:
     """Store a schedule by its deployment and slug (``row.id`` is not looked at) and return its id.
 
     An existing one keeps ``active`` and ``last_due_at_us``, and ``next_due_at_us`` too unless its spec changed.
@@ -34,37 +34,37 @@ def upsert(connection: sqlite3.Connection, row: ScheduleRow) -> int:
     return found[0]
 
 
-def all(connection: sqlite3.Connection) -> list[ScheduleRow]:  # noqa: A001 - read as schedules.all
+def all(connection: Connection) -> list[ScheduleRow]:  # noqa: A001 - read as schedules.all
     """Every schedule, by deployment and slug."""
     return [_row(values) for values in connection.execute(SELECT_ALL)]
 
 
-def of_deployment(connection: sqlite3.Connection, deployment: str) -> list[ScheduleRow]:
+def of_deployment(connection: Connection, deployment: str) -> list[ScheduleRow]:
     """The schedules of a deployment."""
     return [_row(values) for values in connection.execute(SELECT_OF_DEPLOYMENT, (deployment,))]
 
 
-def get(connection: sqlite3.Connection, schedule_id: int) -> ScheduleRow | None:
+def get(connection: Connection, schedule_id: int) -> ScheduleRow | None:
     """One schedule, or None."""
     values = connection.execute(SELECT_ONE, (schedule_id,)).fetchone()
     return _row(values) if values else None
 
 
 def set_active(
-    connection: sqlite3.Connection, schedule_id: int, active: bool, next_due_at_us: int | None = None
+    connection: Connection, schedule_id: int, active: bool, next_due_at_us: int | None = None
 ) -> bool:
     """Pause or resume a schedule; says whether it exists. A resumed one can be given its next tick."""
     return connection.execute(SET_ACTIVE, (active, next_due_at_us, schedule_id)).rowcount > 0
 
 
 def advance(
-    connection: sqlite3.Connection, schedule_id: int, next_due_at_us: int | None, last_due_at_us: int | None = None
+    connection: Connection, schedule_id: int, next_due_at_us: int | None, last_due_at_us: int | None = None
 ) -> None:
     """Note that a tick was dealt with; ``next_due_at_us=None`` means the schedule never fires again."""
     connection.execute(ADVANCE, (next_due_at_us, last_due_at_us, schedule_id))
 
 
-def delete(connection: sqlite3.Connection, schedule_id: int) -> None:
+def delete(connection: Connection, schedule_id: int) -> None:
     """Forget a schedule; its runs stay."""
     connection.execute(DELETE, (schedule_id,))
 

@@ -6,9 +6,9 @@ ends it. All writes expect an open write transaction.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
+from ..connection import Connection
 from ..rows import StagedRow
 
 STAGED_COLUMNS: Final = ", ".join(StagedRow._fields)
@@ -23,32 +23,32 @@ UPDATE_ROLLBACK: Final = "UPDATE staged_task SET rollback_hooks_done = ?3 WHERE 
 DELETE: Final = "DELETE FROM staged_task WHERE run_id = ? AND task_seq = ?"
 
 
-def put(connection: sqlite3.Connection, row: StagedRow) -> None:
+def put(connection: Connection, row: StagedRow) -> None:
     """Write a staged task, in place of what was written of it before."""
     connection.execute(PUT, row)
 
 
-def get(connection: sqlite3.Connection, run_id: int, task_seq: int) -> StagedRow | None:
+def get(connection: Connection, run_id: int, task_seq: int) -> StagedRow | None:
     """What is written of one task, or None."""
     row = connection.execute(SELECT_ONE, (run_id, task_seq)).fetchone()
     return StagedRow._make(row) if row else None
 
 
-def of_transaction(connection: sqlite3.Connection, name: str) -> list[StagedRow]:
+def of_transaction(connection: Connection, name: str) -> list[StagedRow]:
     """The tasks of one transaction that hold something for its end."""
     return [StagedRow._make(row) for row in connection.execute(SELECT_OF_TRANSACTION, (name,))]
 
 
-def rollbacks_under_way(connection: sqlite3.Connection, run_id: int) -> list[StagedRow]:
+def rollbacks_under_way(connection: Connection, run_id: int) -> list[StagedRow]:
     """The tasks that a rollback has still to undo, each transaction's in the order of the rollback."""
     return [StagedRow._make(row) for row in connection.execute(SELECT_UNDER_WAY, (run_id,))]
 
 
-def rollback_hook_done(connection: sqlite3.Connection, run_id: int, task_seq: int, done: int) -> None:
+def rollback_hook_done(connection: Connection, run_id: int, task_seq: int, done: int) -> None:
     """Note how many rollback hooks of a task are done."""
     connection.execute(UPDATE_ROLLBACK, (run_id, task_seq, done))
 
 
-def remove(connection: sqlite3.Connection, run_id: int, task_seq: int) -> None:
+def remove(connection: Connection, run_id: int, task_seq: int) -> None:
     """Nothing of the task is staged any more."""
     connection.execute(DELETE, (run_id, task_seq))

@@ -5,9 +5,9 @@ Each statement walks the small index of runs that have not ended, never a schedu
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
+from ..connection import Connection
 from ..rows import RunRow, TaskRow
 from .runs import RUN_COLUMNS
 from .tasks import TASK_COLUMNS
@@ -44,44 +44,44 @@ SELECT_REQUESTER: Final = (
 )
 
 
-def live_tasks(connection: sqlite3.Connection, run_id: int) -> list[TaskRow]:
+def live_tasks(connection: Connection, run_id: int) -> list[TaskRow]:
     """The task runs of a run that have not ended."""
     return [TaskRow._make(row) for row in connection.execute(SELECT_LIVE_TASKS, (run_id,))]
 
 
-def last_change_us(connection: sqlite3.Connection, run_id: int) -> int:
+def last_change_us(connection: Connection, run_id: int) -> int:
     """When something last happened to a run itself; 0 when nothing is known."""
     row = connection.execute(SELECT_LAST_CHANGE, (run_id,)).fetchone()
     return int(row[0]) if row else 0
 
 
-def asked(connection: sqlite3.Connection) -> list[RunRow]:
+def asked(connection: Connection) -> list[RunRow]:
     """Root runs of which something was asked that is not done yet."""
     return [RunRow._make(row) for row in connection.execute(SELECT_ASKED)]
 
 
-def live_of_schedule(connection: sqlite3.Connection, schedule_id: int) -> list[RunRow]:
+def live_of_schedule(connection: Connection, schedule_id: int) -> list[RunRow]:
     """The runs of a schedule that have not ended, oldest first."""
     return [RunRow._make(row) for row in connection.execute(SELECT_LIVE_OF_SCHEDULE, (schedule_id,))]
 
 
-def without_process(connection: sqlite3.Connection) -> list[RunRow]:
+def without_process(connection: Connection) -> list[RunRow]:
     """Root runs whose state speaks of a process although nobody holds their lease."""
     return [RunRow._make(row)
             for row in connection.execute(SELECT_WITHOUT_PROCESS, ("PENDING", "RUNNING", "CANCELLING"))]
 
 
-def due_unnoted(connection: sqlite3.Connection, now_us: int, limit: int) -> list[RunRow]:
+def due_unnoted(connection: Connection, now_us: int, limit: int) -> list[RunRow]:
     """Runs whose time has come and that do not say yet that they wait for a slot."""
     return [RunRow._make(row) for row in connection.execute(SELECT_DUE_UNNOTED, (now_us, limit))]
 
 
-def anything_due(connection: sqlite3.Connection, now_us: int) -> bool:
+def anything_due(connection: Connection, now_us: int) -> bool:
     """Whether a claim would find a run: asked without the write lock."""
     return connection.execute(SELECT_ANYTHING_DUE, (now_us,)).fetchone() is not None
 
 
-def requester(connection: sqlite3.Connection, run_id: int) -> tuple[str, str | None] | None:
+def requester(connection: Connection, run_id: int) -> tuple[str, str | None] | None:
     """Who asked something of the run last, and in which words."""
     row: tuple[str, str | None] | None = connection.execute(SELECT_REQUESTER, (run_id,)).fetchone()
     return row

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from ..connection import Connection
 from ..errors import StaleState
 from ..rows import CallRow, ResultRow, TaskRow
 from ..states import is_terminal
@@ -95,7 +96,7 @@ SELECT_BY_INDEX: Final = (
 
 
 def begin(
-    connection: sqlite3.Connection,
+    connection: Connection,
     row: TaskRow,
     at_us: int,
     actor: str,
@@ -118,7 +119,7 @@ def begin(
 
 
 def finish(
-    connection: sqlite3.Connection,
+    connection: Connection,
     run_id: int,
     seq: int,
     *,
@@ -150,7 +151,7 @@ def finish(
     )
 
 
-def record_start(connection: sqlite3.Connection, row: TaskRow, *, at_us: int, actor: str) -> None:
+def record_start(connection: Connection, row: TaskRow, *, at_us: int, actor: str) -> None:
     """Write that an attempt of a task runs, unless that is written; the event says which state it came from."""
     found = connection.execute(SELECT_STATE, (row.run_id, row.seq)).fetchone()
     if found is None or found[:2] != (row.state_type, row.state_name):
@@ -158,7 +159,7 @@ def record_start(connection: sqlite3.Connection, row: TaskRow, *, at_us: int, ac
 
 
 def record_new(
-    connection: sqlite3.Connection,
+    connection: Connection,
     middle: tuple[str, str],
     ended: TaskRow,
     result: tuple[str, str, bytes | None, str] | None,
@@ -189,7 +190,7 @@ def record_new(
 
 
 def record_end(
-    connection: sqlite3.Connection,
+    connection: Connection,
     middle: tuple[str, str],
     ended: TaskRow,
     result: tuple[str, str, bytes | None, str] | None = None,
@@ -231,7 +232,7 @@ def record_end(
 
 
 def transition(
-    connection: sqlite3.Connection,
+    connection: Connection,
     run_id: int,
     seq: int,
     *,
@@ -279,25 +280,25 @@ def transition(
 
 
 def of_run(
-    connection: sqlite3.Connection, run_id: int, after_seq: int = 0, limit: int | None = None
+    connection: Connection, run_id: int, after_seq: int = 0, limit: int | None = None
 ) -> list[TaskRow]:
     """The task runs of a run in their order; ``limit=None`` means all of them."""
     rows = connection.execute(SELECT_OF_RUN, (run_id, after_seq, -1 if limit is None else limit))
     return [TaskRow._make(row) for row in rows]
 
 
-def of_scope(connection: sqlite3.Connection, run_id: int, scope_seq: int) -> list[TaskRow]:
+def of_scope(connection: Connection, run_id: int, scope_seq: int) -> list[TaskRow]:
     """What one task of a run called itself."""
     return [TaskRow._make(row) for row in connection.execute(SELECT_OF_SCOPE, (run_id, scope_seq))]
 
 
-def calls(connection: sqlite3.Connection, run_id: int) -> list[CallRow]:
+def calls(connection: Connection, run_id: int) -> list[CallRow]:
     """Every call of a run in their order, as far as plans need to know them."""
     return list(map(CallRow._make, connection.execute(SELECT_CALLS, (run_id,))))
 
 
 def identities(
-    connection: sqlite3.Connection, run_id: int, scope_seq: int | None = None
+    connection: Connection, run_id: int, scope_seq: int | None = None
 ) -> list[tuple[int, int, str, int]]:
     """(seq, scope_seq, key, call_index) of every call of a run, or of those that one task of it made."""
     if scope_seq is None:
@@ -306,7 +307,7 @@ def identities(
 
 
 def with_results(
-    connection: sqlite3.Connection, run_id: int, from_seq: int, limit: int
+    connection: Connection, run_id: int, from_seq: int, limit: int
 ) -> list[tuple[TaskRow, ResultRow | None]]:
     """Calls from a number on, each with its result where that stands in its row."""
     found: list[tuple[TaskRow, ResultRow | None]] = []
@@ -319,23 +320,23 @@ def with_results(
     return found
 
 
-def forget_inputs(connection: sqlite3.Connection, run_id: int, seq: int) -> None:
+def forget_inputs(connection: Connection, run_id: int, seq: int) -> None:
     """A call whose outcome a person gave by hand fits any inputs."""
     connection.execute(FORGET_INPUTS, (run_id, seq))
 
 
-def unreached(connection: sqlite3.Connection, run_id: int) -> list[TaskRow]:
+def unreached(connection: Connection, run_id: int) -> list[TaskRow]:
     """Calls of a run, of a root's whole tree, that are Pending: at its end those it did not come to again."""
     return [TaskRow._make(row) for row in connection.execute(SELECT_UNREACHED, (run_id,))]
 
 
-def get(connection: sqlite3.Connection, run_id: int, seq: int) -> TaskRow | None:
+def get(connection: Connection, run_id: int, seq: int) -> TaskRow | None:
     """One task run, or None."""
     row = connection.execute(SELECT_ONE, (run_id, seq)).fetchone()
     return TaskRow._make(row) if row else None
 
 
-def by_seq(connection: sqlite3.Connection, run_id: int, seqs: Iterable[int]) -> list[TaskRow]:
+def by_seq(connection: Connection, run_id: int, seqs: Iterable[int]) -> list[TaskRow]:
     """The named task runs that exist, in their order."""
     wanted = sorted(set(seqs))
     found: list[TaskRow] = []
@@ -350,12 +351,12 @@ def by_seq(connection: sqlite3.Connection, run_id: int, seqs: Iterable[int]) -> 
     return found
 
 
-def counts(connection: sqlite3.Connection, run_id: int) -> dict[tuple[str, str], int]:
+def counts(connection: Connection, run_id: int) -> dict[tuple[str, str], int]:
     """How many task runs a run has in each ``(state_type, state_name)``; states without any are absent."""
     return {(kind, name): number for kind, name, number in connection.execute(SELECT_COUNTS, (run_id,))}
 
 
-def find(connection: sqlite3.Connection, run_id: int, name: str, index: int | None = None) -> TaskRow | None:
+def find(connection: Connection, run_id: int, name: str, index: int | None = None) -> TaskRow | None:
     """A task run by its name, or by its key and the place in its map (or among its calls); the newest that fits."""
     if index is not None:
         row = connection.execute(SELECT_BY_INDEX, (run_id, name, index)).fetchone()
@@ -367,7 +368,7 @@ def find(connection: sqlite3.Connection, run_id: int, name: str, index: int | No
     return TaskRow._make(row) if row else None
 
 
-def _stale(connection: sqlite3.Connection, run_id: int, seq: int, wanted: str) -> StaleState:
+def _stale(connection: Connection, run_id: int, seq: int, wanted: str) -> StaleState:
     row = connection.execute(SELECT_STATE, (run_id, seq)).fetchone()
     run = connection.execute(SELECT_RUN_ATTEMPT, (run_id,)).fetchone()
     newer = f"; its run is at attempt {run[0]}" if run else "; its run does not exist"

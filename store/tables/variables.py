@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
+from ..connection import Connection
 from ..rows import VariableRow
 from . import events
 
@@ -19,7 +19,7 @@ DELETE: Final = "DELETE FROM variable WHERE name = ?"
 
 
 def put(
-    connection: sqlite3.Connection, name: str, value: str, tags: str, *, at_us: int, actor: str,
+    connection: Connection, name: str, value: str, tags: str, *, at_us: int, actor: str,
     run_id: int | None = None,
 ) -> None:  # fmt: skip
     """Make or change a variable (JSON texts), with an event that names it but not its value."""
@@ -31,7 +31,7 @@ def put(
 
 
 def delete(
-    connection: sqlite3.Connection, name: str, *, at_us: int, actor: str, run_id: int | None = None
+    connection: Connection, name: str, *, at_us: int, actor: str, run_id: int | None = None
 ) -> bool:
     """Remove a variable, with its event; says whether there was one."""
     if connection.execute(DELETE, (name,)).rowcount == 0:
@@ -41,12 +41,12 @@ def delete(
     return True
 
 
-def get(connection: sqlite3.Connection, name: str) -> VariableRow | None:
+def get(connection: Connection, name: str) -> VariableRow | None:
     """One variable, or None."""
     row = connection.execute(SELECT_ONE, (name,)).fetchone()
     return VariableRow._make(row) if row else None
 
 
-def all(connection: sqlite3.Connection) -> list[VariableRow]:  # noqa: A001 - read as variables.all
+def all(connection: Connection) -> list[VariableRow]:  # noqa: A001 - read as variables.all
     """Every variable, by name."""
     return [VariableRow._make(row) for row in connection.execute(SELECT_ALL)]

@@ -30,8 +30,7 @@ from .outstanding import Outstanding
 from .replay import again
 
 if TYPE_CHECKING:
-    import sqlite3
-
+    from ....store.connection import Connection
     from ....store.rows import TaskRow
     from ...authoring.flows import Flow
     from ..run_process.session import Session
@@ -247,7 +246,7 @@ class FlowRun:
 
     def transition(
         self, event: str, *, cause: str | None = None, actor: str = "engine", **more: Any
-    ) -> Callable[[sqlite3.Connection], None]:
+    ) -> Callable[[Connection], None]:
         """Move by the table and return the write that records it, guarded by state and attempt."""
         before = (self.state_type, self.state_name)
         target = next_run_state(self.state_type, event)
@@ -257,7 +256,7 @@ class FlowRun:
         to = (target.state_type, name or target.state_name)
         self.state_name = to[1]
 
-        def write(conn: sqlite3.Connection) -> None:
+        def write(conn: Connection) -> None:
             runs.transition(
                 conn, run_id, attempt=attempt, from_=None, from_type=before[0], to=to, at_us=at_us, actor=actor,
                 cause=cause, **more,
@@ -434,7 +433,7 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
     with run.state_lock:
         start = run.transition("start", new_attempt=attempt, name="Retrying", cause=text.rpartition("; next in ")[0])
 
-        def begin(conn: sqlite3.Connection) -> None:
+        def begin(conn: Connection) -> None:
             start(conn)
             if lease is not None:
                 leases.acquire(conn, lease._replace(attempt=attempt))
@@ -544,7 +543,7 @@ def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
     is_again = run.has_journal
     shown = stored.preview if stored is not None and state.data is not None else None
 
-    def end(conn: sqlite3.Connection) -> None:
+    def end(conn: Connection) -> None:
         if resume is not None:
             resume(conn)
         move(conn)
@@ -566,7 +565,7 @@ def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
     return end
 
 
-def _settle_unreached(conn: sqlite3.Connection, run_id: int, attempt: int, at_us: int) -> None:
+def _settle_unreached(conn: Connection, run_id: int, attempt: int, at_us: int) -> None:
     """What a retry was to run again and the flow did not come to: it has no result and waits for nothing."""
     target = next_task_state("PENDING", "skip")
     for row in tasks.unreached(conn, run_id):

@@ -6,10 +6,10 @@ attempts. Nothing here runs user code or waits.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ....store.connection import Connection
 from ....store.rows import TaskRow
 from ....store.tables import edges, tasks
 from ...context import current_tags
@@ -283,7 +283,7 @@ class TaskCall:
         self.state_type, self.state_name = target = next_task_state(self.state_type, event)
         return before, target
 
-    def write_pending(self, conn: sqlite3.Connection) -> None:
+    def write_pending(self, conn: Connection) -> None:
         """Record a submitted call that has not begun; nothing when it has, or an earlier attempt recorded it."""
         if self.attempt == 0 and self.state_type == "PENDING" and not self.is_replay:
             tasks.begin(conn, self.row(), at_us=self.created_at_us, actor="engine")
@@ -308,7 +308,7 @@ def record_caller(call: TaskCall) -> None:
         )
 
 
-def write_beginning(conn: sqlite3.Connection, call: TaskCall, beginning: Beginning) -> None:
+def write_beginning(conn: Connection, call: TaskCall, beginning: Beginning) -> None:
     """Record that an attempt runs, unless it is known to have ended."""
     if call.beginning is beginning:
         tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")

@@ -7,11 +7,11 @@ that holds no thread while nothing runs. The rules live in the steps alone.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
+from ....store.connection import Connection
 from ..run_process.node_requests import wakeable
 from .interrupts import CoroutineSlot, ThreadSlot, woken_by
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..run_process.session import Session
 
 Steps = Generator[Any, Any, Any]
-Operation = Callable[[sqlite3.Connection], Any]
+Operation = Callable[[Connection], Any]
 
 
 class Call:

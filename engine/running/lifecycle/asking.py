@@ -7,7 +7,6 @@ Nothing here polls: the session's background thread looks for what is expected a
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ....store.connection import Connection
 from ....store.rows import InputRow
 from ....store.tables import events, inputs
 from ...errors import InputError, PauseTimedOut
@@ -35,7 +35,7 @@ _TITLE_CHARACTERS = 100
 class Expected:
     """Something that another process writes into the store; done once a look has found it."""
 
-    def __init__(self, look: Callable[[sqlite3.Connection], Any]) -> None:
+    def __init__(self, look: Callable[[Connection], Any]) -> None:
         self.look = look
         self._lock = threading.Lock()
         self._done = False
@@ -79,7 +79,7 @@ class Expectations:
         finally:
             self._open.discard(expected)
 
-    def look(self, connection: sqlite3.Connection) -> None:
+    def look(self, connection: Connection) -> None:
         """The store has changed."""
         for expected in self._open.copy():
             if not expected.done() and expected.look(connection):
@@ -198,7 +198,7 @@ def ask(frame: Frame, question: Question, found: InputRow) -> Steps:
             found = yield Durable(session, lambda conn: _put(conn, frame, question))
 
 
-def _put(conn: sqlite3.Connection, frame: Frame, question: Question) -> InputRow:
+def _put(conn: Connection, frame: Frame, question: Question) -> InputRow:
     """The answer that is known, else the request, with the run asked to pause."""
     run, at_us = frame.run, now_us()
     response = inputs.newest(conn, run.id, question.key, "response")
@@ -243,7 +243,7 @@ def _wait_for_answer(session: Session, run: FlowRun, request: InputRow, question
             session.look_soon()
 
 
-def expire(conn: sqlite3.Connection, root_id: int, request: InputRow) -> bool:
+def expire(conn: Connection, root_id: int, request: InputRow) -> bool:
     """Time answers a request that nobody did; says whether the run is free to go on."""
     if inputs.newest(conn, request.run_id, request.key, "response") is None:
         at_us = now_us()
@@ -260,14 +260,14 @@ def expire(conn: sqlite3.Connection, root_id: int, request: InputRow) -> bool:
     return True
 
 
-def _withdraw(conn: sqlite3.Connection, root_id: int, request: InputRow) -> None:
+def _withdraw(conn: Connection, root_id: int, request: InputRow) -> None:
     """Nobody waits for the answer any more: the run goes on when nothing else is asked."""
     inputs.set_aside(conn, request.id, now_us())
     if not inputs.open_requests(conn, root_id):
         inputs.let_go(conn, root_id)
 
 
-def _refuse(conn: sqlite3.Connection, response: InputRow, text: str) -> None:
+def _refuse(conn: Connection, response: InputRow, text: str) -> None:
     inputs.remove(conn, response.id)
     events.append(conn, at_us=now_us(), kind="input", actor="engine", run_id=response.run_id, message=text)
 

@@ -20,8 +20,7 @@ from ..calls.task_call import cancelled_state
 from ..effects.effects import Await, Durable, Pass, Sleep, Steps
 
 if TYPE_CHECKING:
-    import sqlite3
-
+    from ....store.connection import Connection
     from ..calls.task_call import TaskCall
     from ..run_process.session import Session
 
@@ -124,7 +123,7 @@ def _record_wait(call: TaskCall, cause: str, wake_at_us: int, at_us: int, data: 
     run_id, seq, run_attempt, attempt = call.run.id, call.seq, call.run.attempt, call.attempt
     slots, call.slots = call.slots, None
 
-    def write(conn: sqlite3.Connection) -> None:
+    def write(conn: Connection) -> None:
         if beginning is not None:
             tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
         tasks.transition(
@@ -147,7 +146,7 @@ def _hold(call: TaskCall, state: State) -> Steps:
     reason = f"task {call.name} ({call.reference}) failed after {tries}: {state.message}; {WHAT_HELPS}"
     cause = f"attempt {attempt} failed: {state.message}; {WHAT_HELPS}"
 
-    def write(conn: sqlite3.Connection) -> None:
+    def write(conn: Connection) -> None:
         if beginning is not None:
             tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
         tasks.transition(
@@ -174,7 +173,7 @@ def _decided(call: TaskCall, decision: Decision) -> Steps:
     """A call that waits for a person gets its end; returns the state."""
     run_id, seq, attempt = call.run.id, call.seq, call.run.attempt
 
-    def write(conn: sqlite3.Connection) -> None:
+    def write(conn: Connection) -> None:
         row = tasks.get(conn, run_id, seq)
         assert row is not None  # it waits by its row
         decision.write(conn, row, attempt)
@@ -188,7 +187,7 @@ def _decided(call: TaskCall, decision: Decision) -> Steps:
 WHAT_HELPS = "held for a person: resume tries it again, cancel ends the run"
 
 
-def ask_for_pause(conn: sqlite3.Connection, session: Session, reason: str) -> None:
+def ask_for_pause(conn: Connection, session: Session, reason: str) -> None:
     """Note that the run itself asks for the pause, unless something else was asked of it."""
     found: Any = runs.intent_of(conn, session.root_id)
     if found is not None and found[2] == "none":

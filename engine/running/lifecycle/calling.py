@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextvars
-import sqlite3
 from collections.abc import Callable, Iterable
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
+from ....store.connection import Connection
 from ...authoring.annotations import allow_failure, quote, unmapped
 from ...context import current_transaction
 from ...errors import MappingLengthMismatch, MappingMissingIterable
@@ -167,7 +167,7 @@ def _record_caller(frame: Frame) -> None:
 def _record_pending(frame: Frame, batch: list[TaskCall]) -> None:
     """Let the store know of calls that wait for a thread or for what they need."""
 
-    def write(conn: sqlite3.Connection) -> None:
+    def write(conn: Connection) -> None:
         for made in batch:
             made.write_pending(conn)
 

@@ -6,9 +6,9 @@ continues its loops where they were. A pause is a request like any other; the ta
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from ....store.connection import Connection
 from ....store.tables import events, results, tasks
 from ...encoding import codec
 from ...states.state import State
@@ -64,7 +64,7 @@ def _turn_operation(call: TaskCall, again: Again, message: str | None) -> Any:
     run_id, seq, run_attempt, attempt, at_us = call.run.id, call.seq, call.run.attempt, call.attempt, now_us()
     text = f"turn {again.count} of its loop" + (f": {message}" if message else "")
 
-    def write(conn: sqlite3.Connection) -> None:
+    def write(conn: Connection) -> None:
         tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
         tasks.transition(
             conn, run_id, seq, run_attempt=run_attempt, from_=from_, to=to, at_us=at_us, actor="engine", message=text,
@@ -116,7 +116,7 @@ def pause_steps(call: TaskCall, why: str) -> Steps:
     reason = f"task {call.name} ({call.reference}) {_WAITS}: {why}".rstrip(": ")
     slots, call.slots = call.slots, None
 
-    def write(conn: sqlite3.Connection) -> None:
+    def write(conn: Connection) -> None:
         if beginning is not None and move is not None:
             tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
             tasks.transition(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from ....store.connection import Connection
 from ....store.states import TERMINAL_TYPES
 from ....store.tables import edges, runs, tasks
 from ...authoring.parameters import preview_json
@@ -94,7 +94,7 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
     subflow.child_run_id = row.child_run_id if row is not None else None
     name, shown, tags = flow.run_name(parameters), preview_json(parameters), _tags(flow)
 
-    def begin(conn: sqlite3.Connection) -> tuple[int, int, int | None]:
+    def begin(conn: Connection) -> tuple[int, int, int | None]:
         child, attempt, wake_at_us = subflow.child_run_id, 1, None
         if child is None:
             child = runs.insert(
@@ -135,13 +135,13 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
     return run
 
 
-def _wake_of(conn: sqlite3.Connection, run_id: int) -> int | None:
+def _wake_of(conn: Connection, run_id: int) -> int | None:
     """When a child run wanted to begin its next attempt, that was interrupted while it waited for it."""
     found = runs.get(conn, run_id)
     return found.wake_at_us if found is not None and found.state_type == "CRASHED" else None
 
 
-def _queue_again(conn: sqlite3.Connection, run_id: int, at_us: int) -> int:
+def _queue_again(conn: Connection, run_id: int, at_us: int) -> int:
     """Bring a child run's earlier record back to SCHEDULED with a new attempt; returns that attempt."""
     found = runs.get(conn, run_id)
     assert found is not None  # its row is referenced by the parent's

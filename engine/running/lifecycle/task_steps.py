@@ -31,8 +31,7 @@ from .attempts import go_on, is_left_waiting, next_attempt
 from .repeats import recall_turn
 
 if TYPE_CHECKING:
-    import sqlite3
-
+    from ....store.connection import Connection
     from ....store.rows import ResultRow, StagedRow, TaskRow
     from ...authoring.transaction import Transaction
     from ..slots.requests import Ask
@@ -307,7 +306,7 @@ class _Ending:
         self._end_cache = end_cache
         self._stage = stage
 
-    def __call__(self, conn: sqlite3.Connection) -> None:
+    def __call__(self, conn: Connection) -> None:
         ended, middle, began_at_us = self._ended, self._beginning.state, self._beginning.at_us
         at_us = ended.ended_at_us or 0
         if not self._is_new or not tasks.record_new(
@@ -395,7 +394,7 @@ def abandon_operation(call: TaskCall, cause: str) -> Callable[[Any], None]:
     to = next_task_state(beginning.state[0], "cancel")
     ended = call.row((to.state_type, to.state_name), cause, beginning.attempt, at_us)
 
-    def end(conn: sqlite3.Connection) -> None:
+    def end(conn: Connection) -> None:
         found = tasks.get(conn, ended.run_id, ended.seq)
         if found is None or found.ended_at_us is None:
             tasks.record_end(

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ....store.connection import connect
+from ....store.connection import Connection, connect
 from ....store.spool import SpoolWriter, drain
 from ...context import current_frame
 from ...sdk.logs import RunHandler
@@ -55,7 +55,7 @@ class Capture:
         self._echo = echo
         self._spool = SpoolWriter(folder, root_id, attempt)
         self._handler = RunHandler(self)
-        self._telemetry: sqlite3.Connection | None = None
+        self._telemetry: Connection | None = None
         self._next_drain = 0.0
         self._saved: list[int] = []
         self._shows_terminal: bool | None = None

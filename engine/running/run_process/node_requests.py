@@ -8,11 +8,11 @@ lived is honoured. What was told to end stays so until somebody retries it.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ....store.connection import Connection
 from ....store.tables import nodes
 from ....store.tables.nodes import Node
 from ...control.decisions import Decision
@@ -91,13 +91,13 @@ class NodeRequests:
         self._session = session
         self._cursor = 0
 
-    def recall(self, connection: sqlite3.Connection) -> None:
+    def recall(self, connection: Connection) -> None:
         """Before code of a later attempt runs: what was asked since the last retry still holds."""
         self._cursor = nodes.last_retry(connection, self._session.root_id)
         for node, word in self._new(connection):
             self._take(node, word)
 
-    def look(self, connection: sqlite3.Connection) -> None:
+    def look(self, connection: Connection) -> None:
         """On the background thread, after the store changed."""
         asked = list(self._new(connection))
         if not asked or self._session.root is None:
@@ -110,7 +110,7 @@ class NodeRequests:
             if self._session.has_word_for(subject):
                 wake()
 
-    def _new(self, connection: sqlite3.Connection) -> Iterator[tuple[Node, str | Decision]]:
+    def _new(self, connection: Connection) -> Iterator[tuple[Node, str | Decision]]:
         """Nodes with why they are to end, or with what was decided for them."""
         for event_id, actor, data in nodes.requests(connection, self._session.root_id, self._cursor):
             self._cursor = event_id

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ....store.connection import connect, database_path
+from ....store.connection import Connection, connect, database_path
 from ....store.errors import StaleState, StoreError, StoreMissing
 from ....store.result_files import ResultFiles
 from ....store.rows import LeaseRow, ResultRow
@@ -163,14 +163,14 @@ class Session:
         """A task called ``sys.exit``."""
         self._closing = False
         self._outer_mark: str | None = None
-        self._reader: sqlite3.Connection | None = None
+        self._reader: Connection | None = None
         self._reader_lock = threading.Lock()
         self._telemetry: Writer | None = None
         self._keeper: Keeper | None = None
         self._workers: Workers | None = None
         self._paused_ticks = 0
         self._tick_trouble: str | None = None
-        self._watch_connection: sqlite3.Connection | None = None
+        self._watch_connection: Connection | None = None
         self._data_version = -1
         self._watcher = threading.Thread(target=self._watch, name="flowdeck-watcher", daemon=True)
 
@@ -255,12 +255,12 @@ class Session:
         why = reason or self.cancel_reason or "the process received SIGTERM"
         self._keeper.cancel(why) if call is None else self._keeper.drop(call, why)
 
-    def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    def read(self, query: Callable[[Connection], T]) -> T:
         """Read committed facts, after everything this process has written so far."""
         self.writer.flush()
         return self.peek(query)
 
-    def peek(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    def peek(self, query: Callable[[Connection], T]) -> T:
         """As ``read``, without waiting: what this process has handed over and not written yet may be missing."""
         with self._reader_lock:
             if self._reader is None:
@@ -612,7 +612,7 @@ class Session:
             if (beginning := call.beginning) is not None:
                 running.append((call, beginning))
 
-        def write(conn: sqlite3.Connection) -> None:
+        def write(conn: Connection) -> None:
             for call, beginning in running:
                 write_beginning(conn, call, beginning)
 
@@ -690,7 +690,7 @@ class Session:
             if run.state_type in from_types:
                 self.writer.soon(run.transition(event, cause=cause))
 
-    def _who_asked(self, connection: sqlite3.Connection | None, intent: str) -> str:
+    def _who_asked(self, connection: Connection | None, intent: str) -> str:
         assert connection is not None
         asked = supervision.requester(connection, self.root_id)
         if asked is not None and asked[0] == "engine" and asked[1]:

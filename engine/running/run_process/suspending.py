@@ -8,7 +8,6 @@ unwind within the grace is ended all the same. Replay continues: finished work i
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ....store.connection import Connection
 from ....store.errors import StaleState
 from ....store.rows import RunRow
 from ....store.states import is_terminal
@@ -82,14 +82,14 @@ class Departure:
         """Somebody wants the process to end as soon as nothing of the run executes."""
         self._asked_by = by
 
-    def heed(self, connection: sqlite3.Connection) -> None:
+    def heed(self, connection: Connection) -> None:
         """The run was asked to pause: perhaps to leave, too."""
         if self._since_event is None:
             self._since_event = inputs.claimed_at_event(connection, self._session.root_id)
         if self._asked_by is None:
             self._asked_by = inputs.suspend_asked(connection, self._session.root_id, self._since_event)
 
-    def resumed(self, connection: sqlite3.Connection) -> None:
+    def resumed(self, connection: Connection) -> None:
         """Earlier requests are done with."""
         self._asked_by = None
         self._since_event = events.last_id(connection)
@@ -189,7 +189,7 @@ def record(session: Session) -> State:
     return state
 
 
-def _write(conn: sqlite3.Connection, plan: Plan) -> State:
+def _write(conn: Connection, plan: Plan) -> State:
     """What was asked meanwhile counts: a cancellation ends the run here, a resume queues it."""
     root, at_us = plan.runs[0], now_us()
     row = runs.get(conn, root.id)
@@ -215,7 +215,7 @@ def _write(conn: sqlite3.Connection, plan: Plan) -> State:
     return _write_suspended(conn, plan, row, at_us)
 
 
-def _write_suspended(conn: sqlite3.Connection, plan: Plan, row: RunRow, at_us: int) -> State:
+def _write_suspended(conn: Connection, plan: Plan, row: RunRow, at_us: int) -> State:
     root = plan.runs[0]
     first = first_question(inputs.open_requests(conn, root.id))
     wants_input = first is not None and first.json_schema is not None
@@ -235,7 +235,7 @@ def _write_suspended(conn: sqlite3.Connection, plan: Plan, row: RunRow, at_us: i
     return State(target.state_type, target.state_name, "resumed")
 
 
-def _leave_tasks(conn: sqlite3.Connection, run: FlowRun, at_us: int, *, cancelled: bool) -> None:
+def _leave_tasks(conn: Connection, run: FlowRun, at_us: int, *, cancelled: bool) -> None:
     for task in supervision.live_tasks(conn, run.id):
         if task.state_type == "PENDING" and not cancelled:
             continue
@@ -247,7 +247,7 @@ def _leave_tasks(conn: sqlite3.Connection, run: FlowRun, at_us: int, *, cancelle
 
 
 def _move(
-    conn: sqlite3.Connection, run: FlowRun, row: RunRow, event: str, cause: str, at_us: int, *, again: bool = False,
+    conn: Connection, run: FlowRun, row: RunRow, event: str, cause: str, at_us: int, *, again: bool = False,
     wake_at_us: int | None = None,
 ) -> State:
     target = next_run_state(row.state_type, event)

@@ -16,8 +16,7 @@ from ..effects.interrupts import ProcessSlot, Slot
 from .node_requests import note
 
 if TYPE_CHECKING:
-    import sqlite3
-
+    from ....store.connection import Connection
     from ..calls.task_call import TaskCall
     from .session import Session
 
@@ -89,7 +88,7 @@ def how_late(session: Session, error: BaseException | None) -> str:
     return "" if since is None else f"; its code went on for {session.gate.running_time() - since:.0f} s"
 
 
-def _tell_of_task(conn: sqlite3.Connection, run_id: int, seq: int, attempt: int, text: str) -> None:
+def _tell_of_task(conn: Connection, run_id: int, seq: int, attempt: int, text: str) -> None:
     row = tasks.get(conn, run_id, seq)
     if row is not None and row.state_type == "RUNNING" and row.attempt == attempt:
         state = (row.state_type, row.state_name)
@@ -99,7 +98,7 @@ def _tell_of_task(conn: sqlite3.Connection, run_id: int, seq: int, attempt: int,
         )  # fmt: skip
 
 
-def _tell_of_run(conn: sqlite3.Connection, run_id: int, attempt: int, text: str) -> None:
+def _tell_of_run(conn: Connection, run_id: int, attempt: int, text: str) -> None:
     row = runs.get(conn, run_id)
     if row is not None and row.state_type == "RUNNING" and row.attempt == attempt:
         state = (row.state_type, row.state_name)

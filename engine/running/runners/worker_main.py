@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sqlite3
 import sys
 import threading
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar
 
-from ....store.connection import connect
+from ....store.connection import Connection, connect
 from ....store.writer import Writer
 from ...context import Frame, current_frame, current_tags
 from ...errors import Cancelled, RunFailed, UsageError
@@ -61,7 +60,7 @@ class SessionStandIn(StandIn):
 
     is_in_worker = True
 
-    def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    def read(self, query: Callable[[Connection], T]) -> T:
         """Committed facts."""
         connection = connect(self.folder, "state", readonly=True)
         try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
+from ....store.connection import Connection
 from ....store.errors import StaleState
 from ....store.rows import LimitRow
 from ....store.tables import limits, tasks
@@ -20,7 +20,7 @@ _FOLLOWED: Final = 20
 """So many of the first in line are told of each step."""
 
 
-def news(connection: sqlite3.Connection, waiting: list[Ask], now: float) -> tuple[list[tuple[Ask, str]], bool]:
+def news(connection: Connection, waiting: list[Ask], now: float) -> tuple[list[tuple[Ask, str]], bool]:
     """Who is to be told what: the first of the line of each step, the others of their place when they joined.
 
     And whether that is all; False when some have only just come, or are too many for one time.
@@ -39,7 +39,7 @@ def news(connection: sqlite3.Connection, waiting: list[Ask], now: float) -> tupl
     return told, bool(waiting) and len(fresh) <= _MOST_WORDS and newest_told
 
 
-def tell(conn: sqlite3.Connection, told: list[tuple[Ask, str]]) -> None:
+def tell(conn: Connection, told: list[tuple[Ask, str]]) -> None:
     """Write it into the rows of those who still wait."""
     for ask, words in told:
         if not ask.done():
@@ -67,7 +67,7 @@ class _Line:
         return limits.waits_in_words(self._name, self._queue, self._limit, place) if place else ""
 
 
-def _note(conn: sqlite3.Connection, ask: Ask, words: str) -> bool:
+def _note(conn: Connection, ask: Ask, words: str) -> bool:
     """In the row of the task that has not begun, or of the code that waits; says whether there is such a row."""
     run_id, task_seq, _ = ask.who
     call, at_us = ask.call, now_us()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ....store.connection import connect
+from ....store.connection import Connection, connect
 from ....store.rows import LimitRow
 from ....store.tables import limits
 from ....store.writer import Writer
@@ -61,7 +61,7 @@ class Keeper:
         """When each limit that is waited for was changed last."""
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._reader: sqlite3.Connection | None = None
+        self._reader: Connection | None = None
         self._reader_lock = threading.Lock()
         self._tags: frozenset[str] = frozenset()
         self._tags_version = -1
@@ -99,7 +99,7 @@ class Keeper:
                 self._tags, self._tags_version = limits.tags(reader), version
         return [f"tag:{tag}" for tag in tags if tag in self._tags] if self._tags else []
 
-    def _connection(self) -> sqlite3.Connection:
+    def _connection(self) -> Connection:
         if self._reader is None:
             self._reader = connect(self._folder, "state", readonly=True)
         return self._reader
@@ -213,7 +213,7 @@ class Keeper:
         finally:
             connection.close()
 
-    def _look(self, connection: sqlite3.Connection, known_version: int) -> int:
+    def _look(self, connection: Connection, known_version: int) -> int:
         version: int = connection.execute("PRAGMA data_version").fetchone()[0]
         now = time.monotonic()
         with self._lock:
@@ -236,7 +236,7 @@ class Keeper:
             self._look_for_knots(connection, now)
         return version
 
-    def _look_for_knots(self, connection: sqlite3.Connection, now: float) -> None:
+    def _look_for_knots(self, connection: Connection, now: float) -> None:
         """End the last of those who wait for each other, once that is sure; each process ends its own."""
         with self._lock:
             nested = any(ask.within and now - ask.asked_at > _KNOT_SECONDS for ask in self._waiting.values())
@@ -252,7 +252,7 @@ class Keeper:
         if ask is not None:
             self.end(ask, "refused", knot.words)
 
-    def _look_at_limits(self, connection: sqlite3.Connection, names: list[str]) -> None:
+    def _look_at_limits(self, connection: Connection, names: list[str]) -> None:
         since_us, self._looked_at_us = self._looked_at_us - _CLOCK_US, now_us()
         for name in names:
             for ask_id in limits.held_asks(connection, name, since_us):
@@ -276,7 +276,7 @@ class Keeper:
             if limit.name in ask.names and not ask.done() and ask.occupy > limit.slots:
                 self.end(ask, "refused", too_many(limit, ask.occupy))
 
-    def _look_at_rates(self, connection: sqlite3.Connection, names: list[str]) -> None:
+    def _look_at_rates(self, connection: Connection, names: list[str]) -> None:
         """Nobody gives slots of a rate back: time does."""
         for name in names:
             limit = limits.get(connection, name)
@@ -287,7 +287,7 @@ class Keeper:
                 self._last_move = time.monotonic()
                 self.writer.soon(lambda conn, name=name: limits.grant(conn, [name], now_us()))  # type: ignore[misc]
 
-    def _tell(self, connection: sqlite3.Connection, now: float) -> bool:
+    def _tell(self, connection: Connection, now: float) -> bool:
         """Say in the rows of those who wait longer than a moment what they wait for; False: some are left."""
         with self._lock:
             waiting = list(self._waiting.values())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
+from ....store.connection import Connection
 from ....store.rows import LimitRow
 from ....store.tables import limits
 from ...errors import AcquireConcurrencySlotTimeoutError, Cancelled, ConcurrencySlotAcquisitionError
@@ -76,7 +76,7 @@ class Ask:
         """Whether the waiting is over."""
         return self.outcome != "waiting"
 
-    def write(self, conn: sqlite3.Connection) -> None:
+    def write(self, conn: Connection) -> None:
         """Queue in the store; the outcome is known then, or it waits."""
         self.ask_id, self.why = 0, ""
         if self.done():
@@ -131,7 +131,7 @@ class Ask:
                 return
         callback()
 
-    def give_back(self, conn: sqlite3.Connection) -> None:
+    def give_back(self, conn: Connection) -> None:
         """Part of the write that ends what the slots were for."""
         if self.ask_id:
             limits.release(conn, self.ask_id, now_us())

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ....store.connection import Connection
 from ....store.rows import CacheLockRow, CacheRow, ResultRow
 from ....store.tables import cache, edges, leases, results, tasks
 from ...authoring.cache_policies import CacheContext, CacheOptions, IsolationLevel, is_set
@@ -97,7 +97,7 @@ def key_of(call: TaskCall, options: CacheOptions, values: dict[str, Any]) -> str
     return key if policy.key_storage is None else f"{policy.key_storage}:{key}"
 
 
-def usable(connection: sqlite3.Connection, key: str) -> CacheRow | None:
+def usable(connection: Connection, key: str) -> CacheRow | None:
     """The entry of a key that has not expired."""
     entry = cache.get(connection, key)
     if entry is None or (entry.expires_at_us is not None and entry.expires_at_us <= now_us()):
@@ -125,7 +125,7 @@ def _wait_for_lock(call: TaskCall, use: CacheUse, refresh: bool) -> Steps:
     wanted = lock_row(key, call.run.id, call.seq)
     told = False
 
-    def take(conn: sqlite3.Connection) -> CacheRow | CacheLockRow | None:
+    def take(conn: Connection) -> CacheRow | CacheLockRow | None:
         return (None if refresh else usable(conn, key)) or cache.lock(conn, wanted)
 
     while True:
@@ -155,7 +155,7 @@ def _tell_waiting(call: TaskCall, holder: CacheLockRow) -> None:
     cause = f"waits for {holder.run_id}/{holder.task_seq} (process {holder.pid}), which computes the same cache key"
     row, at_us = call.row()._replace(cause=cause), now_us()
 
-    def write(conn: sqlite3.Connection) -> None:
+    def write(conn: Connection) -> None:
         found = tasks.get(conn, row.run_id, row.seq)
         from_ = (found.state_type, found.state_name) if found is not None else None
         if found is None or found.state_type == "PENDING":
@@ -175,7 +175,7 @@ def let_go(call: TaskCall) -> None:
 # ---------------------------------------------------------------------------------------------------- entries
 
 
-def ending(call: TaskCall, stored: ResultRow | None) -> Callable[[sqlite3.Connection], None]:
+def ending(call: TaskCall, stored: ResultRow | None) -> Callable[[Connection], None]:
     """What the write that ends the call does to the cache: the entry, if it has a result, and the lock."""
     use, block = call.cache, current_transaction.get()
     assert use is not None
@@ -191,7 +191,7 @@ def ending(call: TaskCall, stored: ResultRow | None) -> Callable[[sqlite3.Connec
 
     session = call.run.session
 
-    def end(conn: sqlite3.Connection) -> None:
+    def end(conn: Connection) -> None:
         if entry is not None:
             older = cache.put(conn, entry)
             use.garbage = [older] if older is not None else []
@@ -239,7 +239,7 @@ def _as_result(entry: CacheRow) -> ResultRow:
     return ResultRow(0, 0, entry.codec, entry.checksum, entry.size_bytes, entry.data, entry.path, entry.preview)
 
 
-def _cached_operation(call: TaskCall, entry: CacheRow, state: State) -> Callable[[sqlite3.Connection], None]:
+def _cached_operation(call: TaskCall, entry: CacheRow, state: State) -> Callable[[Connection], None]:
     """The write that ends the call as Cached, with a result of its own."""
     session, pending, at_us = call.run.session, call.row(), now_us()
     call.move("use_cached")
@@ -252,7 +252,7 @@ def _cached_operation(call: TaskCall, entry: CacheRow, state: State) -> Callable
     )
     upstream, lock = call.upstream, call.cache.lock if call.cache is not None else None
 
-    def end(conn: sqlite3.Connection) -> None:
+    def end(conn: Connection) -> None:
         found = tasks.get(conn, pending.run_id, pending.seq)
         if found is None:
             tasks.begin(conn, pending, pending.created_at_us, "engine")

@@ -6,10 +6,10 @@ crosses off its last hook. So whoever resumes the run knows what is left, and no
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ....store.connection import Connection
 from ....store.rows import StagedRow, TaskRow
 from ....store.tables import cache, results, runs, staged, tasks
 from ...authoring.transaction import TaskTransaction, Transaction, TransactionState
@@ -106,7 +106,7 @@ def _hook_done(run_id: int, seq: int, done: int) -> Any:
     return lambda conn: staged.rollback_hook_done(conn, run_id, seq, done)
 
 
-def _to_undo(conn: sqlite3.Connection, names: set[str], parts: list[Transaction]) -> list[Undo]:
+def _to_undo(conn: Connection, names: set[str], parts: list[Transaction]) -> list[Undo]:
     """The completed tasks of the blocks, with what they called themselves, the last that ended first."""
     found: dict[tuple[int, int], Undo] = {}
     for part in parts:
@@ -131,7 +131,7 @@ def _to_undo(conn: sqlite3.Connection, names: set[str], parts: list[Transaction]
     return sorted(completed, key=lambda undo: (undo.row.ended_at_us or 0, undo.row.seq), reverse=True)
 
 
-def _inside(conn: sqlite3.Connection, row: TaskRow) -> list[TaskRow]:
+def _inside(conn: Connection, row: TaskRow) -> list[TaskRow]:
     """What a task or subflow called itself, at any depth."""
     if row.child_run_id is not None:
         below = [inner for inner in tasks.of_run(conn, row.child_run_id) if inner.scope_seq == 0]
@@ -148,7 +148,7 @@ def _written_down(session: Session, name: str, undos: list[Undo], cause: str) ->
             held = pickled_hooks(session, Held(list(undo.hooks), (), undo.part.all_values), undo.row.name)
         rows.append(StagedRow(undo.row.run_id, undo.row.seq, name, held, 0, place, undo.done, cause))
 
-    def write(conn: sqlite3.Connection) -> None:
+    def write(conn: Connection) -> None:
         for row in rows:
             staged.put(conn, row)
 
@@ -173,7 +173,7 @@ def _undo(session: Session, undo: Undo, cause: str) -> Steps:
     session.remove_files(garbage)
 
 
-def _roll_back_row(conn: sqlite3.Connection, undo: Undo, attempt: int | None, cause: str) -> list[str]:
+def _roll_back_row(conn: Connection, undo: Undo, attempt: int | None, cause: str) -> list[str]:
     """The task's last write of a rollback; returns the files of what is no result any more.
 
     ``attempt`` is that of its run as this process knows it; None for a subflow's run that has ended.

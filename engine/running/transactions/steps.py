@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from ....store.connection import Connection
 from ....store.rows import CacheRow, ResultRow, StagedRow
 from ....store.tables import cache, results, staged
 from ...authoring.cache_policies import IsolationLevel
@@ -190,7 +190,7 @@ def commit(block: Transaction) -> Steps:
     return True
 
 
-def _kept_parts(conn: sqlite3.Connection, parts: list[Transaction]) -> list[Transaction]:
+def _kept_parts(conn: Connection, parts: list[Transaction]) -> list[Transaction]:
     """What tasks of the blocks left in the store that did not come by in this process: a caller was replayed whole."""
     here = {(part.run_id, part.seq) for part in parts if isinstance(part, TaskTransaction)}
     found: list[Transaction] = []
@@ -207,7 +207,7 @@ def _kept_parts(conn: sqlite3.Connection, parts: list[Transaction]) -> list[Tran
 def _commit_hook_done(part: TaskTransaction, block: Transaction) -> Any:
     row = StagedRow(part.run_id, part.seq, block.name, None, part.commit_hooks_done, None, 0, None)
 
-    def write(conn: sqlite3.Connection) -> None:
+    def write(conn: Connection) -> None:
         kept = staged.get(conn, row.run_id, row.task_seq)
         staged.put(conn, row if kept is None else kept._replace(commit_hooks_done=row.commit_hooks_done))
 
@@ -223,7 +223,7 @@ def _write_entries(parts: list[Transaction], session: Session | None) -> Steps:
     garbage: list[str] = []
     tidied = [part for part in parts if isinstance(part, TaskTransaction) and (part.is_kept or part.call is None)]
 
-    def write(conn: sqlite3.Connection) -> None:
+    def write(conn: Connection) -> None:
         garbage.clear()
         for entry in entries:
             older = cache.put(conn, entry)
