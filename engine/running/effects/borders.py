@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from ...encoding.tracebacks import user_traceback
 from ...errors import RunFailed
 from ...states.state import describe_exception
 
@@ -63,7 +64,5 @@ def _exit_code(error: BaseException) -> int:
             return (error.code or 0) & 0xFF
         sys.stderr.write(f"{error.code}\n")
         return 1
-    from ..output.capture import user_traceback
-
     sys.stderr.write(f"{user_traceback(error)}\n")
     return 1

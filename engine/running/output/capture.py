@@ -13,7 +13,6 @@ import sqlite3
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from ....store.connection import Connection, connect
 from ....store.spool import SpoolWriter, drain
 from ...context import current_frame
-from ...sdk.logs import RunHandler
+from ...encoding.tracebacks import user_traceback
 from ...secrets.masking import is_active, mask, when_concealed
 from ...states.state import describe_exception
 from ...system.clock import now_us
-from ...system.own_files import is_own
 from .echo import for_terminal
+from .log_handler import RunHandler
 from .masked_output import MaskedOutput
 
 if TYPE_CHECKING:
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
 _DRAIN_SECONDS = 0.05
 _BROKEN_SECONDS = 1.0
 _LONGEST_PARTIAL = 8192
-_LONGEST_TRACEBACK = 100_000
-ELSEWHERE = "_flowdeck_traceback"
-"""Where an exception that comes from a worker process carries its traceback, as text."""
 _TOLD = "_flowdeck_told_in_run"
 """Marks an exception whose traceback is in the log: on its way up from a task it is not told again in full."""
 _owner_lock = threading.Lock()
@@ -357,25 +353,6 @@ class RunStream(io.TextIOBase):
         if len(text) > shown:
             _write_all(self._echo, mask(text[shown:]).encode("utf-8", "backslashreplace"))
         self._partial.shown = 0 if text.endswith("\n") else len(text)
-
-
-def user_traceback(error: BaseException) -> str:
-    """The traceback as the user's own code sees it, causes included: frames of this package are left out."""
-    try:
-        if isinstance(elsewhere := error.__dict__.get(ELSEWHERE), str):
-            return elsewhere
-        told = traceback.TracebackException.from_exception(error, compact=True)
-        waiting = [told]
-        while waiting:
-            part = waiting.pop()
-            frames = [frame for frame in part.stack if not is_own(frame.filename)]
-            part.stack = traceback.StackSummary.from_list(frames)
-            waiting += [other for other in (part.__cause__, part.__context__) if other is not None]
-            waiting += part.exceptions or ()
-        text = "".join(told.format()).rstrip("\n")
-    except BaseException as broken:  # noqa: BLE001 - the user's exception cannot even be printed
-        text = f"{type(error).__name__}: <its text cannot be made: {type(broken).__name__}>"
-    return text if len(text) <= _LONGEST_TRACEBACK else text[:_LONGEST_TRACEBACK] + f"… ({len(text)} characters)"
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -26,6 +26,7 @@ from ....store.tables import inputs, leases, results, runs
 from ....store.tables.run_names import default_name
 from ...authoring.parameters import preview_json, to_json
 from ...encoding import codec
+from ...encoding.tracebacks import user_traceback
 from ...errors import Cancelled, FlowdeckError, NotAllowed, NotFound, Suspended, UsageError
 from ...secrets.secret import conceal_known
 from ...settings import pool_size
@@ -454,6 +455,4 @@ class _Explain:
         elif isinstance(value, (StoreError, UsageError)):
             sys.stderr.write(f"flowdeck: {value}\n")
         else:
-            from ..output.capture import user_traceback
-
             sys.stderr.write(f"{user_traceback(value)}\n")

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...context import current_frame, current_tags
+from ...encoding.tracebacks import ELSEWHERE
 from ...errors import Cancelled, RunFailed, Suspended, UsageError, WorkerDied
 from ...secrets import masking
 from ...settings import pool_size
@@ -26,7 +27,6 @@ from ...system.clock import now_us
 from ..effects import borders
 from ..effects.effects import Call
 from ..effects.interrupts import ProcessSlot
-from ..output.capture import ELSEWHERE
 from . import payloads as parcels
 from .fork_client import WorkerServer
 from .worker import Worker
