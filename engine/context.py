@@ -9,41 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from .errors import MissingContextError, UsageError
 
-if TYPE_CHECKING:
-    from .authoring.transaction import Transaction
-    from .running.calls.flow_run import FlowRun
-    from .running.calls.task_call import TaskCall
-
-
-class Frame(NamedTuple):
-    """The run, and within it the task, that the current code belongs to."""
-
-    run: FlowRun
-    task: TaskCall | None
-
-    @property
-    def scope_seq(self) -> int:
-        """0 in the flow function, else the seq of the task: half of the identity of the calls made here."""
-        return self.task.seq if self.task is not None else 0
-
-
-current_frame: ContextVar[Frame | None] = ContextVar("flowdeck_frame", default=None)
+current_frame: ContextVar[Any] = ContextVar("flowdeck_frame", default=None)
+"""The run, and the task, that the code belongs to: a ``Frame``, which ``running.calls.frame`` knows; None outside."""
 current_graph: ContextVar[Any] = ContextVar("flowdeck_graph", default=None)
 """The ``with Flow("…")`` block being built; task calls inside it add nodes instead of running."""
 current_tags: ContextVar[frozenset[str]] = ContextVar("flowdeck_tags", default=frozenset())
 naming: ContextVar[tuple[str, dict[str, Any]] | None] = ContextVar("flowdeck_naming", default=None)
 """While a user's function makes the name of a run: ``flow_run`` or ``task_run``, and what ``runtime`` knows of it."""
-current_transaction: ContextVar[Transaction | None] = ContextVar("flowdeck_transaction", default=None)
-"""The innermost ``with transaction():`` around the running code."""
+current_transaction: ContextVar[Any] = ContextVar("flowdeck_transaction", default=None)
+"""The innermost ``with transaction():`` around the running code: a ``Transaction``; None outside of them."""
 importing: ContextVar[bool] = ContextVar("flowdeck_importing", default=False)
 """True while a flow file is being loaded: an unguarded flow call in it does nothing."""
 
 
-def require_frame(what: str) -> Frame:
+def require_frame(what: str) -> Any:
     """The current frame; raises ``MissingContextError`` naming what was asked for outside a run."""
     frame = current_frame.get()
     if frame is None:

@@ -21,7 +21,6 @@ from ..running.effects.interrupts import engine_code
 from .cache_policies import IsolationLevel, as_isolation_level
 
 if TYPE_CHECKING:
-    from ..context import Frame
     from ..running.calls.futures import Future
     from ..running.calls.task_call import TaskCall
     from ..running.effects.effects import Steps
@@ -88,7 +87,7 @@ class Transaction:
         self.children: list[Transaction] = []
         self.on_commit_hooks: list[TransactionHook] = []
         self.on_rollback_hooks: list[TransactionHook] = []
-        self.frame: Frame | None = None
+        self.frame: Any = None
         self.name = ""
         """``run:scope:number``, the same in every attempt of the run."""
         self.failure: str | None = None
@@ -322,10 +321,11 @@ def transaction(
 
 def get_transaction() -> Transaction | None:
     """The transaction of the running code: of the block, within a task its own; None outside both."""
-    block, frame = current_transaction.get(), current_frame.get()
+    block: Transaction | None = current_transaction.get()
+    frame = current_frame.get()
     if frame is None or frame.task is None or (block is not None and block.frame is frame):
         return block
-    call = frame.task
+    call: TaskCall = frame.task
     if call.transaction is None:
         call.transaction = TaskTransaction(call, block)
     return call.transaction

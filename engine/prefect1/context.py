@@ -13,10 +13,10 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from ..context import current_frame
+from ..running.calls.frame import current_frame
 
 if TYPE_CHECKING:
-    from ..context import Frame
+    from ..running.calls.frame import Frame
 
 _added: ContextVar[dict[str, Any] | None] = ContextVar("flowdeck_context_values", default=None)
 _MISSING: Final = object()

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from ..context import require_frame
+from ..running.calls.frame import require_frame
 from ..running.calls.futures import Future, FutureList, as_completed
 from ..running.effects.interrupts import engine_code
 from ..running.lifecycle import calling as calls

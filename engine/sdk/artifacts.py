@@ -12,8 +12,8 @@ from typing import Any
 
 from ...store.rows import ArtifactRow
 from ...store.tables import artifacts
-from ..context import current_frame
 from ..errors import UsageError
+from ..running.calls.frame import current_frame
 from ..running.effects.interrupts import engine_code
 from ..states.state import storable
 from ..system.awaiting import also_awaited

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from ...store.connection import open_store
 from ...store.location import find_store
 from ...store.writer import Writer
-from ..context import Frame, current_frame
 from ..errors import UsageError
+from ..running.calls.frame import Frame, current_frame
 from ..running.effects.effects import drive, drive_async
 from ..running.effects.interrupts import engine_code
 from ..running.slots.queue import Keeper

@@ -15,8 +15,8 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from ...store.tables import events
-from ..context import current_frame
 from ..errors import UsageError
+from ..running.calls.frame import current_frame
 from ..states.state import storable
 from ..system.clock import now_us
 from .placing import commit, know_secrets

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from ..context import require_frame
+from ..running.calls.frame import require_frame
 from ..running.output.log_handler import RUN_LOGGER
 
 _disabled: ContextVar[bool] = ContextVar("flowdeck_run_logger_disabled", default=False)

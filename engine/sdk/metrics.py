@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...store.rows import MetricRow
 from ...store.tables import metrics
-from ..context import require_frame
 from ..errors import UsageError
+from ..running.calls.frame import require_frame
 from ..states.state import storable
 from ..system.clock import now_us
 

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..context import current_frame, require_frame
 from ..errors import NotFound, UsageError
+from ..running.calls.frame import current_frame, require_frame
 from ..running.effects.effects import drive, drive_async
 from ..running.effects.interrupts import engine_code
 from ..running.lifecycle.asking import Question, ask, ask_now
 from ..system.awaiting import given, is_awaited
 
 if TYPE_CHECKING:
-    from ..context import Frame
+    from ..running.calls.frame import Frame
 
 
 def pause_flow_run(

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ...store.connection import Connection, connect, open_store, transaction
 from ...store.location import find_store
-from ..context import current_frame
+from ..running.calls.frame import current_frame
 from ..running.effects.interrupts import engine_code
 from ..secrets.secret import conceal_known
 

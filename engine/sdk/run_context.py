@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..context import current_frame, require_frame
+from ..running.calls.frame import current_frame, require_frame
 from .runtime import flow_run, task_run
 
 if TYPE_CHECKING:

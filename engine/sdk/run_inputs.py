@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, create
 from pydantic.errors import PydanticUserError
 
 from ...store.tables import inputs
-from ..context import current_frame
 from ..errors import InputError, UsageError
+from ..running.calls.frame import current_frame
 from ..running.calls.task_call import record_caller
 from ..running.effects.effects import Await, Durable, Steps, drive, drive_async
 from ..running.effects.interrupts import engine_code
@@ -31,7 +31,7 @@ from .pausing import control_of, run_number
 if TYPE_CHECKING:
     from ...store.connection import Connection
     from ...store.rows import InputRow
-    from ..context import Frame
+    from ..running.calls.frame import Frame
 
 T = TypeVar("T")
 _FROM_RUN = "flow-run/"

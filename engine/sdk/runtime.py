@@ -17,7 +17,7 @@ from .. import context
 
 if TYPE_CHECKING:
     from ...store.rows import DeploymentRow, RunRow
-    from ..context import Frame
+    from ..running.calls.frame import Frame
 
 _PREFIX = "FLOWDECK__RUNTIME__"
 

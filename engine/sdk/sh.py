@@ -21,15 +21,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..authoring.tasks import Task
-from ..context import current_frame
 from ..errors import CommandFailed, CommandTimedOut, UsageError
+from ..running.calls.frame import current_frame
 from ..running.effects.interrupts import cancel_grace_seconds, engine_code, woken_by
 from ..states import exits as deaths
 from ..system import processes
 from .sh_output import Stream, read_outputs
 
 if TYPE_CHECKING:
-    from ..context import Frame
+    from ..running.calls.frame import Frame
 
 OUTPUT: Final = "FLOWDECK_OUTPUT"
 """Names the file that a command writes its outputs to; its value is unique, which also marks the command's tree."""

@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ...store.tables import inputs
-from ..context import current_frame
 from ..errors import UsageError
+from ..running.calls.frame import current_frame
 from ..running.calls.task_call import record_caller
 from ..running.effects.effects import Await, Durable, Pass, Steps, drive, drive_async
 from ..running.effects.interrupts import engine_code
@@ -25,7 +25,7 @@ from ..system.clock import now_us
 
 if TYPE_CHECKING:
     from ...store.connection import Connection
-    from ..context import Frame
+    from ..running.calls.frame import Frame
 
 _LOOK_AT_CLOCK_SECONDS = 60.0
 """A machine that was asleep itself is noticed within this time."""

@@ -15,8 +15,8 @@ from ...store.connection import connect, open_store
 from ...store.location import find_store
 from ...store.rows import VariableRow
 from ...store.tables import variables
-from ..context import current_frame
 from ..errors import NotAllowed, NotFound, UsageError
+from ..running.calls.frame import current_frame
 from ..running.effects.interrupts import engine_code
 from ..secrets.masking import mask
 from ..system.awaiting import also_awaited

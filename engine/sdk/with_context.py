@@ -19,8 +19,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
-from ..context import Frame, current_frame, current_tags
+from ..context import current_tags
 from ..errors import UsageError
+from ..running.calls.frame import Frame, current_frame
 from ..secrets import masking
 from ..states.state import storable
 

@@ -14,10 +14,7 @@ import sys
 from collections.abc import Callable, Generator
 from functools import wraps
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
-
-if TYPE_CHECKING:
-    from ..context import Frame
+from typing import Any, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,8 +23,11 @@ _CACHE = opcode.opmap.get("CACHE")
 _BYTES_OF_AN_INSTRUCTION = 2
 
 
-def is_awaited(frame: Frame | None) -> bool:
-    """Whether the code that calls is a coroutine, which would block its event loop by waiting in place."""
+def is_awaited(frame: Any) -> bool:
+    """Whether the code that calls is a coroutine, which would block its event loop by waiting in place.
+
+    ``frame`` is the ``Frame`` it belongs to; None outside a run.
+    """
     if frame is not None and not (frame.task.task.is_async if frame.task is not None else frame.run.flow.is_async):
         return False
     asyncio = sys.modules.get("asyncio")
@@ -45,7 +45,7 @@ class Given(Generic[T]):
         return self._value
 
 
-def given(frame: Frame | None, value: Any) -> Any:
+def given(frame: Any, value: Any) -> Any:
     """The value, or in a coroutine something that ``await`` turns into it."""
     return Given(value) if is_awaited(frame) else value
 

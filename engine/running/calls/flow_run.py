@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ....store.tables import events, leases, results, runs, tasks
 from ...authoring.retries import Verdict
-from ...context import Frame
 from ...encoding import codec
 from ...errors import Cancelled, ParameterError, RunTimedOut, Suspended
 from ...states.machine import next_run_state, next_task_state
@@ -23,6 +22,7 @@ from ..effects.effects import Await, Call, Durable, EndEverything, Pass, Sleep, 
 from ..effects.interrupts import cancel_grace_seconds, is_coroutine_cancelled
 from ..lifecycle.attempts import WHAT_HELPS, ask_for_pause
 from ..run_process.timeouts import how_late
+from .frame import Frame
 from .futures import resolve_futures_to_states
 from .hooks import RunHooks
 from .journal import Journal, Recorded

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from ...context import current_frame
 from ...errors import Cancelled
 from ...states.state import State, describe_exception
 from ..effects.interrupts import engine_code, woken_by
+from .frame import current_frame
 
 if TYPE_CHECKING:
     from ...authoring.tasks import Task

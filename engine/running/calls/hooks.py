@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ....store.tables import events, runs
-from ...context import Frame, current_frame
 from ...states.state import Recording, State
 from ...system.clock import now_us
+from .frame import Frame, current_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

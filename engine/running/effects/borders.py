@@ -16,7 +16,7 @@ from ...errors import RunFailed
 from ...states.state import describe_exception
 
 if TYPE_CHECKING:
-    from ...context import Frame
+    from ..calls.frame import Frame
 
 forks = 0
 """How many forks lie between this process and the one that loaded this module. Read as ``borders.forks``."""

@@ -16,7 +16,7 @@ from ..run_process.node_requests import wakeable
 from .interrupts import CoroutineSlot, ThreadSlot, woken_by
 
 if TYPE_CHECKING:
-    from ...context import Frame
+    from ..calls.frame import Frame
     from ..run_process.session import Session
 
 Steps = Generator[Any, Any, Any]

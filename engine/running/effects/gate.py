@@ -16,7 +16,7 @@ from ...errors import Cancelled, Suspended
 from .interrupts import current_thread_slot, woken_by
 
 if TYPE_CHECKING:
-    from ...context import Frame
+    from ..calls.frame import Frame
     from .interrupts import ThreadSlot
 
 

@@ -19,7 +19,7 @@ from ...errors import Cancelled, Suspended
 from . import borders
 
 if TYPE_CHECKING:
-    from ...context import Frame
+    from ..calls.frame import Frame
 
 INTERRUPT_SIGNAL = signal.SIGURG
 """What wakes the main thread. Nothing happens by default when it comes, so one that comes late does no harm."""

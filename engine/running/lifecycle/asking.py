@@ -23,8 +23,8 @@ from ..calls.task_call import record_caller
 from ..effects.effects import Await, Durable, Pass, Steps
 
 if TYPE_CHECKING:
-    from ...context import Frame
     from ..calls.flow_run import FlowRun
+    from ..calls.frame import Frame
     from ..run_process.session import Session
 
 EXPIRED = "nobody answered in time"

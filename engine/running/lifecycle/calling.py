@@ -23,7 +23,7 @@ from .task_steps import recall_at_once
 
 if TYPE_CHECKING:
     from ...authoring.tasks import Task
-    from ...context import Frame
+    from ..calls.frame import Frame
 
 _PENDING_BATCH = 256
 

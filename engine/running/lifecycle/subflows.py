@@ -24,7 +24,7 @@ from . import generators
 
 if TYPE_CHECKING:
     from ...authoring.flows import Flow
-    from ...context import Frame
+    from ..calls.frame import Frame
 
 
 def call(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, return_state: bool, wait_for: Any) -> Any:

@@ -13,7 +13,7 @@ from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Any
 
 from ....store.tables import edges, results, staged, tasks
-from ...context import Frame, current_transaction
+from ...context import current_transaction
 from ...encoding import codec
 from ...encoding.fingerprint import fingerprint
 from ...errors import Cancelled, RunTimedOut, Suspended, WorkerDied
@@ -21,6 +21,7 @@ from ...secrets import masking
 from ...states.machine import next_task_state
 from ...states.state import State, as_state, describe_exception, exit_call
 from ...system.clock import now_us
+from ..calls.frame import Frame
 from ..calls.hooks import RunHooks
 from ..calls.task_call import NO_TAGS, Beginning, TaskCall, cancelled_state
 from ..effects.effects import Call, Durable, Pass, Steps

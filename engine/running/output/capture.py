@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 from ....store.connection import Connection, connect
 from ....store.spool import SpoolWriter, drain
-from ...context import current_frame
 from ...encoding.tracebacks import user_traceback
 from ...secrets.masking import is_active, mask, when_concealed
 from ...states.state import describe_exception
 from ...system.clock import now_us
+from ..calls.frame import current_frame
 from .echo import for_terminal
 from .log_handler import RunHandler
 from .masked_output import MaskedOutput
 
 if TYPE_CHECKING:
-    from ...context import Frame
+    from ..calls.frame import Frame
 
 _DRAIN_SECONDS = 0.05
 _BROKEN_SECONDS = 1.0

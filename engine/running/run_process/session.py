@@ -48,9 +48,9 @@ from .suspending import Departure
 from .timeouts import interrupt_task, watch_overdue
 
 if TYPE_CHECKING:
-    from ...context import Frame
     from ...encoding.codec import Encoded
     from ..calls.flow_run import FlowRun
+    from ..calls.frame import Frame
     from ..calls.task_call import TaskCall
     from ..runners.processes import Workers
 

@@ -28,8 +28,8 @@ from ..effects.interrupts import cancel_grace_seconds, current_thread_slot
 from ..lifecycle.asking import first_question, words_of
 
 if TYPE_CHECKING:
-    from ...context import Frame
     from ..calls.flow_run import FlowRun
+    from ..calls.frame import Frame
     from .session import Session
 
 SUSPENDED_EXIT: Final = 75

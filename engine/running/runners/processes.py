@@ -16,7 +16,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ...context import current_frame, current_tags
+from ...context import current_tags
 from ...encoding.tracebacks import ELSEWHERE
 from ...errors import Cancelled, RunFailed, Suspended, UsageError, WorkerDied
 from ...secrets import masking
@@ -24,6 +24,7 @@ from ...settings import pool_size
 from ...states import exits as deaths
 from ...states.state import describe_exception
 from ...system.clock import now_us
+from ..calls.frame import current_frame
 from ..effects import borders
 from ..effects.effects import Call
 from ..effects.interrupts import ProcessSlot

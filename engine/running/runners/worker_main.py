@@ -22,13 +22,14 @@ from typing import Any, Final, TypeVar
 
 from ....store.connection import Connection, connect
 from ....store.writer import Writer
-from ...context import Frame, current_frame, current_tags
+from ...context import current_tags
 from ...encoding.tracebacks import user_traceback
 from ...errors import Cancelled, RunFailed, UsageError
 from ...secrets import masking
 from ...secrets.secret import conceal_known
 from ...states.state import describe_exception
 from .. import lifecycle
+from ..calls.frame import Frame, current_frame
 from ..effects import borders
 from ..output.capture import Capture
 from ..slots.queue import Keeper

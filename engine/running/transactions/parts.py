@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ....store.rows import StagedRow
 from ...authoring.transaction import TaskTransaction, Transaction
-from ...context import Frame, current_frame, current_transaction
+from ...context import current_transaction
 from ...encoding import codec
 from ...secrets import masking
 from ...states.state import describe_exception
+from ..calls.frame import Frame, current_frame
 
 if TYPE_CHECKING:
     from ..run_process.session import Session

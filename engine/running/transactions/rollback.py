@@ -13,11 +13,11 @@ from ....store.connection import Connection
 from ....store.rows import StagedRow, TaskRow
 from ....store.tables import cache, results, runs, staged, tasks
 from ...authoring.transaction import TaskTransaction, Transaction, TransactionState
-from ...context import Frame
 from ...errors import ResultUnreadable
 from ...states.machine import next_task_state
 from ...states.state import describe_exception
 from ...system.clock import now_us
+from ..calls.frame import Frame
 from ..effects.effects import Durable, Steps
 from .parts import (
     Held,

@@ -1,0 +1,33 @@
+"""Where code belongs that runs now: its run, and within it its task. Every thread and coroutine of a run has one.
+
+The variable that holds it stands in ``engine.context``, below everything that is recorded of a run; here it has its
+type, for those who may know what a run is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+from ... import context
+
+if TYPE_CHECKING:
+    from .flow_run import FlowRun
+    from .task_call import TaskCall
+
+
+class Frame(NamedTuple):
+    """The run, and within it the task, that the current code belongs to."""
+
+    run: FlowRun
+    task: TaskCall | None
+
+    @property
+    def scope_seq(self) -> int:
+        """0 in the flow function, else the seq of the task: half of the identity of the calls made here."""
+        return self.task.seq if self.task is not None else 0
+
+
+current_frame: ContextVar[Frame | None] = context.current_frame
+require_frame: Callable[[str], Frame] = context.require_frame
