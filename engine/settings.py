@@ -1,7 +1,7 @@
-"""Defaults that the environment gives to options nobody set: retries of tasks and flows, sizes of pools.
+"""What the environment sets: defaults of options nobody gave (retries, sizes of pools), and how long is waited.
 
 ``FLOWDECK_TASKS_DEFAULT_RETRIES`` and its kin stand for Prefect's ``PREFECT_…`` of the same name. They are read when a
-flow or task is made; a value that does not fit is refused with the variable's name.
+flow or task is made; a value that does not fit is refused with the variable's name. Waits are read where one begins.
 """
 
 from __future__ import annotations
@@ -35,6 +35,16 @@ def pool_size(kind: str, given: int | None) -> int | None:
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
         raise ValueError(f"max_workers must be a whole number from 1, not {given!r}")
     return given
+
+
+def cancel_grace_seconds() -> float:
+    """How long user code may take to end after a cancellation; ``FLOWDECK_CANCEL_GRACE_SECONDS``, default 10."""
+    return float(os.environ.get("FLOWDECK_CANCEL_GRACE_SECONDS", "10"))
+
+
+def suspend_after_seconds() -> float:
+    """How long a sleep must be for a daemon's run to let its process go; ``FLOWDECK_SUSPEND_AFTER_SECONDS``."""
+    return float(os.environ.get("FLOWDECK_SUSPEND_AFTER_SECONDS", "60"))
 
 
 def _whole_number(name: str, least: int) -> int | None:

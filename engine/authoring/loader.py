@@ -1,4 +1,4 @@
-"""Find flow files, import one as ``python FILE`` would, and say what is wrong with it in words.
+"""Import a flow file as ``python FILE`` would, and say what is wrong with it in words.
 
 Promises: the file's own code runs once, under a module name that is the same for the same path in every process (so
 that journalled values refer to the same classes), never as ``__main__``; every mistake of the user's file becomes a
@@ -17,32 +17,15 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..context import importing
-from ..errors import FlowdeckError, FlowFileError
+from ..errors import FlowdeckError
+from ..system.flow_files import FOREIGN_FOLDERS, BrokenFlowFile, hash_of
 from ..system.own_files import ENGINE_FOLDER
 
 if TYPE_CHECKING:
     from .flows import Flow
-
-__all__ = ["BrokenFlowFile", "FlowFile", "find_flow", "find_flow_files", "load_flow_file", "looks_like_flow_file",
-           "skipped_folder", "source_hash"]
-
-_IMPORTS_US: Final = re.compile(r"^[ \t]*(?:from|import)[ \t]+flowdeck\b", re.MULTILINE)
-_MENTIONS_FLOW: Final = re.compile(r"\b[fF]low\b")
-_FOREIGN_FOLDERS: Final = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages", "venv"})
-_LARGEST_BYTES: Final = 2_000_000
-
-
-class BrokenFlowFile(FlowFileError):
-    """A flow file that cannot be used: ``path``, ``line`` where known, and the user's own ``traceback``."""
-
-    def __init__(self, message: str, *, path: str, line: int | None = None, traceback: str | None = None) -> None:
-        super().__init__(message)
-        self.path = path
-        self.line = line
-        self.traceback = traceback
 
 
 class FlowFile(NamedTuple):
@@ -57,53 +40,6 @@ class FlowFile(NamedTuple):
     source_hash: str
     imports: tuple[str, ...]
     """Paths of modules under the file's folder that importing it brought in."""
-
-
-def find_flow_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Every flow file among ``paths``: a named file always counts, a folder's files when they look like one."""
-    found: dict[str, None] = {}
-    for given in paths:
-        path = os.path.abspath(given)
-        if os.path.isdir(path):
-            found.update(dict.fromkeys(file for file in _python_files(path) if looks_like_flow_file(file)))
-        elif os.path.isfile(path):
-            found[path] = None
-        else:
-            raise BrokenFlowFile(f"{path}: there is no such file or folder; name an existing one", path=path)
-    return list(found)
-
-
-def looks_like_flow_file(path: str) -> bool:
-    """Whether its text imports flowdeck and speaks of a flow. A file that cannot be read does not."""
-    try:
-        with open(path, "rb") as file:
-            text = file.read(_LARGEST_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return False
-    return bool(_IMPORTS_US.search(text) and _MENTIONS_FLOW.search(text))
-
-
-def skipped_folder(name: str) -> bool:
-    """Folders that hold no flows of the user's: hidden, caches, installed packages."""
-    return name.startswith((".", "_")) or name in _FOREIGN_FOLDERS
-
-
-def _python_files(folder: str) -> Iterator[str]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders
-                            if not skipped_folder(name) and not os.path.exists(f"{place}/{name}/pyvenv.cfg"))
-        for name in sorted(files):
-            if name.endswith(".py") and not name.startswith((".", "_")):
-                yield os.path.join(place, name)
-
-
-def source_hash(path: str) -> str:
-    """Short hash of the file's bytes; empty when it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()[:16]
-    except OSError:
-        return ""
 
 
 def find_flow(path: str, name: str | None = None) -> Flow[..., Any]:
@@ -137,7 +73,7 @@ def load_flow_file(path: str | os.PathLike[str]) -> FlowFile:
     known = set(sys.modules)
     module = _execute(absolute, source)
     flows, imported = _flows_of(absolute, module)
-    return FlowFile(absolute, module, flows, imported, hashlib.sha256(source).hexdigest()[:16],
+    return FlowFile(absolute, module, flows, imported, hash_of(source),
                     tuple(_local_imports(folder, set(sys.modules) - known - {module.__name__})))
 
 
@@ -207,7 +143,7 @@ def _local_imports(folder: str, names: Iterable[str]) -> Iterator[str]:
         if not isinstance(file, str) or not file.endswith(".py"):
             continue
         file = os.path.abspath(file)
-        if file.startswith(prefix) and not _FOREIGN_FOLDERS.intersection(file[len(prefix):].split(os.sep)):
+        if file.startswith(prefix) and not FOREIGN_FOLDERS.intersection(file[len(prefix):].split(os.sep)):
             yield file
 
 

@@ -25,12 +25,12 @@ from ...store.connection import Connection, Database, connect, database_path, op
 from ...store.errors import StoreReadOnly
 from ...store.rows import LeaseRow, RunRow
 from ...store.tables import events, leases, runs
-from ..authoring.loader import find_flow_files
 from ..control.answering import end_overdue
 from ..control.reaping import lease_info
 from ..errors import FlowdeckError, NotAllowed
 from ..running.run_process.entry import actor_name
 from ..system.clock import now_us
+from ..system.flow_files import find_flow_files
 from ..system.inotify import FileWrites
 from ..system.loop import Loop
 from .dispatcher import Dispatcher

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ...store.connection import Connection
-from ..authoring.loader import find_flow_files, source_hash
+from ..system.flow_files import find_flow_files, source_hash
 from ..system.loop import Loop
 from . import registration
 from .hosts import Host, Hosts, Served

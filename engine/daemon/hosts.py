@@ -17,9 +17,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from ..authoring.loader import source_hash
-from ..running.run_process.code_host import Line
 from ..states.exits import signal_name
+from ..system.flow_files import source_hash
+from ..system.line import CODE_HOST, Line
 from ..system.loop import Loop
 
 LOADING: Final = "loading"
@@ -42,7 +42,7 @@ class Host:
         """What it has loaded: the file and its local imports, each with the hash of its text."""
         self.running: set[int] = set()
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-m", "flowdeck.engine.running.run_process.code_host", "--store", folder,
+        command = [sys.executable, "-P", "-m", CODE_HOST, "--store", folder,
                    "--socket", str(theirs.fileno()), *(["--spawn"] if spawn else []), path]
         try:
             self.process = subprocess.Popen(

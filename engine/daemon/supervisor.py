@@ -22,7 +22,7 @@ from ...store.tables import leases, runs, supervision
 from ..control import reaping
 from ..control.reaping import Settled, reap_dead_runs
 from ..errors import NotAllowed, StaleState
-from ..running.effects.interrupts import cancel_grace_seconds
+from ..settings import cancel_grace_seconds
 from ..states import exits as deaths
 from ..states.machine import next_run_state
 from ..system import processes

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from ..authoring.loader import skipped_folder
+from ..system.flow_files import folders_of_flows
 
 STEP_MS: Final = 200
 """Between looks at what the kernel reported; each costs a wake-up."""
@@ -84,8 +84,5 @@ def folders_to_watch(paths: Iterable[str], files: Iterable[str]) -> set[str]:
         if not os.path.isdir(path):
             found.add(os.path.dirname(path))
             continue
-        for place, folders, _ in os.walk(path):
-            folders[:] = [name for name in folders
-                          if not skipped_folder(name) and not os.path.exists(f"{place}/{name}/pyvenv.cfg")]
-            found.add(place)
+        found.update(place for place, _ in folders_of_flows(path))
     return found

@@ -79,7 +79,7 @@ FORMER: Final[dict[str, tuple[str, ...]]] = {
     "json_schema": ("encoding.json_schema",),
     "leaving": ("running.run_process.suspending",),
     "lineage": ("running.calls.lineage",),
-    "loader": ("authoring.loader",),
+    "loader": ("authoring.loader", "system.flow_files"),
     "lock_managers": ("authoring.lock_managers",),
     "logs": ("sdk.logs",),
     "loop": ("system.loop",),

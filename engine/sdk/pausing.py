@@ -16,7 +16,7 @@ from ..running.calls.frame import current_frame, require_frame
 from ..running.effects.effects import drive, drive_async
 from ..running.effects.interrupts import engine_code
 from ..running.lifecycle.asking import Question, ask, ask_now
-from ..system.awaiting import given, is_awaited
+from .in_coroutines import given, is_awaited
 
 if TYPE_CHECKING:
     from ..running.calls.frame import Frame

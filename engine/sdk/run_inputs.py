@@ -24,8 +24,8 @@ from ..running.calls.task_call import record_caller
 from ..running.effects.effects import Await, Durable, Steps, drive, drive_async
 from ..running.effects.interrupts import engine_code
 from ..running.lifecycle.asking import Expected
-from ..system.awaiting import given
 from ..system.clock import now_us
+from .in_coroutines import given
 from .pausing import control_of, run_number
 
 if TYPE_CHECKING:

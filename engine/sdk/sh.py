@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..authoring.tasks import Task
 from ..errors import CommandFailed, CommandTimedOut, UsageError
 from ..running.calls.frame import current_frame
-from ..running.effects.interrupts import cancel_grace_seconds, engine_code, woken_by
+from ..running.effects.interrupts import engine_code, woken_by
+from ..settings import cancel_grace_seconds
 from ..states import exits as deaths
 from ..system import processes
 from .sh_output import Stream, read_outputs

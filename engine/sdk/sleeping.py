@@ -20,8 +20,8 @@ from ..running.calls.task_call import record_caller
 from ..running.effects.effects import Await, Durable, Pass, Steps, drive, drive_async
 from ..running.effects.interrupts import engine_code
 from ..running.lifecycle.asking import Expected
-from ..system.awaiting import is_awaited
 from ..system.clock import now_us
+from .in_coroutines import is_awaited
 
 if TYPE_CHECKING:
     from ...store.connection import Connection

@@ -1,3 +1,4 @@
-"""This machine: clock, settings of the environment, who we are, processes, kernel notices, one event loop; knows no
-run.
+"""This machine: clock, who we are, processes, kernel notices, files of flows and of our own, sockets, one event loop.
+
+Knows no run, no store and no user's code; everything else may use it.
 """

@@ -1,10 +1,8 @@
-"""Calls that block in plain code and are awaited in coroutines: one name for both, as in Prefect.
+"""Calls that are done at once and may be awaited all the same: one name for both, as in Prefect.
 
-Of a call that waits for long, which of the two it is, the code says that makes the call: a coroutine function of the
-engine's own (an async flow or task) in its event loop, or, outside of runs, whatever runs in an event loop. A call
-that is done at once (``Variable.get``, an artifact) gives its value everywhere, and something to await only where the
-expression itself is ``await …``: a value that was taken for an awaitable fails loudly, the other way round nobody
-would notice.
+Such a call (``Variable.get``, an artifact) gives its value everywhere, and something to await only where the expression
+itself is ``await …``: a value that was taken for an awaitable fails loudly, the other way round nobody would notice.
+Reads the calling bytecode and nothing else: it knows no run.
 """
 
 from __future__ import annotations
@@ -23,17 +21,6 @@ _CACHE = opcode.opmap.get("CACHE")
 _BYTES_OF_AN_INSTRUCTION = 2
 
 
-def is_awaited(frame: Any) -> bool:
-    """Whether the code that calls is a coroutine, which would block its event loop by waiting in place.
-
-    ``frame`` is the ``Frame`` it belongs to; None outside a run.
-    """
-    if frame is not None and not (frame.task.task.is_async if frame.task is not None else frame.run.flow.is_async):
-        return False
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
-
-
 class Given(Generic[T]):
     """What ``await`` turns into a value that is known already."""
 
@@ -43,11 +30,6 @@ class Given(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         yield from ()
         return self._value
-
-
-def given(frame: Any, value: Any) -> Any:
-    """The value, or in a coroutine something that ``await`` turns into it."""
-    return Given(value) if is_awaited(frame) else value
 
 
 def also_awaited(function: Callable[P, T]) -> Callable[P, T]:

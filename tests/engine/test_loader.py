@@ -8,13 +8,8 @@ import sys
 from textwrap import dedent
 
 import pytest
-from flowdeck.engine.authoring.loader import (
-    BrokenFlowFile,
-    find_flow,
-    find_flow_files,
-    load_flow_file,
-    looks_like_flow_file,
-)
+from flowdeck.engine.authoring.loader import find_flow, load_flow_file
+from flowdeck.engine.system.flow_files import BrokenFlowFile, find_flow_files, looks_like_flow_file
 
 GOOD = """
 from flowdeck import flow

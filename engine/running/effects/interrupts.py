@@ -7,7 +7,6 @@ call; other threads at their next bytecode; coroutines at their await.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -282,11 +281,6 @@ def woken_by(wake: Callable[[], None]) -> Iterator[None]:
 def current_thread_slot() -> ThreadSlot | None:
     """The slot of the user code running in this thread."""
     return _local.slot
-
-
-def cancel_grace_seconds() -> float:
-    """How long user code may take to end after a cancellation; ``FLOWDECK_CANCEL_GRACE_SECONDS``, default 10."""
-    return float(os.environ.get("FLOWDECK_CANCEL_GRACE_SECONDS", "10"))
 
 
 def is_coroutine_cancelled(error: BaseException) -> bool:

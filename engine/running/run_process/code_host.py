@@ -26,57 +26,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from ....store import spool
-from ...authoring.loader import BrokenFlowFile, FlowFile, load_flow_file
+from ...authoring.loader import FlowFile, load_flow_file
 from ...errors import FlowdeckError, StaleState
 from ...secrets.masking import mask
 from ...states import exits as deaths
 from ...system import processes
 from ...system.clock import now_us
+from ...system.flow_files import BrokenFlowFile
+from ...system.line import CODE_HOST, Line
 
 if TYPE_CHECKING:
     from ...authoring.flows import FunctionFlow
 
-_NAME: Final = "flowdeck.engine.running.run_process.code_host"
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 BROKEN_EXIT_CODE: Final = 70
 """Exit code of a run process that could not even begin; its log says why."""
-
-
-class Line:
-    """JSON messages over a stream socket, one a line."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self._read = bytearray()
-
-    def fileno(self) -> int:
-        """For selectors."""
-        return self.sock.fileno()
-
-    def send(self, message: dict[str, Any]) -> bool:
-        """Send whole; False when nobody is at the other end any more."""
-        try:
-            self.sock.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
-        except (BrokenPipeError, ConnectionError):
-            return False
-        return True
-
-    def receive(self) -> list[dict[str, Any]] | None:
-        """What has arrived (waits when nothing has); None when the other end is closed."""
-        try:
-            data = self.sock.recv(1 << 20)
-        except ConnectionError:
-            return None
-        if not data:
-            return None
-        self._read += data
-        *lines, rest = bytes(self._read).split(b"\n")
-        self._read = bytearray(rest)
-        return [json.loads(line) for line in lines]
-
-    def close(self) -> None:
-        """Close this end."""
-        self.sock.close()
 
 
 class Child(NamedTuple):
@@ -216,7 +180,7 @@ class CodeHost:
     def _spawned(self, child: Child, flow: str) -> int:
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-P", "-m", _NAME,
+            [sys.executable, "-P", "-m", CODE_HOST,
              "--store", self._folder, "--run", str(child.run_id), "--attempt", str(child.attempt), "--flow", flow,
              *(["--crashed"] if child.for_crash_hooks else []), self._loaded.path],
             os.environ, setsid=True,
@@ -330,7 +294,7 @@ def _exit(code: int) -> None:
 
 def main() -> int:
     """Serve a flow file, or with ``--run`` do one run of it."""
-    parser = argparse.ArgumentParser(prog=f"python -m {_NAME}", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {CODE_HOST}", description=__doc__)
     parser.add_argument("--store", required=True)
     parser.add_argument("--socket", type=int)
     parser.add_argument("--spawn", action="store_true")

@@ -17,7 +17,7 @@ from ....store.tables import nodes
 from ....store.tables.nodes import Node
 from ...control.decisions import Decision
 from ...errors import Cancelled
-from ..effects.interrupts import cancel_grace_seconds
+from ...settings import cancel_grace_seconds
 
 if TYPE_CHECKING:
     from ..calls.flow_run import FlowRun

@@ -32,13 +32,13 @@ from ....store.writer import Writer
 from ...control.decisions import Decision
 from ...encoding import codec
 from ...errors import Cancelled, RunTimedOut, UsageError
+from ...settings import cancel_grace_seconds
 from ...states.state import describe_exception
 from ...system import processes
 from ..calls.lineage import Lineage
 from ..calls.task_call import write_beginning
 from ..effects.gate import Gate
 from ..effects.interrupts import END_SIGNAL, Slot, TerminationHandler
-from ..effects.interrupts import cancel_grace_seconds as cancel_grace_seconds
 from ..lifecycle.asking import Expectations, Questions, words_of
 from ..output.capture import Capture
 from ..runners.threads import Pool

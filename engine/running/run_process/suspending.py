@@ -21,10 +21,11 @@ from ....store.rows import RunRow
 from ....store.states import is_terminal
 from ....store.tables import events, inputs, runs, supervision, tasks
 from ...errors import Suspended
+from ...settings import cancel_grace_seconds, suspend_after_seconds
 from ...states.machine import next_run_state, next_task_state
 from ...states.state import State
 from ...system.clock import now_us
-from ..effects.interrupts import cancel_grace_seconds, current_thread_slot
+from ..effects.interrupts import current_thread_slot
 from ..lifecycle.asking import first_question, words_of
 
 if TYPE_CHECKING:
@@ -36,11 +37,6 @@ SUSPENDED_EXIT: Final = 75
 """Exit code of a process that left its run to go on later (``EX_TEMPFAIL``)."""
 _UNWIND_SECONDS: Final = 1.0
 """How long code that waits elsewhere than in the engine may take before it is interrupted."""
-
-
-def suspend_after_seconds() -> float:
-    """How long a sleep must be for a daemon's run to let its process go; ``FLOWDECK_SUSPEND_AFTER_SECONDS``."""
-    return float(os.environ.get("FLOWDECK_SUSPEND_AFTER_SECONDS", "60"))
 
 
 class Sleeper(NamedTuple):

@@ -11,8 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ...secrets import masking
+from ...settings import cancel_grace_seconds
 from ...system import processes
-from ..effects.interrupts import ProcessSlot, cancel_grace_seconds
+from ..effects.interrupts import ProcessSlot
 from . import payloads as parcels
 
 if TYPE_CHECKING:
