@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from flowdeck.store.connection import connect, open_store
+from flowdeck.store.connection import connect
+from flowdeck.store.opening import open_store
 
 FLOWS = ("ingest", "clean", "report", "train", "sync")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..engine.errors import NotFound
-from ..store.connection import open_store
 from ..store.errors import FlowdeckError
+from ..store.opening import open_store
 from ..store.reader import Reader
 from ..store.tables.leases import is_alive
 from .console import has_terminal, open_plain_console, refuse_without_terminal

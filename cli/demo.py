@@ -19,8 +19,8 @@ from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from ..engine.errors import NotAllowed, UsageError
-from ..store.connection import open_store
 from ..store.errors import StaleState
+from ..store.opening import open_store
 from ..store.reader import Reader
 from ..store.rows import RunRow
 from ..store.states import is_terminal

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..engine.errors import NotFound
-from ..store.tables.usages import Usage, Who, usages
+from ..store.tables.usages import Usage, Who
 from .formats import ago, iso, plural
 from .opening import folder_of, open_reader
 from .output import Output, one_line
@@ -64,7 +64,7 @@ def _whole(text: str) -> int:
 
 def _change(args: argparse.Namespace, out: Output) -> int:
     from ..engine.control.control import Control, actor
-    from ..store.connection import open_store
+    from ..store.opening import open_store
 
     folder = folder_of(args)
     open_store(folder)
@@ -88,7 +88,7 @@ def _change(args: argparse.Namespace, out: Output) -> int:
 
 def _list(args: argparse.Namespace, out: Output) -> int:
     reader = open_reader(args, out)
-    found = [] if reader is None else usages(reader, time.time_ns() // 1000)
+    found = [] if reader is None else reader.limit_usages(time.time_ns() // 1000)
     if out.as_json:
         out.json_array(map(shape, found))
         return 0
@@ -102,7 +102,7 @@ def _list(args: argparse.Namespace, out: Output) -> int:
 def _show(args: argparse.Namespace, out: Output) -> int:
     reader = open_reader(args, out)
     now_us = time.time_ns() // 1000
-    found = [] if reader is None else usages(reader, now_us)
+    found = [] if reader is None else reader.limit_usages(now_us)
     usage = next((one for one in found if one.name == args.name), None)
     if usage is None:
         raise NotFound(f"no limit {args.name!r}; `flowdeck limits` lists them, `flowdeck limits set {args.name} N` "

@@ -207,7 +207,7 @@ def _run(words: list[str], out: Output) -> int:
 
 def _explain_store_trouble(error: sqlite3.Error, args: argparse.Namespace | None, out: Output) -> int:
     """A damaged page is met in the middle of a read, where only the driver knows of it."""
-    from ..store.connection import translate
+    from ..store.driver_errors import translate
     from .opening import folder_of
 
     trouble = translate(error, "the store" if args is None else folder_of(args) / "state.db")

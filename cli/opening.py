@@ -41,7 +41,7 @@ def open_reader(args: Namespace, out: Output) -> Reader | None:
     folder = folder_of(args)
     if not store_exists(folder):
         return None
-    from ..store.connection import open_store
+    from ..store.opening import open_store
     from ..store.reader import Reader
 
     open_store(folder, create=False)

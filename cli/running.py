@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import NotAllowed, ParameterError
-from ..store.connection import open_store
+from ..store.opening import open_store
 from ..store.reader import Reader
 from ..store.rows import RunRow
 from . import marks

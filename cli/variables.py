@@ -82,7 +82,7 @@ def _get(args: argparse.Namespace, out: Output) -> int:
 
 def _change(args: argparse.Namespace, out: Output) -> int:
     from ..engine.control.control import Control, actor
-    from ..store.connection import open_store
+    from ..store.opening import open_store
 
     folder = folder_of(args)
     open_store(folder)

@@ -11,16 +11,8 @@ import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .connection import (
-    DATABASES,
-    Connection,
-    Database,
-    check_version,
-    connect,
-    database_path,
-    is_store_trouble,
-    translate,
-)
+from .connection import DATABASES, Connection, Database, check_version, connect, data_version, database_path
+from .driver_errors import is_store_trouble, translate
 from .errors import StoreMissing
 from .rows import EventRow
 from .tables import events
@@ -93,14 +85,14 @@ class ChangeFeed:
                 self._files[database] = self._file(database)
                 connection = self._connections[database] = connect(self._folder, database, readonly=True)
                 check_version(connection, path)
-                self._versions[database] = connection.execute("PRAGMA data_version").fetchone()[0]
+                self._versions[database] = data_version(connection)
         except BaseException:
             self.close()
             raise
 
     def _changed(self, database: Database) -> bool:
-        version = self._connections[database].execute("PRAGMA data_version").fetchone()[0]
-        changed: bool = version != self._versions[database]
+        version = data_version(self._connections[database])
+        changed = version != self._versions[database]
         self._versions[database] = version
         return changed
 

@@ -1,14 +1,11 @@
-"""Opening the store: its files, their permissions, their version, and connections with the right pragmas.
+"""Connections to the store's two files, with the right pragmas; transactions; whether anybody else wrote.
 
-Promises: a file is complete or absent (made under another name, synced, renamed); a damaged, foreign or newer file is
-refused and never written to; whatever SQLite says becomes a ``StoreError`` that names the file and the remedy.
-Imports neither SQLAlchemy nor SQLModel; Alembic is only imported when an older store has to be migrated.
+Promises: a file is opened as it is or refused, never made or repaired here; whatever SQLite says while opening and
+committing becomes a ``StoreError`` that names the file and the remedy. Imports neither SQLAlchemy nor SQLModel.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import sqlite3
 import stat
@@ -20,17 +17,15 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
 
 from .checkpoint import AFFECTED
+from .driver_errors import is_store_trouble, translate
 from .errors import (
     StoreCorrupt,
     StoreError,
-    StoreFull,
-    StoreLocked,
     StoreMissing,
     StoreNewer,
     StoreReadOnly,
     StoreUnsupported,
 )
-from .location import NETWORK_FILE_SYSTEMS, filesystem_type
 from .locking import begin_immediate
 
 Connection: TypeAlias = sqlite3.Connection
@@ -42,57 +37,17 @@ SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x464C444B
 """``FLDK``, held in ``PRAGMA application_id``: tells our files from other people's."""
 DATABASES: Final[tuple[Database, ...]] = ("state", "telemetry")
-SCHEMA_FILES: Final[dict[str, str]] = {"state": "schema.sql", "telemetry": "telemetry.sql"}
 BUSY_TIMEOUT_MS: Final = 10_000
 LOG_BYTES: Final[dict[str, int]] = {"state": 2 * 1024 * 1024, "telemetry": 32 * 1024 * 1024}
 """How large a write-ahead log is let grow. When it starts anew the file is cut to this, so its size tells its use.
 
 Small for state: a commit into a log that starts anew costs about two thirds of one that makes the file longer."""
-PAGE_BYTES: Final[dict[str, int]] = {"state": 1024, "telemetry": 4096}
-"""A task's record touches six pages, and all of them go to the log before its call returns: small ones take half the
-time (measured: 224 instead of 344 µs a commit, reading a million runs as before). Lines come in groups."""
-AUTO_VACUUM: Final[dict[str, str]] = {"state": "NONE", "telemetry": "INCREMENTAL"}
-"""Keeping track of who uses which page, to give free ones back piece by piece, costs every task 5 %: in ``state`` free
-pages are used again, and only a VACUUM makes the file smaller. Lines, which are most of a store, come in groups."""
 SYNCHRONOUS: Final[dict[str, str]] = {"state": "FULL", "telemetry": "NORMAL"}
-
-_STORE_CODES = frozenset(
-    {
-        sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_NOLFS,
-    }
-)  # fmt: skip
 
 
 def database_path(folder: str | Path, database: Database) -> str:
     """The path of one of the store's two files."""
     return os.path.join(folder, f"{database}.db")
-
-
-# ---------------------------------------------------------------------------------------------------- opening
-
-
-def open_store(folder: str | Path, *, create: bool = True) -> None:
-    """Make sure a usable store of this version is in ``folder``: make it, migrate it, or say why not.
-
-    With ``create=False`` a missing store raises ``StoreMissing``. Safe to call from any number of processes at once.
-    """
-    folder = os.path.abspath(folder)
-    versions = [_version(folder, database) for database in DATABASES]
-    if None in versions:
-        if not create:
-            raise StoreMissing(f"no store at {folder}: {_absent(folder, versions)}. Run a flow or `flowdeck init`.")
-        _make_folder(folder)
-        with folder_lock(folder):
-            for database in DATABASES:
-                if _version(folder, database) is None:
-                    _make_database(folder, database)
-        versions = [_version(folder, database) for database in DATABASES]
-    if any(version is not None and version < SCHEMA_VERSION for version in versions):
-        from .migrate import migrate  # Alembic costs 0.3 s, and this happens once per upgrade
-
-        migrate(Path(folder))
 
 
 def check_version(connection: Connection, path: str) -> int:
@@ -117,36 +72,8 @@ def check_version(connection: Connection, path: str) -> int:
     return version
 
 
-@contextmanager
-def folder_lock(folder: str | Path) -> Iterator[None]:
-    """Hold the store folder for making or migrating its files; other processes wait."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise translate_os(error, str(folder)) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _version(folder: str, database: Database) -> int | None:
-    """The version of a file that exists, checked; None when there is none."""
-    path = database_path(folder, database)
-    information = _look_at(path)
-    if information is None:
-        return None
-    if not stat.S_ISREG(information.st_mode):
-        raise StoreUnsupported(f"{path} is not a file; name another folder for the store.")
-    connection = _connect_readonly(path)
-    try:
-        return check_version(connection, path)
-    finally:
-        connection.close()
-
-
-def _look_at(path: str) -> os.stat_result | None:
+def look_at(path: str) -> os.stat_result | None:
+    """What the operating system knows of a file of the store; None when there is none."""
     try:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -159,85 +86,6 @@ def _is_empty(path: str) -> bool:
     return os.stat(path).st_size == 0
 
 
-def _absent(folder: str, versions: list[int | None]) -> str:
-    if not os.path.isdir(folder):
-        return "there is no such folder"
-    missing = [f"{name}.db" for name, version in zip(DATABASES, versions, strict=True) if version is None]
-    return f"{' and '.join(missing)} not found"
-
-
-def _make_folder(folder: str) -> None:
-    kind = filesystem_type(Path(folder))
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise StoreUnsupported(
-            f"{folder} is on a network file system ({kind}), where SQLite's locks do not hold. "
-            "Name a folder on a local disk with --store or FLOWDECK_STORE."
-        )
-    try:
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
-        try:
-            os.mkdir(folder, 0o700)
-        except FileExistsError:
-            if not os.path.isdir(folder):
-                raise StoreUnsupported(f"{folder} is a file; a store is a folder. Name another place.") from None
-        else:
-            os.chmod(folder, 0o700)  # whatever the umask says
-    except OSError as error:
-        raise translate_os(error, folder) from error
-
-
-def _make_database(folder: str, database: Database) -> None:
-    """Build a new file under another name, then rename it: a crash leaves all of it or nothing."""
-    path = database_path(folder, database)
-    if os.path.exists(path + "-wal") and os.path.getsize(path + "-wal") > 0:
-        raise StoreCorrupt(
-            f"{path} is missing, but its log {path}-wal is there. Restore the database from a backup, "
-            "or move the log away to start afresh."
-        )
-    building = path + ".new"
-    script = (Path(__file__).parent / SCHEMA_FILES[database]).read_text(encoding="utf-8")
-    try:
-        for leftover in (building, building + "-journal", building + "-wal", building + "-shm"):
-            if os.path.exists(leftover):
-                os.unlink(leftover)
-        descriptor = os.open(building, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        os.fchmod(descriptor, 0o600)  # whatever the umask says
-        os.close(descriptor)
-        connection = sqlite3.connect(building, isolation_level=None)
-        try:
-            connection.executescript(
-                f"PRAGMA page_size={PAGE_BYTES[database]};"
-                f"PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY; PRAGMA auto_vacuum={AUTO_VACUUM[database]};"
-                f"BEGIN; {script} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
-            )
-            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-            if mode != "wal":
-                raise StoreUnsupported(
-                    f"{folder} is on a file system without shared memory ({filesystem_type(Path(folder)) or 'unknown'}"
-                    f", SQLite offers journal mode {mode}). Name a folder on a local disk."
-                )
-        finally:
-            connection.close()
-        _sync(building)
-        os.rename(building, path)
-        _sync(folder)
-    except sqlite3.DatabaseError as error:
-        raise translate(error, path) from error
-    except OSError as error:
-        raise translate_os(error, path) from error
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-# ---------------------------------------------------------------------------------------------------- connections
-
-
 def connect(folder: str | Path, database: Database, *, readonly: bool = False) -> Connection:
     """A connection in autocommit mode with the store's pragmas; write inside ``transaction`` or ``Writer`` only.
 
@@ -245,7 +93,7 @@ def connect(folder: str | Path, database: Database, *, readonly: bool = False) -
     """
     path = database_path(folder, database)
     if readonly:
-        if _look_at(path) is None:
+        if look_at(path) is None:
             raise StoreMissing(f"no store at {os.path.abspath(folder)}: {path} not found.")
         return _connect_readonly(path)
     try:
@@ -357,81 +205,25 @@ def transaction(connection: Connection) -> Iterator[Connection]:
         raise
 
 
+@contextmanager
+def read_transaction(connection: Connection) -> Iterator[Connection]:
+    """Run the block on one state of the store, whatever others commit meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield connection
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def data_version(connection: Connection) -> int:
+    """A number that changes when another connection commits to the same file; costs some 5 µs and reads nothing."""
+    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+    return version
+
+
 def _path_of(connection: Connection) -> str:
     try:
         return str(connection.execute("PRAGMA database_list").fetchone()[2])
     except sqlite3.DatabaseError:
         return "the store"
-
-
-# ---------------------------------------------------------------------------------------------------- errors
-
-
-def is_store_trouble(error: sqlite3.Error) -> bool:
-    """Whether the error is about the file and its surroundings, not about the statement or its values."""
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _STORE_CODES
-
-
-def _database_in(path: str | Path) -> str:
-    """The file that processes have open, also when only the store's folder is known."""
-    return os.path.join(path, "state.db") if os.path.isdir(path) else str(path)
-
-
-def translate(error: sqlite3.Error, path: str | Path) -> StoreError:
-    """What SQLite said about the file at ``path``, as an error that tells a person what to do."""
-    code = getattr(error, "sqlite_errorcode", None) or 0
-    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
-    said = f"{error}, {name}"
-    match code & 0xFF:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
-            return StoreLocked(
-                f"{path} is locked: another process has held the write lock for too long ({said}). "
-                f"See who has it open with `fuser {_database_in(path)}`, then try again."
-            )
-        case sqlite3.SQLITE_FULL:
-            return StoreFull(f"{path}: the disk is full ({said}). Free some space; nothing was changed.")
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return StoreReadOnly(f"{path} cannot be written ({said}). Run as its owner, or name another --store.")
-        case sqlite3.SQLITE_NOTADB:
-            return StoreCorrupt(
-                f"{path} is not a database ({said}). It was left as it is: restore it from a backup, "
-                "or move it away to start afresh."
-            )
-        case sqlite3.SQLITE_CORRUPT:
-            return StoreCorrupt(
-                f"{path} is damaged ({said}). It was left as it is: run `flowdeck doctor`, then restore it from a "
-                f"backup or save what can be read with `sqlite3 {path} .recover`."
-            )
-        case sqlite3.SQLITE_CANTOPEN:
-            return _translate_cannot_open(path, said)
-        case sqlite3.SQLITE_IOERR:
-            if free_bytes(path) < 1024 * 1024:
-                return StoreFull(f"{path}: the disk is full ({said}). Free some space; nothing was changed.")
-            return StoreError(f"{path}: the disk does not read or write ({said}). Look at `dmesg` and the disk.")
-    return StoreError(f"{path}: {said}")
-
-
-def _translate_cannot_open(path: str | Path, said: str) -> StoreError:
-    if not os.path.exists(path):
-        return StoreMissing(f"no store: {path} not found ({said}).")
-    return StoreReadOnly(
-        f"{path} cannot be opened ({said}). Its folder must be writable: run as its owner, or name another --store."
-    )
-
-
-def translate_os(error: OSError, path: str) -> StoreError:
-    """What the operating system said about making ``path``, as an error that tells a person what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(f"{path}: the disk is full ({error.strerror}). Free some space; nothing was changed.")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StoreReadOnly(f"{path} cannot be made ({error.strerror}). Name a writable folder with --store.")
-    return StoreError(f"{path} cannot be made: {error.strerror or error}.")
-
-
-def free_bytes(path: str | Path) -> int:
-    """What this user may still write on the disk that holds ``path``."""
-    folder = os.path.dirname(os.path.abspath(path))
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
-    figures = os.statvfs(folder)
-    return figures.f_bavail * figures.f_frsize

@@ -23,9 +23,8 @@ from .connection import (
     check_version,
     connect,
     database_path,
-    free_bytes,
-    translate,
 )
+from .driver_errors import free_bytes, translate
 from .errors import StoreError
 from .location import NETWORK_FILE_SYSTEMS, filesystem_type
 from .states import RUNNING

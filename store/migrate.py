@@ -19,18 +19,10 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
-from .connection import (
-    DATABASES,
-    SCHEMA_VERSION,
-    Connection,
-    Database,
-    check_version,
-    connect,
-    database_path,
-    folder_lock,
-    translate,
-)
+from .connection import DATABASES, SCHEMA_VERSION, Connection, Database, check_version, connect, database_path
+from .driver_errors import translate
 from .errors import StoreError, StoreLocked
+from .locking import folder_lock
 from .tables import leases
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"

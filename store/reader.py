@@ -14,7 +14,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from .connection import SCHEMA_VERSION, Connection, check_version, connect, database_path, is_store_trouble, translate
+from .connection import SCHEMA_VERSION, Connection, check_version, connect, data_version, database_path
+from .driver_errors import is_store_trouble, translate
 from .errors import StoreError
 from .rows import (
     ArtifactRow,
@@ -52,6 +53,7 @@ from .tables import (
     runs,
     schedules,
     tasks,
+    usages,
     variables,
 )
 from .tables.limits import Queue
@@ -335,13 +337,13 @@ class Reader:
         """Who has slots of a limit and who waits for them."""
         return limits.queue(self._state, name)
 
+    def limit_usages(self, now_us: int) -> list[usages.Usage]:
+        """Every limit with who uses it, those of flows too; by name."""
+        return usages.usages(self._state, now_us)
+
     def data_version(self) -> tuple[int, int]:
         """A pair that changes when another connection commits to state, or to telemetry; costs some 10 µs."""
-        return _data_version(self._state), _data_version(self._telemetry)
-
-
-def _data_version(connection: Connection) -> int:
-    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+        return data_version(self._state), data_version(self._telemetry)
 
 
 for _name, _member in list(vars(Reader).items()):

@@ -22,7 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .connection import Connection, connect, database_path, is_store_trouble, transaction, translate, translate_os
+from .connection import Connection, connect, database_path, transaction
+from .driver_errors import is_store_trouble, translate, translate_os
 from .rows import LogRow
 from .states import TERMINAL_TYPES
 from .tables import leases, logs, runs

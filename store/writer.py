@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from .checkpoint import AFFECTED, checkpoint, log_size
-from .connection import LOG_BYTES, Connection, Database, connect, database_path, is_store_trouble, translate
+from .connection import LOG_BYTES, Connection, Database, connect, database_path
+from .driver_errors import is_store_trouble, translate
 from .errors import StoreError, StoreFull, StoreLocked, StoreMissing
 from .locking import begin_immediate
 

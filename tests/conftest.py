@@ -13,7 +13,7 @@ from textwrap import dedent
 from typing import Any, Final
 
 import pytest
-from flowdeck.store.connection import open_store
+from flowdeck.store.opening import open_store
 from flowdeck.store.reader import Reader
 
 

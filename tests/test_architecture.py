@@ -343,8 +343,6 @@ CIRCLES = {
     "engine.sdk.serving",
     "engine.sdk.variables",
     "engine.states.state",
-    "store.connection",
-    "store.migrate",
     "tui.console",
     "tui.header_footer",
     "tui.parts",

@@ -77,7 +77,7 @@ def run_console(
 
 def _open(folder: Path, *, read_only: bool) -> bool:
     """Make sure the store can be read; whether the console must be read-only. Raises what makes it impossible."""
-    from ..store.connection import open_store
+    from ..store.opening import open_store
     from ..store.reader import Reader
 
     try:

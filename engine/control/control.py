@@ -18,8 +18,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from ...store.connection import BUSY_TIMEOUT_MS, Connection, connect, open_store, transaction, translate
+from ...store.connection import BUSY_TIMEOUT_MS, Connection, connect, transaction
+from ...store.driver_errors import translate
 from ...store.locking import begin_immediate
+from ...store.opening import open_store
 from ...store.rows import CallRow, InputRow, LeaseRow, LimitRow, RunRow
 from ...store.states import TERMINAL_TYPES
 from ...store.tables import deployments, events, inputs, leases, limits, runs, schedules, variables

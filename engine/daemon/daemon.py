@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ...store.checkpoint import checkpoint, wal_size
-from ...store.connection import Connection, Database, connect, database_path, open_store, transaction
+from ...store.connection import Connection, Database, connect, database_path, transaction
 from ...store.errors import StoreReadOnly
+from ...store.opening import open_store
 from ...store.rows import LeaseRow, RunRow
 from ...store.tables import events, leases, runs
 from ..control.answering import end_overdue

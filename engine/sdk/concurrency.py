@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...store.connection import open_store
 from ...store.location import find_store
+from ...store.opening import open_store
 from ...store.writer import Writer
 from ..errors import UsageError
 from ..running.calls.frame import Frame, current_frame

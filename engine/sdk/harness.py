@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...store.connection import open_store
 from ...store.location import ENVIRONMENT_VARIABLE
+from ...store.opening import open_store
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TypeVar
 
-from ...store.connection import Connection, connect, open_store, transaction
+from ...store.connection import Connection, connect, transaction
 from ...store.location import find_store
+from ...store.opening import open_store
 from ..running.calls.frame import current_frame
 from ..running.effects.interrupts import engine_code
 from ..secrets.secret import conceal_known

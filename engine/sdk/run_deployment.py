@@ -9,8 +9,8 @@ import time
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from ...store.connection import open_store
 from ...store.location import find_store
+from ...store.opening import open_store
 from ...store.reader import Reader
 from ...store.rows import RunRow
 from .. import context

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ...store.connection import connect, open_store
+from ...store.connection import connect
 from ...store.location import find_store
+from ...store.opening import open_store
 from ...store.rows import VariableRow
 from ...store.tables import variables
 from ..errors import NotAllowed, NotFound, UsageError

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 from functools import cache
 from typing import Final, Literal, NamedTuple, Protocol
 
+from ..connection import Connection
 from ..errors import StaleState
 from ..rows import LeaseRow
 
@@ -62,7 +62,7 @@ def run_owner(run_id: int) -> str:
     return f"run/{run_id}"
 
 
-def acquire(connection: sqlite3.Connection, lease: LeaseRow) -> None:
+def acquire(connection: Connection, lease: LeaseRow) -> None:
     """Take a lease; one whose process is gone is taken over. ``StaleState`` names the live holder."""
     for row in connection.execute(SELECT_IN_THE_WAY, (lease.owner, lease.run_id)).fetchall():
         holder = LeaseRow._make(row)
@@ -75,7 +75,7 @@ def acquire(connection: sqlite3.Connection, lease: LeaseRow) -> None:
     connection.execute(INSERT, lease)
 
 
-def release(connection: sqlite3.Connection, owner: str, holder: LeaseRow | None = None) -> bool:
+def release(connection: Connection, owner: str, holder: LeaseRow | None = None) -> bool:
     """Give a lease back; with ``holder`` only if that process still has it. Says whether there was one."""
     if holder is None:
         return connection.execute(DELETE, (owner,)).rowcount > 0
@@ -83,19 +83,19 @@ def release(connection: sqlite3.Connection, owner: str, holder: LeaseRow | None 
     return connection.execute(DELETE_OF_PROCESS, (owner, *identity)).rowcount > 0
 
 
-def get(connection: sqlite3.Connection, owner: str) -> LeaseRow | None:
+def get(connection: Connection, owner: str) -> LeaseRow | None:
     """One lease by its owner, or None."""
     row = connection.execute(SELECT_ONE, (owner,)).fetchone()
     return LeaseRow._make(row) if row else None
 
 
-def of_run(connection: sqlite3.Connection, run_id: int) -> LeaseRow | None:
+def of_run(connection: Connection, run_id: int) -> LeaseRow | None:
     """The lease on a run, or None when no process has it."""
     row = connection.execute(SELECT_OF_RUN, (run_id,)).fetchone()
     return LeaseRow._make(row) if row else None
 
 
-def all(connection: sqlite3.Connection) -> list[LeaseRow]:  # noqa: A001 - read as leases.all
+def all(connection: Connection) -> list[LeaseRow]:  # noqa: A001 - read as leases.all
     """Every lease, by owner."""
     return [LeaseRow._make(row) for row in connection.execute(SELECT_ALL)]
 

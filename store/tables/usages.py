@@ -6,13 +6,12 @@ The limits of flows have no slot rows: the runs that live are their slots, those
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from ..connection import Connection
 from ..rows import LimitRow, RunRow, SlotRow
+from . import deployments, limits, runs
 from .limits import Queue, holder_in_words, rate_used
-
-if TYPE_CHECKING:
-    from ..reader import Reader
 
 _RUNNING: Final = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
@@ -52,17 +51,18 @@ class Usage(NamedTuple):
         return self.active and self.taken >= self.slots
 
 
-def usages(reader: Reader, now_us: int) -> list[Usage]:
+def usages(connection: Connection, now_us: int) -> list[Usage]:
     """Every limit with who uses it, those of flows by their runs; by name."""
-    known = {limit.name: limit for limit in reader.limits()}
+    known = {limit.name: limit for limit in limits.all(connection)}
     found = [
-        _usage(limit, reader.limit_queue(limit.name), now_us)
+        _usage(limit, limits.queue(connection, limit.name), now_us)
         for limit in known.values() if not limit.name.startswith("flow:")
     ]  # fmt: skip
-    of_flows = {f"flow:{row.name}": row.concurrency_limit for row in reader.deployments() if row.concurrency_limit}
+    limited = deployments.limited(connection)
+    of_flows = {f"flow:{row.name}": row.concurrency_limit for row in limited if row.concurrency_limit}
     named = {name: limit for name, limit in known.items() if name.startswith("flow:")}
     if of_flows or named:
-        live = reader.live_runs()
+        live = runs.live(connection)
         for name in sorted({*of_flows, *named}):
             found.append(_flow_usage(name, named.get(name), of_flows.get(name), live))
     return sorted(found, key=lambda usage: usage.name)
@@ -85,9 +85,9 @@ def _slot(row: SlotRow) -> Who:
 
 def _flow_usage(name: str, limit: LimitRow | None, own: int | None, live: Sequence[RunRow]) -> Usage:
     deployment = name.removeprefix("flow:")
-    runs = [run for run in live if (run.deployment or run.flow_name) == deployment and run.root_id is None]
-    holders = tuple(_run(run) for run in runs if run.state_type in _RUNNING)
-    waiting = tuple(_run(run) for run in runs if run.state_name == "AwaitingSlot")
+    of_this = [run for run in live if (run.deployment or run.flow_name) == deployment and run.root_id is None]
+    holders = tuple(_run(run) for run in of_this if run.state_type in _RUNNING)
+    waiting = tuple(_run(run) for run in of_this if run.state_name == "AwaitingSlot")
     slots = limit.slots if limit is not None else own or 0
     return Usage(name, slots, None, limit is None or limit.active, len(holders), holders, waiting)
 

@@ -77,7 +77,7 @@ FIRST_OF_PAGE: Final = {"examples/hello-world": 3, "examples/per-worker-task-con
 ANSWER: Final = """
 import threading as _threading, time as _time, os as _os
 import flowdeck as _flowdeck
-from flowdeck.store.connection import open_store as _open_store
+from flowdeck.store.opening import open_store as _open_store
 _open_store(_os.environ["FLOWDECK_STORE"])
 def _answer(answer=%r):
     from flowdeck.store.reader import Reader
@@ -93,7 +93,7 @@ _threading.Thread(target=_answer, daemon=True).start()
 GREET: Final = """
 import threading as _threading, time as _time, os as _os
 import flowdeck as _flowdeck
-from flowdeck.store.connection import open_store as _open_store
+from flowdeck.store.opening import open_store as _open_store
 _open_store(_os.environ["FLOWDECK_STORE"])
 @_flowdeck.flow
 def _sender():
@@ -204,7 +204,7 @@ def _call_all():
     for one in flows or ([] if ran else ours):
         if one.name not in ran:
             _call(one)
-from flowdeck.store.connection import open_store as _open_store
+from flowdeck.store.opening import open_store as _open_store
 _open_store(_os.environ["FLOWDECK_STORE"])
 _call_all()
 """

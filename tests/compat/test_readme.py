@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flowdeck.store.connection import open_store
+from flowdeck.store.opening import open_store
 from flowdeck.store.reader import Reader
 
 README = Path(__file__).resolve().parents[2] / "README.md"

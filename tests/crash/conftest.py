@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from flowdeck.engine.control.control import Control
-from flowdeck.store.connection import open_store
+from flowdeck.store.opening import open_store
 from flowdeck.store.reader import Reader
 from flowdeck.store.rows import RunRow
 

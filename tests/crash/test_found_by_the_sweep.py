@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 from flowdeck import task
-from flowdeck.store.connection import connect, open_store
+from flowdeck.store.connection import connect
+from flowdeck.store.opening import open_store
 from flowdeck.store.spool import SpoolWriter, drain
 
 from .conftest import FLOWDECK, Field

@@ -12,7 +12,8 @@ from textwrap import dedent
 
 import pytest
 from flowdeck.engine.control.control import Control
-from flowdeck.store.connection import connect, open_store
+from flowdeck.store.connection import connect
+from flowdeck.store.opening import open_store
 from flowdeck.store.reader import Reader
 
 PRELUDE = """

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flowdeck.store.connection import connect, open_store, transaction
+from flowdeck.store.connection import connect, transaction
+from flowdeck.store.opening import open_store
 from flowdeck.store.rows import TaskRow
 from flowdeck.store.tables import runs
 

@@ -12,17 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flowdeck.store import connection as connection_module
+from flowdeck.store import opening as opening_module
 from flowdeck.store.checkpoint import AFFECTED, wal_reset_bug
-from flowdeck.store.connection import (
-    APPLICATION_ID,
-    SCHEMA_VERSION,
-    connect,
-    is_store_trouble,
-    open_store,
-    transaction,
-    translate,
-)
+from flowdeck.store.connection import APPLICATION_ID, SCHEMA_VERSION, connect, transaction
+from flowdeck.store.driver_errors import is_store_trouble, translate
 from flowdeck.store.errors import (
     StoreCorrupt,
     StoreError,
@@ -33,6 +26,7 @@ from flowdeck.store.errors import (
     StoreReadOnly,
     StoreUnsupported,
 )
+from flowdeck.store.opening import open_store
 from flowdeck.store.reader import Reader
 
 
@@ -265,7 +259,7 @@ def test_errors_of_statements_are_not_the_stores() -> None:
 
 def test_network_file_systems_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new store on NFS is refused before anything is made."""
-    monkeypatch.setattr(connection_module, "filesystem_type", lambda _: "nfs4")
+    monkeypatch.setattr(opening_module, "filesystem_type", lambda _: "nfs4")
     with pytest.raises(StoreUnsupported, match="network file system"):
         open_store(tmp_path / "store")
     assert not (tmp_path / "store").exists()

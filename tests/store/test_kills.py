@@ -94,7 +94,7 @@ def test_nothing_acknowledged_is_lost(folder: Path, tmp_path: Path) -> None:
 
 OPEN_UNTIL_KILLED = """
 import sys
-from flowdeck.store.connection import open_store
+from flowdeck.store.opening import open_store
 print(flush=True)
 open_store(sys.argv[1])
 """
@@ -102,7 +102,7 @@ open_store(sys.argv[1])
 
 def test_a_killed_first_start_leaves_a_whole_store_or_none(tmp_path: Path) -> None:
     """Whenever making a store is cut off, the next start finds or makes a sound one."""
-    from flowdeck.store.connection import open_store
+    from flowdeck.store.opening import open_store
 
     randomness = random.Random(7)
     for number in range(max(6, ROUNDS)):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from flowdeck.store.changes import MAX_EVENTS, ChangeFeed
-from flowdeck.store.connection import connect, open_store, transaction
+from flowdeck.store.connection import connect, transaction
 from flowdeck.store.errors import StoreCorrupt, StoreMissing
+from flowdeck.store.opening import open_store
 from flowdeck.store.reader import Reader
 from flowdeck.store.rows import LogRow, MetricRow, TaskRow
 from flowdeck.store.tables import leases, logs, metrics, runs, tasks

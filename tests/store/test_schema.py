@@ -13,8 +13,9 @@ from pathlib import Path
 import flowdeck.store
 import pytest
 from flowdeck.store import migrate, models, rows
-from flowdeck.store.connection import DATABASES, SCHEMA_FILES, SCHEMA_VERSION, connect, open_store, transaction
+from flowdeck.store.connection import DATABASES, SCHEMA_VERSION, connect, transaction
 from flowdeck.store.errors import StoreError, StoreLocked
+from flowdeck.store.opening import SCHEMA_FILES, open_store
 from flowdeck.store.reader import Reader
 from flowdeck.store.tables import leases
 from sqlalchemy import create_engine
@@ -243,7 +244,7 @@ def test_opening_an_older_store_migrates_it_and_reading_one_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch, next_version: Path
 ) -> None:
     """Writers migrate by themselves; a reader must not, and names the way."""
-    for module in ("connection", "reader"):
+    for module in ("connection", "opening", "reader"):
         monkeypatch.setattr(f"flowdeck.store.{module}.SCHEMA_VERSION", 3)
     with pytest.raises(StoreError, match="made by an older Flowdeck"):
         Reader(folder)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from flowdeck.store import spool
-from flowdeck.store.connection import connect, open_store, transaction
+from flowdeck.store.connection import connect, transaction
+from flowdeck.store.opening import open_store
 from flowdeck.store.rows import LogRow
 from flowdeck.store.spool import MAX_LINE, SpoolWriter, drain, drain_leftovers
 from flowdeck.store.tables import leases, logs, runs

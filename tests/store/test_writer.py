@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from flowdeck.store import writer as writer_module
 from flowdeck.store.checkpoint import AFFECTED, checkpoint, wal_size
-from flowdeck.store.connection import connect, database_path, open_store
+from flowdeck.store.connection import connect, database_path
 from flowdeck.store.errors import StaleState, StoreCorrupt, StoreError, StoreFull, StoreMissing
+from flowdeck.store.opening import open_store
 from flowdeck.store.writer import Writer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flowdeck.store.connection import connect, open_store
+from flowdeck.store.connection import connect
+from flowdeck.store.opening import open_store
 from flowdeck.store.writer import Writer
 
 ADD = "INSERT INTO flow (name, created_at_us) VALUES (?, 1)"

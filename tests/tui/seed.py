@@ -7,7 +7,8 @@ import random
 import time
 from pathlib import Path
 
-from flowdeck.store.connection import connect, open_store, transaction
+from flowdeck.store.connection import connect, transaction
+from flowdeck.store.opening import open_store
 from flowdeck.store.rows import (
     ArtifactRow,
     DeploymentRow,

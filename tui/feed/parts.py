@@ -95,9 +95,7 @@ class LimitsPart:
         moment = time.monotonic()
         if not self._shown or moment < self._due:
             return None
-        from ...store.tables.usages import usages
-
-        found = tuple(usages(read, time.time_ns() // 1000))
+        found = tuple(read.limit_usages(time.time_ns() // 1000))
         limits = Limits(found, self._named(read, found))
         self._due = moment + max(LIMITS_SECONDS, (time.monotonic() - moment) * _SHARE)
         if limits == self._last:

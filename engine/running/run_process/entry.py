@@ -18,9 +18,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ....store.connection import connect, open_store, transaction
+from ....store.connection import connect, transaction
 from ....store.errors import StaleState, StoreError
 from ....store.location import find_store
+from ....store.opening import open_store
 from ....store.rows import LeaseRow, RunRow
 from ....store.tables import inputs, leases, results, runs
 from ....store.tables.run_names import default_name
@@ -282,7 +283,7 @@ def make_run(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via
             results.put(connection, _parameters_row(run_id, kept))
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        from ....store.connection import translate
+        from ....store.driver_errors import translate
 
         raise translate(error, str(folder)) from error
     finally:

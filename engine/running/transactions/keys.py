@@ -82,7 +82,8 @@ def alone(work: Any) -> Any:
     """Outside a run: one transaction on a connection of its own."""
     from contextlib import closing
 
-    from ....store.connection import connect, open_store, transaction
+    from ....store.connection import connect, transaction
+    from ....store.opening import open_store
 
     folder = _store_folder()
     open_store(folder)
