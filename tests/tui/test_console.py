@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from flowdeck.store.connection import transaction
 from flowdeck.store.reader import Reader
 from flowdeck.store.tables import leases, limits
 from flowdeck.tui.text.clock import now_us
+from flowdeck.tui.widgets.filter_line import DELAY_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -81,6 +83,22 @@ async def test_escape_in_the_filter_line_puts_the_old_filter_back(drive: Any, fi
         await console.press("escape")
         await console.until(lambda: len(view.order) == problems)
         assert console.app.runs_page.filter_text == "state:problem"
+
+
+async def test_what_is_typed_just_before_escape_is_not_tried_after_it(drive: Any, filled: Any) -> None:
+    """A filter that was left stays left, however quick the hand."""
+    folder, _ = filled
+    async with drive(folder) as console:
+        page = console.app.runs_page
+        await console.press("z")
+        await console.until(lambda: page.filter_text == "state:problem")
+        await console.press("slash")
+        await console.type(" flow:nothing")
+        await console.press("escape")
+        rested = asyncio.Event()
+        page.set_timer(DELAY_SECONDS, rested.set)  # after the rest that began with the last key
+        await rested.wait()
+        assert page.filter_text == "state:problem"
 
 
 async def test_drilling_into_a_run_its_subflow_and_back(drive: Any, filled: Any) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from textual import on
 from textual.widgets import Input
 
-_DELAY_SECONDS = 0.12
+DELAY_SECONDS: Final = 0.12
 """After the last key, before what was typed so far is tried."""
 
 
@@ -43,9 +44,13 @@ class FilterLine(Input):
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
-        text = event.value
         if self.is_open:
-            self.set_timer(_DELAY_SECONDS, lambda: self._tell_typed(text) if self.value == text else None)
+            self.set_timer(DELAY_SECONDS, lambda: self._rested(event.value))
+
+    def _rested(self, text: str) -> None:
+        """Hand on what was typed, unless more was typed since or the line was left."""
+        if self.is_open and self.value == text:
+            self._tell_typed(text)
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
