@@ -17,8 +17,9 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## run the examples: the console on live runs (headless for 30 s without a terminal)
 	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/flowdeck demo; else $(BIN)/flowdeck demo --headless --seconds 30; fi
 
-test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest
+# By groups: what is dear to make and read only is made on one worker; every other test goes to whoever is free.
+test: $(STAMP) ## run the tests, two at a time for each processor
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: $(STAMP) mypy ## lint, types, the import rule
 	$(BIN)/ruff check .

@@ -1,7 +1,12 @@
-"""A store of their own for tests that run flows, real scripts in processes of their own, and waiting on conditions."""
+"""A store of their own for tests that run flows, real scripts in processes of their own, and waiting on conditions.
+
+Tests run side by side (pytest-xdist) and wait for processes most of the time. They share no store, no port and no home;
+one marked ``alone`` shares the machine with no other test either.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -21,6 +26,66 @@ def pytest_configure() -> None:
     """A shell that runs the tests in the background has SIGINT ignored, and every child would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each processor: what one test waits for leaves it to another."""
+    return min(16, 2 * len(os.sched_getaffinity(0)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that are alone follow each other on one worker, so that the others make way once for all of them."""
+    for item in items:
+        if item.get_closest_marker("alone"):
+            item.add_marker(pytest.mark.xdist_group("alone"))
+
+
+class Machine:
+    """The machine that the workers share: many tests at once, or one that has it for itself.
+
+    Two locks: who wants the machine alone keeps the door from then on, so that the others leave and nobody enters.
+    """
+
+    def __init__(self) -> None:
+        here = Path(__file__)
+        self._door, self._inside = (os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (here, here.parent))
+        self._alone = False
+
+    def enter(self, *, alone: bool) -> None:
+        """Wait for one's turn."""
+        if self._alone:
+            return
+        fcntl.flock(self._door, fcntl.LOCK_EX)
+        fcntl.flock(self._inside, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        self._alone = alone
+        if not alone:
+            fcntl.flock(self._door, fcntl.LOCK_UN)
+
+    def leave(self, *, alone_again: bool) -> None:
+        """Let others in, unless the next test needs the machine as this one did."""
+        if self._alone and alone_again:
+            return
+        fcntl.flock(self._inside, fcntl.LOCK_UN)
+        fcntl.flock(self._door, fcntl.LOCK_UN)
+        self._alone = False
+
+
+MACHINE: Final = Machine()
+
+
+def _is_alone(item: pytest.Item | None) -> bool:
+    return item is not None and item.get_closest_marker("alone") is not None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Each test in its turn; waiting for it is outside of the test's timeout."""
+    MACHINE.enter(alone=_is_alone(item))
+    try:
+        return (yield)
+    finally:
+        MACHINE.leave(alone_again=_is_alone(nextitem))
 
 
 WAIT_SECONDS: Final = 60.0

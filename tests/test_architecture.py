@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("the read sources")
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("public", "store", "engine", "tui", "cli")
 
@@ -139,9 +141,10 @@ def modules() -> dict[str, Module]:
     return found
 
 
-def imports_of(module: Module) -> list[Import]:
+@functools.cache
+def imports_of(module: Module) -> tuple[Import, ...]:
     """What a module imports anywhere in it, relative imports resolved, ``from package import module`` followed."""
-    return list(_imports(module, module.tree, lazy=False, typing_only=False))
+    return tuple(_imports(module, module.tree, lazy=False, typing_only=False))
 
 
 def _imports(module: Module, node: ast.AST, *, lazy: bool, typing_only: bool) -> Iterator[Import]:

@@ -14,6 +14,8 @@ import pytest
 
 from .conftest import FLOWDECK, Cli
 
+pytestmark = pytest.mark.xdist_group("the seeded store")
+
 RUN_KEYS = [
     "id", "flow", "name", "state", "state_name", "attempt", "intent", "scheduled_at", "created_at", "started_at",
     "ended_at", "duration_seconds", "cause", "tags", "parent",

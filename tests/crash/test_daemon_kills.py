@@ -24,6 +24,7 @@ def holds(field: Field) -> bool:
     return True
 
 
+@pytest.mark.alone
 def test_killed_daemons_lose_and_double_nothing(field: Field) -> None:
     """Every acknowledged run is executed once to its end, whatever moment its daemon died at; runs never notice."""
     seed = make_seed()

@@ -46,6 +46,7 @@ def test_an_async_flow_awaits_its_tasks(reader) -> None:
     assert len(states(reader)) == 5
 
 
+@pytest.mark.alone
 def test_gather_runs_tasks_at_once_with_stable_numbers(reader) -> None:
     """As many as one likes, in one thread."""
 
@@ -62,6 +63,7 @@ def test_gather_runs_tasks_at_once_with_stable_numbers(reader) -> None:
     )
 
 
+@pytest.mark.alone
 def test_a_plain_flow_submits_async_tasks(reader) -> None:
     """They share one event loop; map, wait_for and as_completed work as for others."""
 

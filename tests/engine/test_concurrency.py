@@ -629,6 +629,7 @@ def test_a_killed_holder_frees_its_slots_at_once(store: Path, script: Any, event
     thread.join()
 
 
+@pytest.mark.alone
 def test_two_processes_share_a_limit_and_waste_none_of_it(store: Path, script: Any, effects: Any) -> None:
     """200 tasks of 10 ms on two slots take about a second, and never run three at a time."""
     create_concurrency_limit("two", 2)

@@ -130,6 +130,7 @@ def test_cancel_ends_a_run_wherever_it_is(reader, meanwhile, eventually, where) 
     assert names(reader)[-1] == "Cancelled"
 
 
+@pytest.mark.alone
 def test_cancel_ends_coroutines(reader, meanwhile) -> None:
     """A gather of tasks and the flow around it, at once."""
     begun, cleaned = threading.Event(), []
@@ -478,6 +479,7 @@ def test_children_end_with_a_cancelled_run(reader, script, control, effects, eve
         os.kill(int(pid), 0)
 
 
+@pytest.mark.alone
 def test_cancel_of_a_running_script_is_quick(reader, script, control, effects, eventually) -> None:
     """Request to recorded end, well under a second."""
     process = script.start(SLEEPS.replace("BODY", "slow(1)"))

@@ -18,6 +18,7 @@ from flowdeck.store.tables import leases, runs, schedules
 from .conftest import WAIT_SECONDS
 
 
+@pytest.mark.alone
 def test_a_schedule_fires_on_time_and_each_tick_once(box):
     """Runs stand exactly on their ticks, none twice, and start a moment later."""
     box.write("etl.py", """

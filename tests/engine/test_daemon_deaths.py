@@ -51,6 +51,7 @@ def start_hanging(box, text=STEPS, **daemon):
     return run_id
 
 
+@pytest.mark.alone
 def test_a_killed_run_is_known_at_once_and_goes_on_by_replay(box):
     """kill -9: Crashed with its cause within a second, resumed within two, no finished task's body run twice."""
     run_id = start_hanging(box)
@@ -129,6 +130,7 @@ def test_killing_the_daemon_hurts_no_run_and_the_next_adopts_it(box):
     assert sorted(box.effects()) == ["hanging", "hanging", "step 1", "step 2", "step 3"]
 
 
+@pytest.mark.alone
 def test_a_run_that_died_while_no_daemon_ran_is_settled_within_two_seconds(box):
     """The host it left behind wrote down how; nothing is Running without a process for long."""
     run_id = start_hanging(box)
