@@ -80,7 +80,7 @@ def question_lines(reader: Reader, run_id: int) -> list[tuple[str, str]]:
     found = reader.questions(run_id)
     if not found:
         return []
-    from ..engine.running.lifecycle.asking import first_question
+    from ..engine.control.questions import first_question
 
     first = first_question(found)
     assert first is not None

@@ -15,9 +15,9 @@ from ...store.states import is_terminal
 from ...store.tables import events, inputs, runs, supervision, tasks
 from ..encoding.json_schema import describe_fields, problems
 from ..errors import InputError
-from ..running.lifecycle.asking import EXPIRED, expire, first_question, words_of
 from ..states.machine import Target, next_run_state, next_task_state
 from ..system.clock import now_us
+from .questions import EXPIRED, expire, first_question, words_of
 
 
 class Held(NamedTuple):

@@ -24,7 +24,7 @@ from ...store.locking import begin_immediate
 from ...store.opening import open_store
 from ...store.rows import CallRow, InputRow, LeaseRow, LimitRow, RunRow
 from ...store.states import TERMINAL_TYPES
-from ...store.tables import deployments, events, inputs, leases, limits, runs, schedules, variables
+from ...store.tables import deployments, events, inputs, leases, limits, runs, schedules
 from ...store.tables.nodes import Node
 from ..encoding.json_schema import Field as InputField
 from ..encoding.json_schema import fields as input_fields
@@ -32,14 +32,14 @@ from ..encoding.json_schema import from_text as read_input
 from ..encoding.json_schema import kind_words
 from ..encoding.json_schema import problems as input_problems
 from ..errors import FlowdeckError, NotAllowed, NotFound, ParameterError, UsageError
-from ..sdk import variables as variables_of_users
 from ..states.allowed import Request as Request
 from ..states.allowed import allowed as allowed
 from ..states.machine import next_run_state
 from ..system import processes
+from ..system.actors import actor_name
 from ..system.clock import now_us
 from . import nodes as node_control
-from . import retrying
+from . import retrying, variables
 from .decisions import Decision
 from .retry_plan import Plan
 
@@ -65,8 +65,6 @@ class Outcome(NamedTuple):
 
 def actor(via: str = "api") -> str:
     """``user@host via …`` of this process."""
-    from ..running.run_process.entry import actor_name
-
     return actor_name(via)
 
 
@@ -156,7 +154,7 @@ class Control:
                 return "too late: its time to be resumed was over; it goes on to hear of that"
             left = answer(conn, run, run_input, self._actor)
             if left is not None:
-                from ..running.lifecycle.asking import words_of
+                from .questions import words_of
 
                 words = words_of(left)
                 if lease is None:
@@ -452,30 +450,15 @@ class Control:
     ) -> Outcome:  # fmt: skip
         """Make a variable or, with ``overwrite``, change it; without tags it keeps those it has."""
         self._check_writable("set a variable")
-        text = variables_of_users.checked(name, value)
-
-        def put(conn: Connection) -> None:
-            known = variables.get(conn, name)
-            if known is not None and not overwrite:
-                from ..errors import VariableExists
-
-                raise VariableExists(f"variable {name!r} exists; change it with overwrite=True")
-            keeps_tags = known is not None and tags is None
-            kept = known.tags if keeps_tags and known else json.dumps(list(tags or ()), ensure_ascii=False)
-            variables.put(conn, name, text, kept, at_us=now_us(), actor=self._actor, run_id=run_id)
-
-        self._transact(put)
+        text = variables.checked(name, value)
+        self._transact(lambda conn: variables.put(
+            conn, name, text, tags, overwrite=overwrite, actor=self._actor, run_id=run_id))
         return Outcome(0, f"variable {name} set")
 
     def unset_variable(self, name: str, *, run_id: int | None = None) -> Outcome:
         """Remove a variable."""
         self._check_writable("remove a variable")
-
-        def remove(conn: Connection) -> None:
-            if not variables.delete(conn, name, at_us=now_us(), actor=self._actor, run_id=run_id):
-                raise NotFound(f"no variable {name!r} in {self._folder}")
-
-        self._transact(remove)
+        self._transact(lambda conn: variables.remove(conn, name, self._folder, actor=self._actor, run_id=run_id))
         return Outcome(0, f"variable {name} removed")
 
     def _switch_limit(self, name: str, active: bool) -> Outcome:

@@ -29,7 +29,7 @@ from ...store.tables import events, leases, runs
 from ..control.answering import end_overdue
 from ..control.reaping import lease_info
 from ..errors import FlowdeckError, NotAllowed
-from ..running.run_process.entry import actor_name
+from ..system.actors import actor_name
 from ..system.clock import now_us
 from ..system.flow_files import find_flow_files
 from ..system.inotify import FileWrites

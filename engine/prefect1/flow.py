@@ -16,7 +16,7 @@ from contextvars import ContextVar, Token
 from copy import copy
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from .. import context
 from ..authoring.authored import option_names
@@ -28,9 +28,6 @@ from .context import context as run_context
 from .graph import DateTimeParameter, Edge, Graph, Node, Parameter, TaskNode, flatten, mapped
 from .states import Cancelled as CancelledState
 from .states import FlowState, Pending, Running, from_engine
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["DateTimeParameter", "Edge", "FlowState", "GraphFlow", "Node", "Parameter", "flatten", "mapped"]
 

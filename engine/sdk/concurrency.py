@@ -13,6 +13,7 @@ import atexit
 import sys
 import threading
 from collections.abc import Awaitable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,12 @@ from ..running.slots.queue import Keeper
 from ..running.slots.requests import Ask, holding
 from ..running.slots.steps import take_steps
 from ..states.state import storable
+from ..system.actors import actor_name
+from .placing import control_here
 
 if TYPE_CHECKING:
     from ...store.rows import LimitRow
+    from ..control.control import Control
     from ..running.run_process.session import Session
 
 _outside: dict[Path, Keeper] = {}
@@ -161,8 +165,6 @@ def _request(
 
 def _who(frame: Frame | None) -> tuple[int | None, int | None, str]:
     if frame is None:
-        from ..running.run_process.entry import actor_name
-
         return None, None, actor_name("script")
     if frame.task is None:
         return frame.run.id, None, frame.run.name
@@ -193,39 +195,33 @@ def upsert_global_concurrency_limit_by_name(
     name: str, limit: int, slot_decay_per_second: float | None = None, active: bool = True
 ) -> None:
     """Make or change a limit; it holds at once, for everybody on this store."""
-    _control("set_limit", name, limit, slot_decay_per_second, active=active)
+    with _control() as control:
+        control.set_limit(name, limit, slot_decay_per_second, active=active)
 
 
 def read_global_concurrency_limit_by_name(name: str) -> LimitRow:
     """One limit; ``NotFound`` when there is none."""
-    row: LimitRow = _control("limit", name)
-    return row
+    with _control() as control:
+        return control.limit(name)
 
 
 def delete_global_concurrency_limit_by_name(name: str) -> None:
     """Remove a limit; who waited for it goes on."""
-    _control("remove_limit", name)
+    with _control() as control:
+        control.remove_limit(name)
 
 
 def create_concurrency_limit(tag: str, concurrency_limit: int) -> None:
     """At most so many tasks with this tag run at once; 0 refuses them."""
-    _control("set_limit", f"tag:{tag}", concurrency_limit)
+    with _control() as control:
+        control.set_limit(f"tag:{tag}", concurrency_limit)
 
 
 def delete_concurrency_limit_by_tag(tag: str) -> None:
     """Tasks with this tag are not limited any more."""
-    _control("remove_limit", f"tag:{tag}")
+    with _control() as control:
+        control.remove_limit(f"tag:{tag}")
 
 
-def _control(what: str, *args: Any, **options: Any) -> Any:
-    from ..control.control import Control, actor
-
-    frame = current_frame.get()
-    with engine_code():
-        folder = frame.run.session.folder if frame is not None else find_store()
-        open_store(folder)
-        control = Control(folder, actor=actor())
-        try:
-            return getattr(control, what)(*args, **options)
-        finally:
-            control.close()
+def _control() -> AbstractContextManager[Control]:
+    return control_here(actor_name("api"), makes_store=True)

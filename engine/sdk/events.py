@@ -18,6 +18,7 @@ from ...store.tables import events
 from ..errors import UsageError
 from ..running.calls.frame import current_frame
 from ..states.state import storable
+from ..system.actors import actor_name
 from ..system.clock import now_us
 from .placing import commit, know_secrets
 
@@ -81,9 +82,7 @@ def emit_event(
         task_seq = frame.task.seq if frame.task is not None else None
         actor = f"run #{run_id}" if task_seq is None else f"run #{run_id}/{task_seq}"
     else:
-        from ..control.control import actor as actor_of_process
-
-        actor = actor_of_process()
+        actor = actor_name("api")
     about = resource.get(RESOURCE_ID, resource.get("id"))
     number = commit(lambda conn: events.append(
         conn, at_us=now_us(), kind=KIND, actor=actor, run_id=run_id, task_seq=task_seq, attempt=attempt,

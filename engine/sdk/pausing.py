@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFound, UsageError
@@ -16,9 +16,12 @@ from ..running.calls.frame import current_frame, require_frame
 from ..running.effects.effects import drive, drive_async
 from ..running.effects.interrupts import engine_code
 from ..running.lifecycle.asking import Question, ask, ask_now
+from ..system.actors import actor_name
 from .in_coroutines import given, is_awaited
+from .placing import control_here
 
 if TYPE_CHECKING:
+    from ..control.control import Control
     from ..running.calls.frame import Frame
 
 
@@ -50,7 +53,7 @@ def suspend_flow_run(
         if wait_for_input is not None or timeout is not None or key is not None:
             raise UsageError("suspend_flow_run(flow_run_id=…) of another run takes no wait_for_input, timeout or key: "
                              "only a run's own code can ask for its input")
-        with _control(frame) as control:
+        with control_of(frame) as control:
             control.suspend(run_number(flow_run_id))
         return given(frame, None)
     frame = require_frame("suspend_flow_run()")
@@ -73,9 +76,14 @@ def _is_in_no_file(frame: Frame) -> bool:
 def resume_flow_run(flow_run_id: int | str, run_input: Any = None) -> Any:
     """Let a paused or suspended run go on, with the input it asked for; wrong input raises ``InputError``."""
     frame = current_frame.get()
-    with _control(frame) as control:
+    with control_of(frame) as control:
         control.resume(run_number(flow_run_id), run_input=plain(run_input))
     return given(frame, None)
+
+
+def control_of(frame: Frame | None) -> AbstractContextManager[Control]:
+    """The one door for code of a run, or for code outside of runs."""
+    return control_here(actor_name("api" if frame is None else f"run #{frame.run.id}"))
 
 
 def run_number(flow_run_id: int | str) -> int:
@@ -90,32 +98,6 @@ def plain(value: Any) -> Any:
     """A pydantic model as the JSON data it stands for; anything else as it is."""
     dump: Callable[..., Any] | None = getattr(value, "model_dump", None)
     return dump(mode="json") if dump is not None else value
-
-
-class _control:  # noqa: N801 - reads as a block: ``with _control(frame) as control:``
-    """The one door, to the store of the calling run or to the one that is found."""
-
-    def __init__(self, frame: Frame | None) -> None:
-        self._frame = frame
-
-    def __enter__(self) -> Any:
-        from ...store.location import find_store
-        from ..control.control import Control, actor
-
-        self._engine = engine_code()
-        self._engine.__enter__()
-        frame = self._frame
-        folder = Path(find_store()) if frame is None else frame.run.session.folder
-        via = "api" if frame is None else f"run #{frame.run.id}"
-        self._opened = Control(folder, actor=actor(via))
-        return self._opened
-
-    def __exit__(self, *error: object) -> None:
-        self._opened.close()
-        self._engine.__exit__(None, None, None)
-
-
-control_of = _control
 
 
 def _ask(frame: Frame, wait_for_input: Any, timeout: float | None, key: str | None, *, leaves: bool) -> Any:

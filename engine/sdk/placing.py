@@ -1,17 +1,21 @@
-"""What users' code writes and reads wherever it is: by its run's connections, or outside of runs by one of its own."""
+"""What users' code writes, reads and asks wherever it is: by its run's connections, or outside of runs by its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
-from ...store.connection import Connection, connect, transaction
+from ...store.alone import commit_alone, read_alone
+from ...store.connection import Connection
 from ...store.location import find_store
 from ...store.opening import open_store
 from ..running.calls.frame import current_frame
 from ..running.effects.interrupts import engine_code
 from ..secrets.secret import conceal_known
+
+if TYPE_CHECKING:
+    from ..control.control import Control
 
 T = TypeVar("T")
 
@@ -26,21 +30,28 @@ def commit(work: Callable[[Connection], T]) -> T:
     """Do ``work`` in one transaction, durable on return."""
     frame = current_frame.get()
     with engine_code():
-        if frame is not None:
-            return frame.run.session.writer.commit(work)
-        folder = find_store()
-        open_store(folder)
-        with closing(connect(folder, "state")) as connection, transaction(connection):
-            return work(connection)
+        return commit_alone(work) if frame is None else frame.run.session.writer.commit(work)
 
 
 def read(query: Callable[[Connection], T]) -> T:
     """What is committed now, in the run's store or the one that is found."""
     frame = current_frame.get()
     with engine_code():
-        if frame is not None:
-            return frame.run.session.read(query)
-        folder = find_store()
-        open_store(folder)
-        with closing(connect(folder, "state", readonly=True)) as connection:
-            return query(connection)
+        return read_alone(query) if frame is None else frame.run.session.read(query)
+
+
+@contextmanager
+def control_here(actor: str, *, makes_store: bool = False) -> Iterator[Control]:
+    """The one door on behalf of ``actor``, to the run's store or the one that is found; that may be made here."""
+    from ..control.control import Control
+
+    frame = current_frame.get()
+    with engine_code():
+        folder = find_store() if frame is None else frame.run.session.folder
+        if makes_store:
+            open_store(folder)
+        control = Control(folder, actor=actor)
+        try:
+            yield control
+        finally:
+            control.close()

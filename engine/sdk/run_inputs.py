@@ -7,7 +7,6 @@ journalled with the call that took it: replay sees the same messages in the same
 from __future__ import annotations
 
 import inspect
-import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -307,11 +306,3 @@ class Inbox(Generic[T]):
 
     def _in_vain(self) -> str:
         return f"no message ({self._kind.removesuffix('-auto')}) came to run #{self._source} for {self._timeout:g} s"
-
-
-def value_of(text: str) -> Any:
-    """JSON text as a person typed it; ``InputError`` when it is none."""
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{text!r} is not JSON: {error}. Text is written with quotes: '\"yes\"'") from None

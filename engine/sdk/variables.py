@@ -7,22 +7,20 @@ Have a task read it where all attempts must see the same. Every change is an eve
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from ...store.connection import connect
-from ...store.location import find_store
-from ...store.opening import open_store
 from ...store.rows import VariableRow
 from ...store.tables import variables
-from ..errors import NotAllowed, NotFound, UsageError
+from ..errors import NotFound
 from ..running.calls.frame import current_frame
-from ..running.effects.interrupts import engine_code
-from ..secrets.masking import mask
+from ..system.actors import actor_name
 from ..system.awaiting import also_awaited
+from .placing import control_here, read
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z")
+if TYPE_CHECKING:
+    from ..control.control import Control
 
 
 class Variable:
@@ -52,7 +50,8 @@ class Variable:
     def set(cls, name: str, value: Any, tags: Iterable[str] | None = None, overwrite: bool = False) -> Variable:
         """Make a variable; one that exists is changed only with ``overwrite=True``."""
         listed = [str(tag) for tag in tags or ()]
-        _control("set_variable", name, value, tags=listed, overwrite=overwrite)
+        with _control() as (control, run_id):
+            control.set_variable(name, value, tags=listed, overwrite=overwrite, run_id=run_id)
         return cls(name, value, listed)
 
     @classmethod
@@ -60,7 +59,8 @@ class Variable:
     def unset(cls, name: str) -> bool:
         """Remove a variable; says whether there was one."""
         try:
-            _control("unset_variable", name)
+            with _control() as (control, run_id):
+                control.unset_variable(name, run_id=run_id)
         except NotFound:
             return False
         return True
@@ -81,44 +81,13 @@ class Variable:
         return cls.unset(name)
 
 
-def checked(name: str, value: Any) -> str:
-    """The value as it is stored; raises for a name or a value that cannot be."""
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise UsageError(f"a variable's name is made of letters, digits, dots, dashes and underscores, not {name!r}")
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"variable {name!r}: the value has no JSON form: {error}") from None
-    if mask(text) != text:
-        raise NotAllowed(f"variable {name!r}: the value holds a secret, which a variable would show to everybody")
-    return text
-
-
 def _read(name: str) -> VariableRow | None:
+    return read(lambda conn: variables.get(conn, name))
+
+
+@contextmanager
+def _control() -> Iterator[tuple[Control, int | None]]:
+    """The door with the number of the run that asks, if one does."""
     frame = current_frame.get()
-    with engine_code():
-        if frame is not None:
-            row: VariableRow | None = frame.run.session.read(lambda conn: variables.get(conn, name))
-            return row
-        folder = find_store()
-        open_store(folder)
-        connection = connect(folder, "state", readonly=True)
-        try:
-            return variables.get(connection, name)
-        finally:
-            connection.close()
-
-
-def _control(what: str, *args: Any, **options: Any) -> None:
-    from ..control.control import Control, actor
-
-    frame = current_frame.get()
-    with engine_code():
-        folder = frame.run.session.folder if frame is not None else find_store()
-        open_store(folder)
-        control = Control(folder, actor=actor() if frame is None else f"run #{frame.run.id}")
-        try:
-            getattr(control, what)(*args, **options, run_id=frame.run.id if frame is not None else None)
-        finally:
-            control.close()
+    with control_here(actor_name("api") if frame is None else f"run #{frame.run.id}", makes_store=True) as control:
+        yield control, None if frame is None else frame.run.id

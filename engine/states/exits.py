@@ -16,6 +16,8 @@ from .machine import RunEvent
 OUT_OF_MEMORY: Final = "out of memory: killed by the kernel"
 UNSEEN: Final = "its process ended and nobody saw how"
 REBOOTED: Final = "the machine was restarted while it ran"
+SUSPENDED_EXIT: Final = 75
+"""Exit code of a process that left its run to go on later (``EX_TEMPFAIL``)."""
 
 
 class Death(NamedTuple):

@@ -10,13 +10,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ....store.connection import Connection
 from ....store.rows import InputRow
 from ....store.tables import events, inputs
+from ...control.questions import EXPIRED, expire, first_question, words_of
 from ...errors import InputError, PauseTimedOut
 from ...system.clock import now_us
 from ..calls.task_call import record_caller
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from ..calls.flow_run import FlowRun
     from ..calls.frame import Frame
     from ..run_process.session import Session
-
-EXPIRED = "nobody answered in time"
-"""What stands as the description of a response that time gave."""
-_TITLE_CHARACTERS = 100
 
 
 class Expected:
@@ -132,44 +128,6 @@ class Questions:
         )
 
 
-def first_question(requests: list[InputRow]) -> InputRow | None:
-    """The one to answer next: the oldest that wants an answer, else the oldest."""
-    ordered = sorted(requests, key=lambda request: (request.json_schema is None, request.id))
-    return ordered[0] if ordered else None
-
-
-def title_of(request: InputRow) -> str:
-    """What is asked, in one line: the first line of its description, else its model's name and fields."""
-    for line in (request.description or "").splitlines():
-        if plain := line.strip().lstrip("#>*-").strip(" *_`"):
-            return plain if len(plain) <= _TITLE_CHARACTERS else plain[: _TITLE_CHARACTERS - 1] + "…"
-    if request.json_schema is None:
-        return ""
-    import json
-
-    from ...encoding.json_schema import fields, kind_words
-
-    schema = json.loads(request.json_schema)
-    found = fields(schema)
-    names = [field.name for field in found]
-    if names == ["value"]:
-        return kind_words(found[0])
-    return f"{schema.get('title', 'input')} ({', '.join(names[:6])})"
-
-
-def words_of(request: InputRow) -> str:
-    """What a run waits for, as its cause: ``awaiting input: approve deploy?``."""
-    title = title_of(request)
-    if request.json_schema is None:
-        text = f"paused by its code: {title}" if title else "paused by its code; waits to be resumed"
-    else:
-        text = f"awaiting input: {title}"
-    if request.until_us is not None:
-        until = datetime.fromtimestamp(request.until_us / 1e6, UTC)
-        text += f" (until {until:%Y-%m-%d %H:%M:%S} UTC)"
-    return text
-
-
 def ask_now(frame: Frame, question: Question) -> InputRow:
     """Put the question, blocking until it is durable: the run is held even if nobody awaits the answer."""
     if frame.task is not None:
@@ -241,23 +199,6 @@ def _wait_for_answer(session: Session, run: FlowRun, request: InputRow, question
         if not expected.done():
             yield Durable(session, lambda conn: expire(conn, session.root_id, request))
             session.look_soon()
-
-
-def expire(conn: Connection, root_id: int, request: InputRow) -> bool:
-    """Time answers a request that nobody did; says whether the run is free to go on."""
-    if inputs.newest(conn, request.run_id, request.key, "response") is None:
-        at_us = now_us()
-        inputs.insert(
-            conn, request.run_id, request.key, "response", sender="engine", at_us=at_us, description=EXPIRED
-        )
-        events.append(
-            conn, at_us=at_us, kind="input", actor="engine", run_id=request.run_id,
-            message=f"{EXPIRED}: {title_of(request) or 'nobody resumed it'}",
-        )
-    if inputs.open_requests(conn, root_id):
-        return False
-    inputs.let_go(conn, root_id)
-    return True
 
 
 def _withdraw(conn: Connection, root_id: int, request: InputRow) -> None:

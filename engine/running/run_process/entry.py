@@ -6,11 +6,9 @@ older attempt still writes is refused by the store.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import signal
-import socket
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -31,14 +29,16 @@ from ...encoding.tracebacks import user_traceback
 from ...errors import Cancelled, FlowdeckError, NotAllowed, NotFound, Suspended, UsageError
 from ...secrets.secret import conceal_known
 from ...settings import pool_size
+from ...states.exits import SUSPENDED_EXIT
 from ...states.state import State, describe_exception
+from ...system.actors import actor_name
 from ...system.clock import now_us
 from ..calls.flow_run import PARAMETERS_SEQ, FlowRun, flow_steps
 from ..effects.effects import drive, drive_async
 from ..lifecycle import generators
 from . import schedule_filters as own_filters
 from .session import Session
-from .suspending import SUSPENDED_EXIT, record
+from .suspending import record
 
 if TYPE_CHECKING:
     from ...authoring.flows import Flow
@@ -66,15 +66,6 @@ class RunCancelled(SystemExit):
 
     def __str__(self) -> str:
         return self.message
-
-
-def actor_name(via: str) -> str:
-    """``user@host via …``, as the audit log names people."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-    return f"{user}@{socket.gethostname()} via {via}"
 
 
 def run_here(

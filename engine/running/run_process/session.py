@@ -30,6 +30,7 @@ from ....store.rows import LeaseRow, ResultRow
 from ....store.tables import leases, runs, supervision
 from ....store.writer import Writer
 from ...control.decisions import Decision
+from ...control.questions import words_of
 from ...encoding import codec
 from ...errors import Cancelled, RunTimedOut, UsageError
 from ...settings import cancel_grace_seconds
@@ -39,7 +40,7 @@ from ..calls.lineage import Lineage
 from ..calls.task_call import write_beginning
 from ..effects.gate import Gate
 from ..effects.interrupts import END_SIGNAL, Slot, TerminationHandler
-from ..lifecycle.asking import Expectations, Questions, words_of
+from ..lifecycle.asking import Expectations, Questions
 from ..output.capture import Capture
 from ..runners.threads import Pool
 from ..slots.queue import Keeper

@@ -20,21 +20,20 @@ from ....store.errors import StaleState
 from ....store.rows import RunRow
 from ....store.states import is_terminal
 from ....store.tables import events, inputs, runs, supervision, tasks
+from ...control.questions import first_question, words_of
 from ...errors import Suspended
 from ...settings import cancel_grace_seconds, suspend_after_seconds
+from ...states.exits import SUSPENDED_EXIT
 from ...states.machine import next_run_state, next_task_state
 from ...states.state import State
 from ...system.clock import now_us
 from ..effects.interrupts import current_thread_slot
-from ..lifecycle.asking import first_question, words_of
 
 if TYPE_CHECKING:
     from ..calls.flow_run import FlowRun
     from ..calls.frame import Frame
     from .session import Session
 
-SUSPENDED_EXIT: Final = 75
-"""Exit code of a process that left its run to go on later (``EX_TEMPFAIL``)."""
 _UNWIND_SECONDS: Final = 1.0
 """How long code that waits elsewhere than in the engine may take before it is interrupted."""
 

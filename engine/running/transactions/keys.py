@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
+from ....store.alone import commit_alone
 from ....store.rows import CacheRow
 from ....store.tables import cache
 from ...authoring.transaction import Transaction
@@ -21,9 +21,9 @@ def known_entry(block: Transaction) -> CacheRow | None:
     session, key = session_of(block), block.key
     if key is None:
         return None
-    found: CacheRow | None = (
-        session.read(lambda conn: usable(conn, key)) if session is not None else alone(lambda conn: usable(conn, key))
-    )
+    if session is None:
+        return commit_alone(lambda conn: usable(conn, key))
+    found: CacheRow | None = session.read(lambda conn: usable(conn, key))
     return found
 
 
@@ -52,7 +52,7 @@ def take_lock(block: Transaction) -> Steps:
         if session is not None:
             holder = yield Durable(session, lambda conn: cache.lock(conn, wanted))
         else:
-            holder = alone(lambda conn: cache.lock(conn, wanted))
+            holder = commit_alone(lambda conn: cache.lock(conn, wanted))
         if holder is None:
             block.lock = wanted
             return
@@ -75,20 +75,7 @@ def release_lock(block: Transaction) -> None:
     if session is not None:
         session.writer.commit(lambda conn: cache.unlock(conn, held))
     else:
-        alone(lambda conn: cache.unlock(conn, held))
-
-
-def alone(work: Any) -> Any:
-    """Outside a run: one transaction on a connection of its own."""
-    from contextlib import closing
-
-    from ....store.connection import connect, transaction
-    from ....store.opening import open_store
-
-    folder = _store_folder()
-    open_store(folder)
-    with closing(connect(folder, "state")) as connection, transaction(connection):
-        return work(connection)
+        commit_alone(lambda conn: cache.unlock(conn, held))
 
 
 def _store_folder() -> Path:

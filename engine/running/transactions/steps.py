@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ....store.alone import commit_alone
 from ....store.connection import Connection
 from ....store.rows import CacheRow, ResultRow, StagedRow
 from ....store.tables import cache, results, staged
@@ -15,7 +16,7 @@ from ...states.state import State, describe_exception
 from ...system.clock import now_us
 from ..effects.effects import Await, Durable, Steps
 from .caching import entry_of, usable
-from .keys import alone, entry_bytes, is_own_of_before, known_entry, release_lock, take_lock
+from .keys import entry_bytes, is_own_of_before, known_entry, release_lock, take_lock
 from .parts import (
     Held,
     TransactionHooks,
@@ -240,7 +241,7 @@ def _write_entries(parts: list[Transaction], session: Session | None) -> Steps:
         yield Durable(session, write)
         session.remove_files(garbage)
     else:
-        alone(write)
+        commit_alone(write)
 
 
 def _entry_of_block(block: Transaction) -> CacheRow | None:
