@@ -12,6 +12,7 @@ import gc
 import signal
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -29,6 +30,7 @@ from .look import theme
 from .look.cells import safe
 from .screens.page import Page
 from .screens.runs import RunsPage
+from .shell import InSight
 from .text.clock import now_us
 from .text.waiting import Daemon
 from .widgets.bars import Bar
@@ -37,7 +39,7 @@ from .wire import ThinApp
 if TYPE_CHECKING:
     from textual import events
 
-    from ..store.rows import InputRow
+    from ..store.rows import InputRow, RunRow
     from .dialogs.form import Answered as Filled
     from .dialogs.form import Typed
     from .feed.news import News
@@ -144,6 +146,30 @@ class Console(ThinApp):
         self._leave_until = 0.0
         self._drafts: dict[int, dict[str, Typed]] = {}
         """What was typed into forms, by question."""
+
+    # ---- what places and verbs ask of it ----------------------------------------------------------------------
+
+    @property
+    def in_sight(self) -> InSight:
+        """The place that is shown."""
+        return self.page
+
+    def run_in_list(self, run_id: int) -> RunRow | None:
+        """A run of the list, where it is loaded."""
+        line = self.runs_page.view.records.get(run_id)
+        return None if line is None else line.run
+
+    def flows_in_list(self) -> Iterable[str]:
+        """Flows and deployments of the runs that are loaded."""
+        return (line.run.deployment or line.run.flow_name for line in self.runs_page.view.records.values())
+
+    def neighbour(self, run_id: int, step: int) -> int | None:
+        """The run before or after this one in the list."""
+        return self.runs_page.neighbour(run_id, step)
+
+    def clear_marks(self) -> None:
+        """What was marked has been acted on."""
+        self.runs_page.view.action_clear_marks()
 
     # ---- boot -------------------------------------------------------------------------------------------------
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from . import actions
 from .actions import Action
+from .look.spans import Span, Spans, spans_width
+from .shell import Shell
 from .text import waiting
-from .widgets.rows import Span, Spans, spans_width
-
-if TYPE_CHECKING:
-    from .console import Console
 
 _FOOTER_FITS: tuple[tuple[str, frozenset[str]], ...] = (
     ("   ", frozenset()),
@@ -24,11 +20,11 @@ _FOOTER_FITS: tuple[tuple[str, frozenset[str]], ...] = (
 """With less room: the space between keys, and the keys left out; help has them all."""
 
 
-def header(app: Console) -> tuple[Spans, Spans]:
+def header(app: Shell) -> tuple[Spans, Spans]:
     """Where we are; and the daemon."""
     palette = app.palette
     left: list[Span] = [
-        (" flowdeck ", palette.brand), ("  ", None), *app.page.trail(),
+        (" flowdeck ", palette.brand), ("  ", None), *app.in_sight.trail(),
     ]  # fmt: skip
     right: list[Span] = []
     if app.read_only:
@@ -52,11 +48,11 @@ def header(app: Console) -> tuple[Spans, Spans]:
     return tuple(left), tuple(right)
 
 
-def footer(app: Console) -> Spans:
+def footer(app: Shell) -> Spans:
     """The keys that work here, faint where the run's state does not allow them."""
     palette = app.palette
-    states = [(run.state_type, run.state_name) for run in app.page.targets()]
-    shown = actions.at_place(app.page.place, footer_only=True)
+    states = [(run.state_type, run.state_name) for run in app.in_sight.targets()]
+    shown = actions.at_place(app.in_sight.place, footer_only=True)
     for gap, leave_out in _FOOTER_FITS:
         spans: list[Span] = [(" ", None)]
         for action in shown:
@@ -70,7 +66,7 @@ def footer(app: Console) -> Spans:
     return tuple(spans)
 
 
-def _label_of(app: Console, action: Action, states: list[tuple[str, str]]) -> tuple[bool, str]:
+def _label_of(app: Shell, action: Action, states: list[tuple[str, str]]) -> tuple[bool, str]:
     """Whether it can be done now, and what it is called now."""
     if action.asks and app.read_only:
         return False, action.label

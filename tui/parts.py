@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import actions
 from .dialogs.choosing import Choose, Option, Parameters
-from .verbs import send
+from .shell import NodeAt, Shell
 
 if TYPE_CHECKING:
     from ..engine.control.control import Plan
     from ..store.rows import RunRow
     from .actions import Action
     from .asks import Planned
-    from .console import Console
-    from .screens.page import NodeAt
 
 _MOST_PARTS: Final = 5
 _CANCEL_NOTES: Final = (
@@ -27,7 +25,7 @@ _CANCEL_NOTES: Final = (
 )
 
 
-def ask_of_part(app: Console, action: Action, run: RunRow, node: NodeAt | None) -> bool:
+def ask_of_part(app: Shell, action: Action, run: RunRow, node: NodeAt | None) -> bool:
     """Where there are several ways on, offer them; False when the action is simply asked of the run."""
     if action.id == "run.retry":
         if run.root_id is None and not actions.allowed("retry", run.state_type, run.state_name):
@@ -45,16 +43,17 @@ def ask_of_part(app: Console, action: Action, run: RunRow, node: NodeAt | None) 
         if key == "y":
             app.asker.cancel(wanted)
         elif key == "a":
-            send(app, "cancel", [run])
+            app.asker.ask("cancel", [run.id])
+            app.clear_marks()
 
     options = (Option("y", "Yes, only this", calls), Option("a", f"The whole run #{run.id} {run.flow_name}"))
     app.push_screen(Choose(f"Cancel {node.label}?", options, _CANCEL_NOTES), take)
     return True
 
 
-def offer_retry(app: Console, planned: Planned) -> None:
+def offer_retry(app: Shell, planned: Planned) -> None:
     """The ways to run it again, each with what it would do."""
-    run = next((run for run in app.page.targets() if run.id == planned.run_id), None)
+    run = next((run for run in app.in_sight.targets() if run.id == planned.run_id), None)
     options = [_retry("f", "Only what did not complete", planned.failed)]
     if planned.here is not None:
         options.append(_retry("h", f"From {planned.label} on", planned.here))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from . import actions
 from .actions import ACTIONS, Action, Verb
 from .look.cells import safe
+from .shell import Shell
 
 if TYPE_CHECKING:
     from ..store.rows import RunRow
     from .commands import Command
-    from .console import Console
     from .dialogs.confirm import Order
 
 _CONFIRM_NOTES = {
@@ -24,14 +24,14 @@ _CONFIRM_NOTES = {
 
 
 def ask_verbs(
-    app: Console, action: Action, targets: list[RunRow] | None = None, verb: Verb | None = None,
+    app: Shell, action: Action, targets: list[RunRow] | None = None, verb: Verb | None = None,
 ) -> None:
     """Ask what the action means of these runs, or of those at the cursor; the person first, where nothing undoes it."""
-    runs = app.page.targets() if targets is None else targets
+    runs = app.in_sight.targets() if targets is None else targets
     if not runs:
         app.notice("no run here", good=False)
         return
-    node = app.page.node() if targets is None else None
+    node = app.in_sight.node() if targets is None else None
     if len(runs) == 1:
         from .parts import ask_of_part
 
@@ -60,16 +60,16 @@ def ask_verbs(
     )
 
 
-def answer(app: Console) -> None:
+def answer(app: Shell) -> None:
     """Look what the run under the cursor asks; the form opens when that is known."""
-    targets = app.page.targets()
+    targets = app.in_sight.targets()
     if len(targets) == 1:
         app.asker.question(targets[0].root_id or targets[0].id)
     else:
         app.notice("runs are answered one by one: clear the marks" if targets else "no run here", good=False)
 
 
-def send(app: Console, verb: Verb, runs: list[RunRow]) -> None:
+def send(app: Shell, verb: Verb, runs: list[RunRow]) -> None:
     """Ask this of these runs."""
     waiting_for_input = [run for run in runs if run.state_name == "AwaitingInput"]
     if verb == "resume" and waiting_for_input:
@@ -79,16 +79,16 @@ def send(app: Console, verb: Verb, runs: list[RunRow]) -> None:
             app.notice(f"#{waiting_for_input[0].id} awaits input: runs are answered one by one", good=False)
         return
     app.asker.ask(verb, [run.id for run in runs])
-    app.runs_page.view.action_clear_marks()
+    app.clear_marks()
 
 
-def trigger(app: Console, name: str | None = None) -> None:
+def trigger(app: Shell, name: str | None = None) -> None:
     """Ask which flow to run, and with what."""
     from .dialogs.confirm import Trigger
 
     if name is None:
-        name = _flow_at_cursor(app)
-    known = sorted({line.run.deployment or line.run.flow_name for line in app.runs_page.view.records.values()})
+        name = app.in_sight.flow_at_cursor()
+    known = sorted(set(app.flows_in_list()))
 
     def triggered(order: Order | None) -> None:
         if order is not None:
@@ -97,17 +97,7 @@ def trigger(app: Console, name: str | None = None) -> None:
     app.push_screen(Trigger(name, "", known), triggered)
 
 
-def _flow_at_cursor(app: Console) -> str:
-    from .screens.flows import FlowsPage
-
-    if isinstance(app.page, FlowsPage):
-        line = app.page.line
-        return "" if line is None else line.deployment.name if line.deployment else line.flow_name
-    targets = app.page.targets()
-    return (targets[0].deployment or targets[0].flow_name) if targets else ""
-
-
-def obey_verb(app: Console, command: Command) -> None:
+def obey_verb(app: Shell, command: Command) -> None:
     """A verb that was typed, with the number of a run or without."""
     action = next(each for each in ACTIONS if command.text in each.verbs)
     verb = next(each for each in action.verbs if each == command.text)
@@ -116,11 +106,11 @@ def obey_verb(app: Console, command: Command) -> None:
         return
     targets = None
     if command.run_id is not None:
-        line = app.runs_page.view.records.get(command.run_id)
-        if line is None:
+        run = app.run_in_list(command.run_id)
+        if run is None:
             app.asker.ask(verb, [command.run_id]) if not action.confirm else app.notice(
                 f"#{command.run_id} is not in the list: open it first (run {command.run_id})", good=False
             )
             return
-        targets = [line.run]
+        targets = [run]
     ask_verbs(app, action, targets, verb)

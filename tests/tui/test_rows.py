@@ -6,7 +6,9 @@ import time
 from typing import NamedTuple
 
 import pytest
-from flowdeck.tui.widgets.rows import Column, RowView, fit_spans, spans_width
+from flowdeck.tui.look.spans import fit_spans, spans_width
+from flowdeck.tui.widgets.columns import Column
+from flowdeck.tui.widgets.rows import RowView
 from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.geometry import Region

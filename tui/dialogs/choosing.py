@@ -17,7 +17,7 @@ from textual.widgets import Input
 
 from ..look import theme
 from ..look.cells import safe
-from ..widgets.rows import Span, Spans
+from ..look.spans import Span, Spans
 from .confirm import DIALOG_CSS, Words, frame, read_parameters
 
 _DETAIL_GAP = 3

@@ -21,7 +21,7 @@ from textual.widgets import Input
 from ..actions import MOVES, Action, key_word, shown_keys
 from ..look import theme
 from ..look.cells import safe
-from ..widgets.rows import Span, Spans, fit_spans, spans_width
+from ..look.spans import Span, Spans, fit_spans, spans_width
 from ..widgets.text_view import TextView
 
 _NARROW = 20

@@ -23,7 +23,7 @@ from textual.widgets import Input
 
 from ..look import theme
 from ..look.cells import safe
-from ..widgets.rows import Spans, fit_spans, spans_width
+from ..look.spans import Spans, fit_spans, spans_width
 from .confirm import DIALOG_CSS, Words, frame
 from .form_fields import Option, Question, fields_of, first_text, hint_of, options_of, read
 

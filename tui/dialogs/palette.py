@@ -16,7 +16,7 @@ from ..actions import Action
 from ..commands import Command, Suggestion, complete, read
 from ..look import theme
 from ..look.cells import safe
-from ..widgets.rows import Spans
+from ..look.spans import Spans
 from .confirm import DIALOG_CSS, Words, frame
 
 _MOST_LINES = 12

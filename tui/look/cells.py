@@ -11,8 +11,8 @@ from ..feed.news import Progress
 from ..text import times
 from ..text.filter import took_us
 from ..text.sanitize import clean, to_ascii
-from ..widgets.rows import Spans
 from . import theme
+from .spans import Spans
 
 
 def safe(text: str) -> str:

@@ -16,9 +16,9 @@ from rich.style import Style
 from textual.strip import Strip
 
 from ..look import theme
+from ..look.spans import fit_spans
 from ..text import times
 from ..text.sanitize import clean, to_ascii
-from ..widgets.rows import fit_spans
 
 if TYPE_CHECKING:
     from ...store.rows import LogRow

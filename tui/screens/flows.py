@@ -11,11 +11,13 @@ from textual.app import ComposeResult
 from ...store.rows import FlowFileRow, ScheduleRow
 from ..feed.news import FlowLine
 from ..look import cells, theme
+from ..look.spans import Spans
 from ..text import times
 from ..text.clock import now_us
 from ..text.sanitize import clean_lines
 from ..widgets.bars import Bar
-from ..widgets.rows import Column, RowView, Spans
+from ..widgets.columns import Column
+from ..widgets.rows import RowView
 from ..widgets.text_view import TextView
 from .page import Page
 
@@ -94,11 +96,11 @@ class FlowsPage(Page):
 
     def shown(self) -> None:
         """The feed reads it while it is in sight."""
-        self.console_app.feed.show_flows(True)
+        self.shell.feed.show_flows(True)
 
     def hidden(self) -> None:
         """The feed need not read it any more."""
-        self.console_app.feed.show_flows(False)
+        self.shell.feed.show_flows(False)
 
     def tick(self, now_us: int) -> None:
         """How long until the next run."""
@@ -119,21 +121,26 @@ class FlowsPage(Page):
         line = self.line
         if action_id == "schedule.pause":
             if line is None or line.schedule is None:
-                self.console_app.notice("this line has no schedule", good=False)
+                self.shell.notice("this line has no schedule", good=False)
             else:
-                self.console_app.asker.set_schedule(line.schedule.id, not line.schedule.active)
+                self.shell.asker.set_schedule(line.schedule.id, not line.schedule.active)
             return True
         return False
 
     @on(RowView.Highlighted)
     def _highlighted(self) -> None:
-        self.console_app.say_footer()
+        self.shell.say_footer()
 
     @on(RowView.Chosen)
     def _chosen(self) -> None:
         line = self.line
         if line is not None:
-            self.console_app.go_runs(f"flow:^{line.flow_name}$" if " " not in line.flow_name else "")
+            self.shell.go_runs(f"flow:^{line.flow_name}$" if " " not in line.flow_name else "")
+
+    def flow_at_cursor(self) -> str:
+        """The deployment of the line, or its flow."""
+        line = self.line
+        return "" if line is None else line.deployment.name if line.deployment else line.flow_name
 
     def take_focus(self) -> None:
         """The schedules."""

@@ -9,12 +9,14 @@ from textual.app import ComposeResult
 
 from ..feed.news import Limits
 from ..look import cells, theme
+from ..look.spans import Span, Spans
 from ..models.limit_lines import Key, LimitLine, lines_of, place_words
 from ..models.tree import guide
 from ..text import times
 from ..text.clock import now_us
 from ..widgets.bars import Bar
-from ..widgets.rows import Column, RowView, Span, Spans
+from ..widgets.columns import Column
+from ..widgets.rows import RowView
 from .page import Page
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class LimitsPage(Page):
         self.view.set_rows(tuple(line.key for line in lines))
         self._say_empty()
         self._say_summary(self.limits)
-        self.console_app.say_footer()
+        self.shell.say_footer()
 
     def _say_summary(self, limits: Limits) -> None:
         palette = theme.palette()
@@ -91,11 +93,11 @@ class LimitsPage(Page):
 
     def shown(self) -> None:
         """The feed reads it while it is in sight."""
-        self.console_app.feed.show_limits(True)
+        self.shell.feed.show_limits(True)
 
     def hidden(self) -> None:
         """The feed need not read it any more."""
-        self.console_app.feed.show_limits(False)
+        self.shell.feed.show_limits(False)
 
     def tick(self, now_us: int) -> None:
         """For how long."""
@@ -112,14 +114,14 @@ class LimitsPage(Page):
         if action_id != "limit.pause":
             return False
         if line is None:
-            self.console_app.notice("no limit here", good=False)
+            self.shell.notice("no limit here", good=False)
         else:
-            self.console_app.asker.set_limit_active(line.usage.name, not line.usage.active)
+            self.shell.asker.set_limit_active(line.usage.name, not line.usage.active)
         return True
 
     @on(RowView.Highlighted)
     def _highlighted(self) -> None:
-        self.console_app.say_footer()
+        self.shell.say_footer()
 
     @on(RowView.Chosen)
     def _chosen(self) -> None:
@@ -131,7 +133,7 @@ class LimitsPage(Page):
             self._folded ^= {line.usage.name}
             self._show()
         elif line.who is not None and line.who.run is not None:
-            self.console_app.go_run(line.who.run)
+            self.shell.go_run(line.who.run)
 
     def take_focus(self) -> None:
         """The list."""

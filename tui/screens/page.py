@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, cast
 
 from textual.containers import Vertical
 
 from ...store.rows import RunRow
 from ..actions import Place
+from ..shell import NodeAt, Shell
 
 if TYPE_CHECKING:
-    from ...store.tables.nodes import Node
-    from ..console import Console
     from ..feed.news import News
-    from ..widgets.rows import Spans
-
-
-class NodeAt(NamedTuple):
-    """A part of a run tree under the cursor."""
-
-    node: Node
-    label: str
-    """``load[3] (42/7)``: raw text from the store inside."""
-    unfinished: int
-    """How many calls of it have not ended."""
+    from ..look.spans import Spans
 
 
 class Page(Vertical):
@@ -33,12 +22,9 @@ class Page(Vertical):
     place: Place
 
     @property
-    def console_app(self) -> Console:
-        """The app, by its type."""
-        from ..console import Console
-
-        assert isinstance(self.app, Console)
-        return self.app
+    def shell(self) -> Shell:
+        """The app, by what a place may ask of it."""
+        return cast("Shell", self.app)
 
     def receive(self, news: News) -> None:
         """Take what concerns this page."""
@@ -63,6 +49,11 @@ class Page(Vertical):
     def node(self) -> NodeAt | None:
         """The part of a run at the cursor, where the page shows parts."""
         return None
+
+    def flow_at_cursor(self) -> str:
+        """The flow or deployment that would be triggered here; empty when there is none."""
+        targets = self.targets()
+        return (targets[0].deployment or targets[0].flow_name) if targets else ""
 
     def perform(self, action_id: str) -> bool:
         """Do an action of this place; False when it is none of this page's."""

@@ -18,16 +18,19 @@ from ...store.tables.nodes import Node
 from ..actions import TABS
 from ..feed.news import Details, Opened, TaskRef
 from ..look import cells, theme
+from ..look.spans import Span, Spans
 from ..models import details
 from ..models.log_source import SEARCH_LINES, StoreLog
 from ..models.tree import GroupKey, TaskKey, TreeKey
+from ..shell import NodeAt
 from ..text import times, waiting
 from ..text.clock import now_us
 from ..widgets.bars import Bar
-from ..widgets.rows import Column, RowView, Span, Spans
+from ..widgets.columns import Column
+from ..widgets.rows import RowView
 from ..widgets.text_view import TextView
 from ..widgets.tree_view import TreeView, why_line
-from .page import NodeAt, Page
+from .page import Page
 
 if TYPE_CHECKING:
     from ..feed.news import News
@@ -111,7 +114,7 @@ class RunPage(Page):
             self.run_id = run_id
             self.loaded = self.missing = False
             self.runs, self.tasks, self.edges, self.events, self.details = {}, {}, None, [], None
-            self.console_app.feed.open_run(run_id)
+            self.shell.feed.open_run(run_id)
             self._total = self._done = self._failed = 0
             self._close_log()
             self._empty_views()
@@ -147,13 +150,13 @@ class RunPage(Page):
             return False
         run_id = self._before.pop()
         self.open(run_id)
-        self.console_app.say_all()
+        self.shell.say_all()
         return True
 
     def hidden(self) -> None:
         """Nobody looks: the feed need not read it any more."""
         if self.run_id is not None:
-            self.console_app.feed.open_run(None)
+            self.shell.feed.open_run(None)
             self.run_id = None
             self._before.clear()
             self._close_log()
@@ -174,7 +177,7 @@ class RunPage(Page):
         for name, each in self._views.items():
             each.display = name == tab
         self.at_cursor.display = tab == "tree"
-        self.console_app.feed.show_tab(tab)
+        self.shell.feed.show_tab(tab)
         self._fill(tab)
         self._say_tabs()
         self.call_after_refresh(view.focus)
@@ -299,7 +302,7 @@ class RunPage(Page):
         if self._log is None or self._log.root_id != root:
             if self._log is not None:
                 self._log.close()
-            self._log = StoreLog(self.console_app.feed.folder, root)
+            self._log = StoreLog(self.shell.feed.folder, root)
             view.show(self._log, task=self._log_task)
         elif view.source is not self._log:
             view.show(self._log, task=self._log_task)
@@ -332,7 +335,7 @@ class RunPage(Page):
         run = self.run
         if run is not None:
             tries = self.tries.get(run.id, 1)
-            view.show_lines(details.lines_of(run, tries, self.details, self.console_app.daemon, now_us()))
+            view.show_lines(details.lines_of(run, tries, self.details, self.shell.daemon, now_us()))
 
     # ---- what it says -----------------------------------------------------------------------------------------
 
@@ -364,7 +367,7 @@ class RunPage(Page):
             right.append((f" {self._done}/{self._total}", palette.dim))
         right.append(("  ", None))
         self.head.say(tuple(left), tuple(right))
-        words = cells.safe(waiting.why(run, moment, self.console_app.daemon))
+        words = cells.safe(waiting.why(run, moment, self.shell.daemon))
         started = f"started {times.clock(run.started_at_us, moment)}" if run.started_at_us else "not started"
         tone = palette.text if run.state_type in ("FAILED", "CRASHED") else palette.dim
         self.why.say(
@@ -464,9 +467,9 @@ class RunPage(Page):
             self.show_tab(name if step is None else TABS[(TABS.index(self.tab) + step) % len(TABS)])
             return True
         if action_id in ("run.next", "run.previous") and self.run_id is not None:
-            other = self.console_app.runs_page.neighbour(self.run_id, 1 if name == "next" else -1)
+            other = self.shell.neighbour(self.run_id, 1 if name == "next" else -1)
             if other is not None:
-                self.console_app.go_run(other, self.tab)
+                self.shell.go_run(other, self.tab)
             return True
         return False
 
@@ -477,7 +480,7 @@ class RunPage(Page):
     @on(RowView.Highlighted)
     def _highlighted(self) -> None:
         self._say_cursor()
-        self.console_app.say_footer()
+        self.shell.say_footer()
 
     @on(RowView.Chosen)
     def _chosen(self, event: RowView.Chosen) -> None:
@@ -488,7 +491,7 @@ class RunPage(Page):
     def _open_task(self, key: TaskKey) -> None:
         child = self.tasks[key].child_run_id
         if child is not None:
-            self.console_app.go_run(child)
+            self.shell.go_run(child)
         else:
             self.show_task_log(key)
 

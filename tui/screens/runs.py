@@ -13,11 +13,13 @@ from ...store.rows import RunRow
 from ..feed.run_list import GAP_KEY
 from ..look import cells, theme
 from ..look.cells import RunLine
+from ..look.spans import Span, Spans, spans_width
 from ..text import filter as filters
 from ..text import times, waiting
 from ..text.clock import now_us
 from ..widgets.bars import Bar
-from ..widgets.rows import Column, RowView, Span, Spans, line_strip, spans_width
+from ..widgets.columns import Column
+from ..widgets.rows import RowView, line_strip
 from .page import Page
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ class RunsPage(Page):
             return
         palette = theme.palette()
         run = line.run
-        words = cells.safe(waiting.why(run, now_us(), self.console_app.daemon))
+        words = cells.safe(waiting.why(run, now_us(), self.shell.daemon))
         tags = " ".join(cells.tags(run.tags))
         self.cursor_bar.say(
             (("  ", None), (cells.safe(run.name), palette.text), ("  ", None), (words, palette.dim)),
@@ -209,41 +211,41 @@ class RunsPage(Page):
         gap = order.index(GAP_KEY) if GAP_KEY in order else None
         if gap is not None:
             if event.first - _NEAR_END <= gap < event.first:
-                self.console_app.feed.list_more_from_end()
+                self.shell.feed.list_more_from_end()
             elif event.first <= gap <= event.last + _NEAR_END:
-                self.console_app.feed.list_more()
+                self.shell.feed.list_more()
         elif event.last >= total - _NEAR_END and self._asked_at != total:
             self._asked_at = total
-            self.console_app.feed.list_more()
+            self.shell.feed.list_more()
 
     def go_to_end(self) -> None:
         """Load the oldest runs, if they are not, and go there."""
         if self._more and not self.filter_text:
             self._to_end = True
-            self.console_app.feed.list_end()
+            self.shell.feed.list_end()
 
     def hidden(self) -> None:
         """Nobody looks: the feed need not count the tasks of these runs any more."""
-        self.console_app.feed.look_at(())
+        self.shell.feed.look_at(())
 
     def _look_at(self) -> None:
-        if self.console_app.page is not self:
+        if self.shell.in_sight is not self:
             return
-        self.console_app.feed.look_at(self.view.visible_keys())
+        self.shell.feed.look_at(self.view.visible_keys())
 
     @on(RowView.Highlighted)
     @on(RowView.Marked)
     def _selection_changed(self) -> None:
         self._say_counts()
         self._say_cursor()
-        self.console_app.say_footer()
+        self.shell.say_footer()
 
     @on(RowView.Chosen)
     def _chosen(self, event: RowView.Chosen) -> None:
         if event.key == GAP_KEY:
-            self.console_app.feed.list_more()
+            self.shell.feed.list_more()
             return
-        self.console_app.go_run(event.key)
+        self.shell.go_run(event.key)
 
     def tick(self, now_us: int) -> None:
         """Elapsed times of what runs, and how long the waiting ones still wait."""
@@ -296,7 +298,7 @@ class RunsPage(Page):
         self.filter_text = text
         self._searching = True
         self._asked_at = -1
-        self.console_app.feed.list_runs(text)
+        self.shell.feed.list_runs(text)
         self._say_counts()
 
     def _open_filter(self) -> None:
@@ -338,7 +340,7 @@ class RunsPage(Page):
 def _columns(page: RunsPage, id_width: int) -> Sequence[Column[RunLine]]:
     def why(line: RunLine) -> Spans:
         palette = theme.palette()
-        words = cells.safe(waiting.why(line.run, now_us(), page.console_app.daemon))
+        words = cells.safe(waiting.why(line.run, now_us(), page.shell.daemon))
         if line.run.state_type in ("FAILED", "CRASHED"):
             return ((words, palette.text),)
         return ((words, palette.dim),)

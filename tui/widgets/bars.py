@@ -8,7 +8,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..look import theme
-from .rows import Spans, fit_spans, spans_width
+from ..look.spans import Spans, fit_spans, spans_width
 
 
 class Bar(Widget):

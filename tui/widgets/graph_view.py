@@ -20,13 +20,13 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ..look import cells, theme
+from ..look.spans import Span, Spans, fit_spans
 from ..models.graph import Canvas, NodeId, Place, strokes
 from ..models.graph_fold import GROUP_BAR_CELLS
 from ..models.graph_model import OPEN_UP_TO, GraphModel, NodeState
 from ..models.tree import Counts, TaskKey
 from ..text import times, waiting
 from ..text.clock import now_us
-from .rows import Span, Spans, fit_spans
 
 if TYPE_CHECKING:
     from textual import events

@@ -23,12 +23,12 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..look import theme
+from ..look.spans import Span, fit_spans
 from ..models.log_lines import CLOCKS, Line, Lines, Margin, cuts
 from ..models.log_search import LogSource, Query, Searches, TaskRef, compile_pattern
 from ..models.log_window import LogWindow
 from ..text import times
 from ..text.sanitize import clean, to_ascii
-from .rows import Span, fit_spans
 
 if TYPE_CHECKING:
     from textual import events

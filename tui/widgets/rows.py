@@ -10,10 +10,8 @@ for with ``Wanted``.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -23,6 +21,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ..look import theme
+from ..look.spans import Spans, fit_spans
+from .columns import GAP, LATE, Column, share
 
 if TYPE_CHECKING:
     from textual import events
@@ -30,67 +30,9 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
 
-Span = tuple[str, "Style | None"]
-Spans = tuple[Span, ...]
-"""One cell's text in styled pieces; a style of None is the row's own."""
-
 _EMPTY: Spans = ()
-GAP = 2
-"""Cells between columns."""
-LATE = 4
-"""Columns of this priority and above are shown only when every other has what it wishes for."""
 MARGIN = 2
 """Cells before the first column: the cursor bar and the mark."""
-
-
-@dataclass(frozen=True)
-class Column(Generic[R]):
-    """One column: how wide it may be, when it gives way, and what it shows."""
-
-    key: str
-    title: str
-    draw: Callable[[R], Spans]
-    width: int
-    """Its width, or with ``flex`` the least it accepts."""
-    flex: int = 0
-    """Share of the room that is left."""
-    max_width: int = 10_000
-    wish: int = 0
-    """The width it should have before columns of priority ``LATE`` and above get any room."""
-    priority: int = 0
-    """When there is no room, columns of the highest number vanish first; 0 stays for ever."""
-    right: bool = False
-
-
-def spans_width(spans: Spans) -> int:
-    """How many cells these take."""
-    return sum(len(text) if text.isascii() else cell_len(text) for text, _ in spans)
-
-
-def fit_spans(spans: Spans, width: int, base: Style, *, right: bool = False, ellipsis: str = "…") -> list[Segment]:
-    """Segments of exactly ``width`` cells: padded, or cut with an ellipsis."""
-    total = spans_width(spans)
-    segments: list[Segment] = []
-    if total <= width:
-        pad = Segment(" " * (width - total), base) if total < width else None
-        if pad and right:
-            segments.append(pad)
-        segments.extend(Segment(text, base + style if style else base) for text, style in spans if text)
-        if pad and not right:
-            segments.append(pad)
-        return segments
-    room = width - len(ellipsis)
-    if room < 0:
-        return [Segment(" " * width, base)] if width > 0 else []
-    for text, style in spans:
-        wide = cell_len(text)
-        used = base + style if style else base
-        if wide > room:
-            segments.append(Segment(set_cell_size(text, room) + ellipsis, used))
-            return segments
-        segments.append(Segment(text, used))
-        room -= wide
-    return segments
 
 
 def line_strip(spans: Spans, width: int, base: Style) -> Strip:
@@ -434,7 +376,7 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
                 break
             shown.remove(worst)
         room = width - 1 - MARGIN - sum(column.width for column in shown) - GAP * (len(shown) - 1)
-        widths = _share(shown, max(0, room))
+        widths = share(shown, max(0, room))
         places = []
         x = MARGIN
         for column, column_width in zip(shown, widths, strict=True):
@@ -558,19 +500,3 @@ class RowView(ScrollView, Generic[K, R], can_focus=True):
         event.stop()
         last = max(0, len(self.order) - self._body_height())
         self._scroll_rows(max(0, min(last, round(self.scroll_y) + rows)))
-
-
-def _share(columns: Sequence[Column[R]], room: int) -> list[int]:
-    """Column widths after the flexible ones took their share of the room that is left."""
-    widths = [column.width for column in columns]
-    open_columns = [at for at, column in enumerate(columns) if column.flex and widths[at] < column.max_width]
-    while room > 0 and open_columns:
-        total = sum(columns[at].flex for at in open_columns)
-        before = room
-        for at in list(open_columns):
-            extra = min(max(1, before * columns[at].flex // total), columns[at].max_width - widths[at], room)
-            widths[at] += extra
-            room -= extra
-            if widths[at] >= columns[at].max_width:
-                open_columns.remove(at)
-    return widths

@@ -11,7 +11,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ..look import theme
-from .rows import Spans, line_strip
+from ..look.spans import Spans
+from .rows import line_strip
 
 if TYPE_CHECKING:
     from textual import events

@@ -9,9 +9,11 @@ from textual.binding import Binding, BindingType
 
 from ...store.rows import RunRow, TaskRow
 from ..look import cells, theme
+from ..look.spans import Span, Spans
 from ..models.tree import GroupKey, TaskKey, TreeKey, TreeLine, TreeModel, guide, is_live
 from ..text import times, waiting
-from .rows import Column, RowView, Span, Spans
+from .columns import Column
+from .rows import RowView
 
 
 class _Order(Sequence[TreeKey]):
