@@ -25,7 +25,7 @@ FlowdeckError
 │   └── CommandFailed          a shell command that could not start, or ended with another code than 0
 │       └── CommandTimedOut
 └── ResultUnreadable           a journalled result that does not decode
-Cancelled (BaseException)      raised inside user code when its run is cancelled
+Cancelled (BaseException)      raised inside user code when its run is cancelled; a state, too: see states.state
 Suspended (BaseException)      raised inside user code when its process leaves a run that goes on later
 """
 
@@ -156,25 +156,6 @@ class CommandTimedOut(CommandFailed, TimeoutError):
 
 class ResultUnreadable(FlowdeckError):
     """A journalled result does not decode; the task runs again."""
-
-
-class Cancelled(BaseException):
-    """Raised inside user code when its run is cancelled, so that ``finally`` blocks and hooks run.
-
-    Like ``KeyboardInterrupt`` it is no ``Exception``: ``except Exception`` does not swallow it. Returned from a task or
-    flow it is Prefect's state of that name, ``return Cancelled(message="nothing to do")``: the run ends as Cancelled.
-    """
-
-    def __init__(self, *texts: object, message: str | None = None, name: str | None = None) -> None:
-        super().__init__(*(texts or ((message,) if message is not None else ())))
-        self.state_name = name
-
-    def __getattr__(self, name: str) -> object:
-        from .states.state import as_state
-
-        if name.startswith("_") or not hasattr(type(as_state(self)), name):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(as_state(self), name)
 
 
 class Suspended(BaseException):

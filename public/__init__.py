@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from flowdeck.engine.authoring.transaction import transaction as transaction
     from flowdeck.engine.context import tags as tags
     from flowdeck.engine.errors import AcquireConcurrencySlotTimeoutError as AcquireConcurrencySlotTimeoutError
-    from flowdeck.engine.errors import Cancelled as Cancelled
     from flowdeck.engine.errors import CommandFailed as CommandFailed
     from flowdeck.engine.errors import CommandTimedOut as CommandTimedOut
     from flowdeck.engine.errors import ConcurrencySlotAcquisitionError as ConcurrencySlotAcquisitionError
@@ -136,6 +135,7 @@ if TYPE_CHECKING:
     from flowdeck.engine.sdk.variables import Variable as Variable
     from flowdeck.engine.sdk.with_context import with_context as with_context
     from flowdeck.engine.secrets.secret import Secret as Secret
+    from flowdeck.engine.states.state import Cancelled as Cancelled
     from flowdeck.engine.states.state import Completed as Completed
     from flowdeck.engine.states.state import Crashed as Crashed
     from flowdeck.engine.states.state import Failed as Failed
@@ -150,7 +150,7 @@ _HOME = {
     "Artifact": "sdk.artifacts",
     "CacheKeyFnPolicy": "authoring.cache_policies",
     "CachePolicy": "authoring.cache_policies",
-    "Cancelled": "errors",
+    "Cancelled": "states.state",
     "CommandFailed": "errors",
     "CommandTimedOut": "errors",
     "CommitMode": "authoring.transaction",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flowdeck.engine.errors import (
     AcquireConcurrencySlotTimeoutError,
-    Cancelled,
     CommandFailed,
     CommandTimedOut,
     ConcurrencySlotAcquisitionError,
@@ -30,6 +29,7 @@ from flowdeck.engine.errors import (
     VariableExists,
     WorkerDied,
 )
+from flowdeck.engine.states.state import Cancelled
 from flowdeck.store.errors import (
     FlowdeckError,
     StaleState,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..prefect1.flow import GraphFlow
 
 if TYPE_CHECKING:
-    from ..sdk.serving import Deployment
+    from ..control.deployable import Deployment
 
 P = ParamSpec("P")
 R = TypeVar("R")

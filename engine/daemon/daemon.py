@@ -41,7 +41,7 @@ from .scheduler import Scheduler
 from .supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from ..sdk.serving import Deployment
+    from ..control.deployable import Deployment
 
 LONGEST_SLEEP_SECONDS: Final = 30.0
 """Timers are never set further ahead, so that a clock that jumps is noticed."""

@@ -18,7 +18,7 @@ from .hosts import Host, Hosts, Served
 from .watchers import FileWatcher, folders_to_watch
 
 if TYPE_CHECKING:
-    from ..sdk.serving import Deployment
+    from ..control.deployable import Deployment
 
 RESCAN_SECONDS: Final = 0.2
 """Files that change together are loaded together."""

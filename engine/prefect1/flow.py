@@ -22,8 +22,8 @@ from .. import context
 from ..authoring.authored import option_names
 from ..authoring.flows import Flow, FunctionFlow
 from ..authoring.parameters import Parameters
-from ..errors import Cancelled, ParameterError, UsageError
-from ..states.state import State
+from ..errors import ParameterError, UsageError
+from ..states.state import Cancelled, State
 from .context import context as run_context
 from .graph import DateTimeParameter, Edge, Graph, Node, Parameter, TaskNode, flatten, mapped
 from .states import Cancelled as CancelledState

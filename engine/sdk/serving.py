@@ -9,44 +9,17 @@ Runs are processes of their own, as with any daemon: they load the file anew and
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .. import context
+from ..control.deployable import Deployment
 from ..errors import FlowdeckError, OptionError, UsageError
 
 if TYPE_CHECKING:
     from ..authoring.flows import FunctionFlow
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """A flow under a name of its own, with its own schedules, parameters and tags."""
-
-    flow: FunctionFlow[..., Any]
-    """The flow with these schedules and tags."""
-    name: str
-    path: str
-    """The file that holds the flow."""
-    parameters: dict[str, Any] = field(default_factory=dict)
-    is_paused: bool = False
-
-    def entry(self) -> dict[str, Any]:
-        """What the daemon stores of it."""
-        from ..running.run_process.code_host import describe
-
-        described = describe(self.flow)
-        described["deployment"] = self.name
-        described["parameters"] = json.dumps({**json.loads(described["parameters"]), **self.parameters}, default=str)
-        for schedule in described["schedules"]:
-            own = json.loads(schedule["parameters"])
-            schedule["parameters"] = json.dumps({**self.parameters, **own}, default=str)
-            schedule["active"] = schedule["active"] and not self.is_paused
-        return described
 
 
 def to_deployment(

@@ -10,7 +10,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from ...store.states import NAMES, TERMINAL_TYPES, is_terminal
-from ..errors import Cancelled, RunCrashed, RunFailed, UpstreamFailed
+from ..errors import RunCrashed, RunFailed, UpstreamFailed
 from ..secrets.masking import mask
 
 if TYPE_CHECKING:
@@ -233,6 +233,25 @@ def Scheduled(*, message: str | None = None, name: str | None = None) -> State: 
 def Paused(*, message: str | None = None, name: str | None = None) -> State:  # noqa: N802
     """A state of something that is held; not one to end with: see ``pause_flow_run``."""
     return State("PAUSED", name, message)
+
+
+class Cancelled(BaseException):
+    """Raised inside user code when its run is cancelled, so that ``finally`` blocks and hooks run.
+
+    Like ``KeyboardInterrupt`` it is no ``Exception``: ``except Exception`` does not swallow it. Returned from a task or
+    flow it is Prefect's state of that name, ``return Cancelled(message="nothing to do")``: the run ends as Cancelled.
+    """
+
+    __module__ = "flowdeck"
+
+    def __init__(self, *texts: object, message: str | None = None, name: str | None = None) -> None:
+        super().__init__(*(texts or ((message,) if message is not None else ())))
+        self.state_name = name
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_") or not hasattr(type(as_state(self)), name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(as_state(self), name)
 
 
 def as_state(value: Any) -> Any:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ....store.tables import events, leases, results, runs, tasks
 from ...authoring.retries import Verdict
 from ...encoding import codec
-from ...errors import Cancelled, ParameterError, RunTimedOut, Suspended
+from ...errors import ParameterError, RunTimedOut, Suspended
 from ...settings import cancel_grace_seconds
 from ...states.machine import next_run_state, next_task_state
-from ...states.state import State, aggregate, as_state, describe_exception, exit_call
+from ...states.state import Cancelled, State, aggregate, as_state, describe_exception, exit_call
 from ...system.clock import now_us
 from ..effects.effects import Await, Call, Durable, EndEverything, Pass, Sleep, Steps
 from ..effects.interrupts import is_coroutine_cancelled

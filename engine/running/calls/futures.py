@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from ...errors import Cancelled
-from ...states.state import State, describe_exception
+from ...states.state import Cancelled, State, describe_exception
 from ..effects.interrupts import engine_code, woken_by
 from .frame import current_frame
 

@@ -13,9 +13,9 @@ from ....store.connection import Connection
 from ....store.rows import TaskRow
 from ....store.tables import edges, tasks
 from ...context import current_tags
-from ...errors import Cancelled, UpstreamFailed, UsageError
+from ...errors import UpstreamFailed, UsageError
 from ...states.machine import next_task_state
-from ...states.state import State
+from ...states.state import Cancelled, State
 from ...system.clock import now_us
 from .dependencies import NUMBERS, collect_dependencies, replace_futures
 from .futures import Future

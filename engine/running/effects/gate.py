@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ...context import current_frame
-from ...errors import Cancelled, Suspended
+from ...errors import Suspended
+from ...states.state import Cancelled
 from .interrupts import current_thread_slot, woken_by
 
 if TYPE_CHECKING:

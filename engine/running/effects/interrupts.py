@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...context import current_frame
-from ...errors import Cancelled, Suspended
+from ...errors import Suspended
+from ...states.state import Cancelled
 from . import borders
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from ....store.tables import runs, tasks
 from ....store.tables.events import CRASH_DATA, crashes_of_task
 from ...authoring.retries import Verdict
 from ...control.decisions import Decision
-from ...errors import Cancelled, WorkerDied
-from ...states.state import State, describe_exception
+from ...errors import WorkerDied
+from ...states.state import Cancelled, State, describe_exception
 from ...system.clock import now_us
 from ..calls.task_call import cancelled_state
 from ..effects.effects import Await, Durable, Pass, Sleep, Steps

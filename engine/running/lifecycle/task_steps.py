@@ -16,10 +16,10 @@ from ....store.tables import edges, results, staged, tasks
 from ...context import current_transaction
 from ...encoding import codec
 from ...encoding.fingerprint import fingerprint
-from ...errors import Cancelled, RunTimedOut, Suspended, WorkerDied
+from ...errors import RunTimedOut, Suspended, WorkerDied
 from ...secrets import masking
 from ...states.machine import next_task_state
-from ...states.state import State, as_state, describe_exception, exit_call
+from ...states.state import Cancelled, State, as_state, describe_exception, exit_call
 from ...system.clock import now_us
 from ..calls.frame import Frame
 from ..calls.hooks import RunHooks

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import select
 import signal
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from ....store import spool
 from ...authoring.loader import FlowFile, load_flow_file
+from ...control.deployable import describe
 from ...errors import FlowdeckError, StaleState
 from ...secrets.masking import mask
 from ...states import exits as deaths
@@ -36,7 +36,7 @@ from ...system.flow_files import BrokenFlowFile
 from ...system.line import CODE_HOST, Line
 
 if TYPE_CHECKING:
-    from ...authoring.flows import FunctionFlow
+    pass
 
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 BROKEN_EXIT_CODE: Final = 70
@@ -50,33 +50,6 @@ class Child(NamedTuple):
     attempt: int
     for_crash_hooks: bool = False
     """Not to run it: to call ``on_crashed`` of a run whose process is dead."""
-
-
-def describe(flow: FunctionFlow[..., Any]) -> dict[str, Any]:
-    """What the daemon stores of a flow. Its schedules are evaluated once, so that a bad one is found now."""
-    from datetime import UTC, datetime
-
-    from ...schedules.schedule import check, to_json
-
-    now = datetime.now(UTC)
-    schedules = []
-    for number, schedule in enumerate(flow.schedules, start=1):
-        check(schedule, now)
-        schedules.append({
-            "slug": schedule.slug or f"schedule-{number}", "kind": schedule.kind, "spec": to_json(schedule),
-            "parameters": json.dumps(schedule.parameters, default=str), "catchup": schedule.catchup,
-            "catchup_window_seconds": schedule.catchup_window_seconds, "overlap": schedule.overlap,
-            "active": schedule.active,
-        })  # fmt: skip
-    schema = flow.parameters_schema()
-    defaults = flow.parameters.plain_defaults()
-    return {
-        "name": flow.name, "description": flow.description, "schedules": schedules,
-        "parameters_schema": json.dumps(schema, default=str), "parameters": json.dumps(defaults),
-        "tags": json.dumps(sorted(flow.tags)), "crash_retries": flow.crash_retries,
-        "has_crash_hooks": bool(flow.hooks["on_crashed"]),
-        "concurrency_limit": flow.concurrency_limit, "collision_strategy": flow.collision_strategy,
-    }  # fmt: skip
 
 
 class CodeHost:

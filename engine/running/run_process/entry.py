@@ -26,11 +26,11 @@ from ....store.tables.run_names import default_name
 from ...authoring.parameters import preview_json, to_json
 from ...encoding import codec
 from ...encoding.tracebacks import user_traceback
-from ...errors import Cancelled, FlowdeckError, NotAllowed, NotFound, Suspended, UsageError
+from ...errors import FlowdeckError, NotAllowed, NotFound, Suspended, UsageError
 from ...secrets.secret import conceal_known
 from ...settings import pool_size
 from ...states.exits import SUSPENDED_EXIT
-from ...states.state import State, describe_exception
+from ...states.state import Cancelled, State, describe_exception
 from ...system.actors import actor_name
 from ...system.clock import now_us
 from ..calls.flow_run import PARAMETERS_SEQ, FlowRun, flow_steps

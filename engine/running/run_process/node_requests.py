@@ -16,8 +16,8 @@ from ....store.connection import Connection
 from ....store.tables import nodes
 from ....store.tables.nodes import Node
 from ...control.decisions import Decision
-from ...errors import Cancelled
 from ...settings import cancel_grace_seconds
+from ...states.state import Cancelled
 
 if TYPE_CHECKING:
     from ..calls.flow_run import FlowRun

@@ -32,9 +32,9 @@ from ....store.writer import Writer
 from ...control.decisions import Decision
 from ...control.questions import words_of
 from ...encoding import codec
-from ...errors import Cancelled, RunTimedOut, UsageError
+from ...errors import RunTimedOut, UsageError
 from ...settings import cancel_grace_seconds
-from ...states.state import describe_exception
+from ...states.state import Cancelled, describe_exception
 from ...system import processes
 from ..calls.lineage import Lineage
 from ..calls.task_call import write_beginning

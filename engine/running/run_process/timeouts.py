@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ....store.tables import runs, tasks
-from ...errors import Cancelled
+from ...states.state import Cancelled
 from ...system.clock import now_us
 from ..effects.interrupts import ProcessSlot, Slot
 from .node_requests import note

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...context import current_tags
 from ...encoding.tracebacks import ELSEWHERE
-from ...errors import Cancelled, RunFailed, Suspended, UsageError, WorkerDied
+from ...errors import RunFailed, Suspended, UsageError, WorkerDied
 from ...secrets import masking
 from ...settings import pool_size
 from ...states import exits as deaths
-from ...states.state import describe_exception
+from ...states.state import Cancelled, describe_exception
 from ...system.clock import now_us
 from ..calls.frame import current_frame
 from ..effects import borders

@@ -18,9 +18,9 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ....store.states import is_terminal
-from ...errors import Cancelled, Suspended, UsageError
+from ...errors import Suspended, UsageError
 from ...settings import pool_size
-from ...states.state import State
+from ...states.state import Cancelled, State
 from ..calls.task_call import NO_TAGS, TaskCall, cancelled_state
 from ..effects.effects import Call, Durable, Pass, Sleep, Steps, drive_async
 from ..lifecycle.task_steps import abandon_operation, task_steps

@@ -24,10 +24,10 @@ from ....store.connection import Connection, connect
 from ....store.writer import Writer
 from ...context import current_tags
 from ...encoding.tracebacks import user_traceback
-from ...errors import Cancelled, RunFailed, UsageError
+from ...errors import RunFailed, UsageError
 from ...secrets import masking
 from ...secrets.secret import conceal_known
-from ...states.state import describe_exception
+from ...states.state import Cancelled, describe_exception
 from .. import lifecycle
 from ..calls.frame import Frame, current_frame
 from ..effects import borders

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from ....store.connection import Connection
 from ....store.rows import LimitRow
 from ....store.tables import limits
-from ...errors import AcquireConcurrencySlotTimeoutError, Cancelled, ConcurrencySlotAcquisitionError
+from ...errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
+from ...states.state import Cancelled
 from ...system.clock import now_us
 
 if TYPE_CHECKING:

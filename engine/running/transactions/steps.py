@@ -11,8 +11,8 @@ from ....store.tables import cache, results, staged
 from ...authoring.cache_policies import IsolationLevel
 from ...authoring.transaction import ResultRecord, TaskTransaction, Transaction, TransactionState
 from ...encoding import codec
-from ...errors import Cancelled, ResultUnreadable, Suspended
-from ...states.state import State, describe_exception
+from ...errors import ResultUnreadable, Suspended
+from ...states.state import Cancelled, State, describe_exception
 from ...system.clock import now_us
 from ..effects.effects import Await, Durable, Steps
 from .caching import entry_of, usable
