@@ -70,7 +70,7 @@ def _is_in_no_file(frame: Frame) -> bool:
     from ..running.run_process.entry import entrypoint_of
 
     session = frame.run.session
-    return session.root is not None and not session.is_resumable and entrypoint_of(session.root.flow) is None
+    return session.root is not None and not session.ending.is_resumable and entrypoint_of(session.root.flow) is None
 
 
 def resume_flow_run(flow_run_id: int | str, run_input: Any = None) -> Any:

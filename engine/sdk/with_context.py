@@ -158,7 +158,7 @@ def _frame_of(place: _Place, who: str) -> Frame:
 def _session_of(place: _Place, who: str) -> Any:
     """Made once in each process: with the capture of the process it was forked from, or with a new one."""
     from ..running.output.capture import inherited
-    from ..running.run_process.session import live_sessions
+    from ..running.run_process.forks import live_sessions
     from ..running.runners.worker_main import SessionStandIn
 
     key = place.folder, place.root_id, place.root_attempt

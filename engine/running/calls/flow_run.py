@@ -22,7 +22,6 @@ from ...system.clock import now_us
 from ..effects.effects import Await, Call, Durable, EndEverything, Pass, Sleep, Steps
 from ..effects.interrupts import is_coroutine_cancelled
 from ..lifecycle.attempts import WHAT_HELPS, ask_for_pause
-from ..run_process.timeouts import how_late
 from .frame import Frame
 from .futures import resolve_futures_to_states
 from .hooks import RunHooks
@@ -179,10 +178,10 @@ class FlowRun:
         if recorded is None:
             return None
         row = recorded.row
-        if row.state_type == "CANCELLED" and self.session.is_told_to_end(call):
+        if row.state_type == "CANCELLED" and self.session.nodes.is_told_to_end(call):
             text = row.cause or "cancelled"
             return State("CANCELLED", None, text, error=Cancelled(f"task {call.name} ({call.reference}): {text}"))
-        decision = self.session.decided.get((self.id, call.seq)) if self.session.decided else None
+        decision = self.session.nodes.decided.get((self.id, call.seq)) if self.session.nodes.decided else None
         if decision is not None and row.state_type != "COMPLETED":
             self.session.writer.soon(lambda conn: decision.write(conn, row, self.attempt))
             return decision.state()
@@ -193,7 +192,7 @@ class FlowRun:
                 return state
             why, level = state, 30
         if level:
-            self.session.task_log(call, level, f"{call.name} runs again: {why}")
+            self.session.log.task(call, level, f"{call.name} runs again: {why}")
         self._run_again(call, recorded, why)
         return None
 
@@ -216,7 +215,7 @@ class FlowRun:
             why, level = state, 30
         call.why_again = why
         if level:
-            self.session.task_log(call, level, f"{call.name} runs again: {why}")
+            self.session.log.task(call, level, f"{call.name} runs again: {why}")
         return None
 
     def _stored_state(self, call: TaskCall | SubflowCall, recorded: Recorded) -> State | str:
@@ -225,7 +224,7 @@ class FlowRun:
         if stored is None or stored.codec == "none":
             return "its result could not be journalled"
         try:
-            value = self.session.result_value(stored)
+            value = self.session.results.value(stored)
         except Exception as error:  # noqa: BLE001 - a user class that no longer unpickles
             return f"its recorded result cannot be read: {describe_exception(error)}"
         self.lineage.track(value, (self.id, call.seq))
@@ -307,7 +306,7 @@ def flow_steps(run: FlowRun) -> Steps:
                 yield Sleep(session, max(0, left_us) / 1e6, run)
             if not session.gate.is_open() or session.gate.is_cancelled:
                 yield Pass(session, run)
-            session.check_node(run)
+            session.nodes.check(run)
             run.check_stopped()
             if run.parameter_problem is not None:
                 raise ParameterError(run.parameter_problem)
@@ -328,8 +327,8 @@ def flow_steps(run: FlowRun) -> Steps:
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             session.gate.check_left(error)
             if isinstance(error, KeyboardInterrupt):
-                session.begin_cancel("interrupted from the keyboard (Ctrl-C)")
-            session.heed_termination()
+                session.requests.begin_cancel("interrupted from the keyboard (Ctrl-C)")
+            session.ending.heed_termination()
             state = _judge(run, error)
             if not session.gate.is_cancelled and not run.outstanding.done():
                 try:
@@ -352,12 +351,12 @@ def flow_steps(run: FlowRun) -> Steps:
         if session.gate.is_cancelled:
             yield EndEverything(session)
         session.capture.settle()
-        if state.is_crashed() and session.leaves_end_to_supervisor():
+        if state.is_crashed() and session.ending.leaves_end_to_supervisor():
             return state
     try:
         end, state = _end_operation(run, state)
     except KeyboardInterrupt as error:  # while its result was pickled
-        session.begin_cancel("interrupted from the keyboard (Ctrl-C)")
+        session.requests.begin_cancel("interrupted from the keyboard (Ctrl-C)")
         end, state = _end_operation(run, _judge(run, error))
     yield Durable(session, end)
     if not flow.keeps_value and state.is_completed():
@@ -404,7 +403,7 @@ def _await_within_timeout(run: FlowRun, begun: float) -> Steps:
         yield Await(run.session, run.outstanding, left)
     if not run.outstanding.done():
         run.interruption = RunTimedOut(f"took longer than {seconds:g} s")
-        run.session.stop_run(run, f"its flow {run.name} {run.interruption}")
+        run.session.timeouts.stop_run(run, f"its flow {run.name} {run.interruption}")
         raise run.interruption
 
 
@@ -422,10 +421,10 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
     """Wait, then begin the next attempt in this process; finished tasks will return their recorded results."""
     session = run.session
     text = f"attempt {run.attempt} failed: {state.message}; next in {delay:g} s"
-    session.run_log(run, 30, text)
+    session.log.run(run, 30, text)
     with run.state_lock:
         if run.state_type == "CANCELLING":
-            raise Cancelled(session.cancel_reason or run.stop_reason or "cancelled")
+            raise Cancelled(session.requests.cancel_reason or run.stop_reason or "cancelled")
         if run.state_type == "PAUSED":
             session.writer.soon(run.transition("resume", cause="its code ended while it was paused"))
         session.writer.soon(run.transition("await_retry", cause=text, wake_at_us=now_us() + int(delay * 1e6)))
@@ -466,23 +465,23 @@ def _final_state(run: FlowRun, value: Any) -> State:
 
 def _judge(run: FlowRun, error: BaseException) -> State:
     if isinstance(error, Cancelled):
-        reason = run.session.reason_to_end()
-        if reason is None and run.session.was_terminated:
+        reason = run.session.ending.reason_to_end()
+        if reason is None and run.session.ending.was_terminated:
             return State("CRASHED", None, f"{error}", error=error)
         text = reason or str(error) or run.stop_reason or "cancelled"
         return State("CANCELLED", None, text, error=error if str(error) else Cancelled(text))
     if isinstance(error, RunTimedOut) and run.interruption is not None:
-        text = f"took longer than {run.timeout_seconds:g} s" + how_late(run.session, run.interruption)
+        text = f"took longer than {run.timeout_seconds:g} s" + run.session.timeouts.how_late(run.interruption)
         return State("FAILED", "TimedOut", text, error=RunTimedOut(f"flow {run.flow.name} {text}"))
     if isinstance(error, KeyboardInterrupt):
         return State("CANCELLED", None, "interrupted from the keyboard (Ctrl-C)", error=error)
     if isinstance(error, SystemExit):
         return State("CRASHED", None, f"the flow called {exit_call(error)}", error=error)
     if is_coroutine_cancelled(error):
-        if (left := run.session.left_by) is not None:  # asyncio ends everything in its loop after a ``sys.exit``
+        if (left := run.session.ending.left_by) is not None:  # asyncio ends everything in its loop after a ``sys.exit``
             return State("CRASHED", None, f"a task called {exit_call(left)}", error=error)
         return State("CANCELLED", None, "its coroutine was cancelled", error=error)
-    run.session.run_exception(run, error)
+    run.session.log.run_exception(run, error)
     return State("FAILED", None, describe_exception(error), error=error)
 
 
@@ -497,7 +496,7 @@ def _verdict(run: FlowRun, state: State, elapsed_seconds: float) -> Verdict:
         return policy.verdict(run.retries_made + 1, error, elapsed_seconds, (run.flow, run, state))
     except Exception as broken:  # noqa: BLE001 - the user's condition or delay function
         text = f"flow {run.flow.name} is not retried: its retry condition raised {describe_exception(broken)}"
-        run.session.run_log(run, 40, text)
+        run.session.log.run(run, 40, text)
         return Verdict("end")
 
 
@@ -505,9 +504,9 @@ def _hold(run: FlowRun, state: State) -> Steps:
     """Its retries have run out: the root run is paused until a person says what to do; then it has them all again."""
     session = run.session
     reason = f"flow {run.flow.name} failed in attempt {run.attempt}: {state.message}; {WHAT_HELPS}"
-    session.run_log(run, 40, reason)
+    session.log.run(run, 40, reason)
     yield Durable(session, lambda conn: ask_for_pause(conn, session, reason))
-    session.hold(reason)
+    session.requests.hold(reason)
     yield Pass(session)
     run.retries_made = -1  # the attempt that follows is the first of a new set
 
@@ -519,9 +518,9 @@ def _end_operation(run: FlowRun, state: State) -> tuple[Callable[[Any], None], S
     """The write that ends the run and its place in its parent in one transaction, and the state it then has."""
     with run.state_lock:
         if run.state_type == "CANCELLING":
-            text = run.session.cancel_reason or run.told_to_end or state.message or "cancelled"
+            text = run.session.requests.cancel_reason or run.told_to_end or state.message or "cancelled"
             error = state.error if isinstance(state.error, Cancelled) else Cancelled(text)
-            if run.session.cancel_reason is None and run.told_to_end is not None:
+            if run.session.requests.cancel_reason is None and run.told_to_end is not None:
                 error = Cancelled(f"subflow {run.flow.name} (#{run.id}): {text}")
             state = State("CANCELLED", None, text, error=error)
         return _end_write(run, state), state
@@ -534,7 +533,7 @@ def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
     if run.state_type == "PAUSED" and event in ("complete", "time_out"):
         resume = run.transition("resume", cause="its code ended while it was paused")
     encoded = codec.encode(state.data) if state.is_completed() and not run.is_partial else None
-    stored = session.store_result(run.id, RESULT_SEQ, encoded) if encoded is not None else None
+    stored = session.results.store(run.id, RESULT_SEQ, encoded) if encoded is not None else None
     cause = state.message if not state.is_completed() else None
     move = run.transition(
         event, cause=cause, ended_duration_us=run.duration_us, intent="none",

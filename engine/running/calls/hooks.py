@@ -149,7 +149,7 @@ class RunHooks:
         frame = self._frame()
         ids = frame.run.id, frame.task.seq if frame.task is not None else None
         name = getattr(hook, "__name__", repr(hook))
-        frame.run.session.capture.record_exception(ids, f"hook {name} failed", error)
+        frame.run.session.log.exception(ids, f"hook {name} failed", error)
 
 
 def run_to_end(outcome: Any) -> None:

@@ -218,7 +218,7 @@ class TaskCall:
             try:
                 self._name = self.task.run_name(self, values)
             except UsageError as error:
-                self.run.session.task_log(self, 30, str(error))
+                self.run.session.log.task(self, 30, str(error))
 
     def dependencies(self) -> list[Future[Any]]:
         """Unfinished futures among the arguments and ``wait_for``; also notes the lineage edges."""

@@ -51,7 +51,7 @@ class Call:
 
             return asyncio.run(self.perform_async())
         slot = ThreadSlot()
-        with self.frame.run.session.interruptible(self.frame, self.owner, slot):
+        with self.frame.run.session.activations.interruptible(self.frame, self.owner, slot):
             return slot.call(self.frame, self.fn, self.args, self.kwargs)
 
     async def perform_async(self) -> Any:
@@ -59,7 +59,7 @@ class Call:
         if not self.is_async:
             return self.perform()
         slot = CoroutineSlot()
-        with self.frame.run.session.interruptible(self.frame, self.owner, slot):
+        with self.frame.run.session.activations.interruptible(self.frame, self.owner, slot):
             return await slot.run(self.frame, self.fn, self.args, self.kwargs)
 
 
@@ -87,7 +87,7 @@ class Sleep:
         with self.session.gate.blocked():
             while waited < self.seconds:
                 self.session.gate.check()
-                self.session.check_node(self.subject)
+                self.session.nodes.check(self.subject)
                 step = min(0.05, self.seconds - waited)
                 await asyncio.sleep(step)
                 waited += step
@@ -114,7 +114,7 @@ class Pass:
         import asyncio
 
         with self.session.gate.blocked():
-            while not self.session.gate.is_open() and not self.session.has_word_for(self.subject):
+            while not self.session.gate.is_open() and not self.session.nodes.has_word_for(self.subject):
                 await asyncio.sleep(0.02)
         self.session.gate.check()
 
@@ -208,13 +208,13 @@ class EndEverything:
 
     def perform(self) -> None:
         """Blocks for the grace at most."""
-        self.session.end_everything()
+        self.session.ending.end_everything()
 
     async def perform_async(self) -> None:
         """As ``perform``; the coroutines among them need the event loop to end."""
         import asyncio
 
-        await asyncio.to_thread(self.session.end_everything)
+        await asyncio.to_thread(self.session.ending.end_everything)
 
 
 def drive(steps: Steps) -> Any:

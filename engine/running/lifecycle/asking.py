@@ -151,7 +151,7 @@ def ask(frame: Frame, question: Question, found: InputRow) -> Steps:
             return question.decode(found.value)
         except InputError as error:
             text = f"an answer was refused: {error}"
-            session.run_log(run, 30, text)
+            session.log.run(run, 30, text)
             yield Durable(session, partial(_refuse, response=found, text=text))
             found = yield Durable(session, lambda conn: _put(conn, frame, question))
 
@@ -195,10 +195,10 @@ def _wait_for_answer(session: Session, run: FlowRun, request: InputRow, question
             if not waited and not session.gate.is_cancelled:
                 # The code that asked was ended by itself: a task that was cancelled, a flow that timed out.
                 session.writer.soon(lambda conn: _withdraw(conn, session.root_id, request))
-                session.look_soon()
+                session.requests.look_soon()
         if not expected.done():
             yield Durable(session, lambda conn: expire(conn, session.root_id, request))
-            session.look_soon()
+            session.requests.look_soon()
 
 
 def _withdraw(conn: Connection, root_id: int, request: InputRow) -> None:

@@ -71,14 +71,14 @@ def next_attempt(call: TaskCall, event: str, state: State) -> Steps:
             return "cancel", cancelled_state(call, call.told_to_end)
         return "cancel", State("CANCELLED", None, str(error), error=error)
     except KeyboardInterrupt as error:
-        session.note_exit(error)
+        session.ending.note_exit(error)
         return "cancel", State("CANCELLED", None, "interrupted from the keyboard", error=error)
     return None
 
 
 def is_left_waiting(call: TaskCall) -> bool:
     """Whether its wait goes on in the process that resumes the run: then this one records no end of it."""
-    return call.state_type in ("SCHEDULED", "PAUSED") and call.run.session.will_be_resumed()
+    return call.state_type in ("SCHEDULED", "PAUSED") and call.run.session.ending.will_be_resumed()
 
 
 def _verdict(call: TaskCall, event: str, state: State) -> Verdict:
@@ -101,7 +101,7 @@ def _verdict(call: TaskCall, event: str, state: State) -> Verdict:
     try:
         return policy.verdict(call.attempt - call.uncounted, error, elapsed_seconds, (call.task, call, state))
     except Exception as broken:  # noqa: BLE001 - the user's condition or delay function
-        call.run.session.task_log(
+        call.run.session.log.task(
             call, 40, f"{call.name} is not retried: its retry condition raised {describe_exception(broken)}"
         )
         return Verdict("end")
@@ -115,7 +115,7 @@ def _await_retry(call: TaskCall, state: State, delay: float, *, is_crash: bool) 
     if is_crash:
         cause += f" ({call.crashes} of {call.task.retry_policy.crash_retries} crash retries)"
     _record_wait(call, cause, at_us + int(delay * 1e6), at_us, data=CRASH_DATA if is_crash else None)
-    call.run.session.task_log(call, 30, f"{call.name} {cause}")
+    call.run.session.log.task(call, 30, f"{call.name} {cause}")
 
 
 def _record_wait(call: TaskCall, cause: str, wake_at_us: int, at_us: int, data: str | None = None) -> None:
@@ -159,10 +159,10 @@ def _hold(call: TaskCall, state: State) -> Steps:
 
     call.beginning = None
     yield Durable(session, write)
-    session.task_log(call, 40, f"{call.name}: {cause}")
-    session.hold(reason)
+    session.log.task(call, 40, f"{call.name}: {cause}")
+    session.requests.hold(reason)
     yield Pass(session, call)
-    if (decision := session.decided.get((run_id, seq))) is not None:
+    if (decision := session.nodes.decided.get((run_id, seq))) is not None:
         return (yield from _decided(call, decision))
     call.uncounted, call.crashes = call.attempt, 0
     call.reason = f"attempt {attempt} failed: {state.message}; a person had it tried again"

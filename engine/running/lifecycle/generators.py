@@ -111,7 +111,7 @@ def _items(
 
 def _advance(effect: Call, step: Callable[..., Any], given: Any) -> Any:
     slot = ThreadSlot()
-    with effect.frame.run.session.interruptible(effect.frame, effect.owner, slot):
+    with effect.frame.run.session.activations.interruptible(effect.frame, effect.owner, slot):
         return slot.call(effect.frame, step, (given,), {})
 
 
@@ -187,7 +187,7 @@ async def _next_async(step: Callable[..., Any], given: Any) -> Any:
 
 async def _advance_async(effect: Call, step: Callable[..., Any], given: Any) -> Any:
     slot = CoroutineSlot()
-    with effect.frame.run.session.interruptible(effect.frame, effect.owner, slot):
+    with effect.frame.run.session.activations.interruptible(effect.frame, effect.owner, slot):
         return await slot.run(effect.frame, _next_async, (step, given), {})
 
 

@@ -57,8 +57,8 @@ def _turn_operation(call: TaskCall, again: Again, message: str | None) -> Any:
     assert beginning is not None
     encoded = codec.encode([_MARK, again.count, again.result, again.calls])
     if encoded.codec == "none":
-        session.task_log(call, 30, f"the loop of {call.name} begins anew after a crash: {encoded.reason}")
-    stored = session.store_result(call.run.id, call.seq, encoded)
+        session.log.task(call, 30, f"the loop of {call.name} begins anew after a crash: {encoded.reason}")
+    stored = session.results.store(call.run.id, call.seq, encoded)
     from_, to = call.move("loop")
     call.beginning = None
     run_id, seq, run_attempt, attempt, at_us = call.run.id, call.seq, call.run.attempt, call.attempt, now_us()
@@ -86,15 +86,15 @@ def recall_turn(call: TaskCall) -> None:
     if stored is None or stored.codec == "none" or (stored.data is not None and _MARK.encode() not in stored.data):
         return
     try:
-        value = codec.decode(stored.codec, session.result_bytes(stored), stored.checksum)
+        value = codec.decode(stored.codec, session.results.data(stored), stored.checksum)
     except Exception as error:  # noqa: BLE001 - a user class that no longer unpickles
-        session.task_log(call, 30, f"the loop of {call.name} begins anew: its record cannot be read: {error}")
+        session.log.task(call, 30, f"the loop of {call.name} begins anew: its record cannot be read: {error}")
         return
     if isinstance(value, list) and len(value) == 4 and value[0] == _MARK:
         call.again = Again(value[1], value[2], value[3])
         call.uncounted = call.attempt
         call.run.reopen_scope(call.seq, call.again.calls)
-        session.task_log(call, 20, f"{call.name} goes on with turn {value[1]} of its loop")
+        session.log.task(call, 20, f"{call.name} goes on with turn {value[1]} of its loop")
 
 
 def _was_resumed(call: TaskCall) -> bool:
@@ -129,8 +129,8 @@ def pause_steps(call: TaskCall, why: str) -> Steps:
 
     call.beginning = None
     yield Durable(session, write)
-    session.task_log(call, 30, f"{reason}; `flowdeck resume {session.root_id}` lets it go on")
-    session.hold(reason)
+    session.log.task(call, 30, f"{reason}; `flowdeck resume {session.root_id}` lets it go on")
+    session.requests.hold(reason)
     yield Pass(session)
     call.again = call.again or Again()
     call.again.resumed = True

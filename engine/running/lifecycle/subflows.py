@@ -121,8 +121,8 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
         session, flow, run_id, attempt, parameters,
         state=("SCHEDULED", "Scheduled") if again else ("PENDING", "Pending"), parent=subflow,
     )
-    if session.is_told_to_end(run):
-        run.told_to_end = run.stop_reason = session.cancelled_nodes.reason(run)
+    if session.nodes.is_told_to_end(run):
+        run.told_to_end = run.stop_reason = session.nodes.told.reason(run)
     if again:
         run.load_journal()
         waits_us = max(0, (wake_at_us or 0) - now_us())

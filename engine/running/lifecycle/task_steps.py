@@ -26,7 +26,6 @@ from ..calls.hooks import RunHooks
 from ..calls.task_call import NO_TAGS, Beginning, TaskCall, cancelled_state
 from ..effects.effects import Call, Durable, Pass, Steps
 from ..effects.interrupts import is_coroutine_cancelled
-from ..run_process.timeouts import how_late
 from ..slots.steps import task_slot_steps
 from .attempts import go_on, is_left_waiting, next_attempt
 from .repeats import recall_turn
@@ -82,8 +81,8 @@ def task_steps(call: TaskCall) -> Steps:
                     return (yield from _ended(call, cached, values))
             if call.tags != NO_TAGS:
                 yield from task_slot_steps(call)
-            if session.cancelled_nodes is not None:
-                session.cancelled_nodes.check(call)
+            if session.nodes.told is not None:
+                session.nodes.told.check(call)
             _begin(call)
             if hooks := call.task.hooks["on_running"]:
                 yield RunHooks(hooks, call.task, call, State("RUNNING", call.state_name))
@@ -161,7 +160,7 @@ def _begin(call: TaskCall) -> None:
     if call.state_name != "Looped":
         call.move("start" if call.attempt == 1 else "retry_now")
     call.beginning = Beginning(call, at_us, call.reason)
-    call.run.session.unrecorded.append(call)
+    call.run.session.beginnings.note(call)
 
 
 def _user_call(call: TaskCall, values: dict[str, Any]) -> Call:
@@ -190,13 +189,13 @@ def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
     if isinstance(error, RunTimedOut) and call.interruption is not None:
         text = f"took longer than {call.timeout_seconds:g} s"
         if call.interruption.__dict__:
-            text += how_late(call.run.session, call.interruption)
+            text += call.run.session.timeouts.how_late(call.interruption)
         return "time_out", State("FAILED", "TimedOut", text, error=RunTimedOut(f"{call.name} {text}"))
     if isinstance(error, WorkerDied):
-        call.run.session.task_log(call, 40, str(error))
+        call.run.session.log.task(call, 40, str(error))
         return "crash", State("CRASHED", None, str(error), error=error)
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        call.run.session.note_exit(error)
+        call.run.session.ending.note_exit(error)
         if isinstance(error, KeyboardInterrupt):
             return "cancel", State("CANCELLED", None, "interrupted from the keyboard", error=error)
         return "crash", State("CRASHED", None, f"the task called {exit_call(error)}", error=error)
@@ -205,7 +204,7 @@ def _judge(call: TaskCall, error: BaseException) -> tuple[str, State]:
     if hasattr(type(error), "flowdeck_ending"):  # one of Prefect 1's signals
         asked: tuple[str, State] = error.flowdeck_ending()  # type: ignore[attr-defined]
         return asked
-    call.run.session.task_exception(call, error)
+    call.run.session.log.task_exception(call, error)
     return "fail", State("FAILED", None, describe_exception(error), error=error)
 
 
@@ -213,14 +212,14 @@ def _told_to_end(call: TaskCall, error: BaseException) -> State:
     """It was cancelled by itself: whatever its code then raised, and who waits for it hears which call it was."""
     text = str(call.told_to_end)
     if not isinstance(error, Cancelled) and not is_coroutine_cancelled(error):
-        call.run.session.task_exception(call, error)
+        call.run.session.log.task_exception(call, error)
         text = f"{text}; ending, its code raised {describe_exception(error)}"
     return cancelled_state(call, text)
 
 
 def _cancel_text(call: TaskCall, error: Cancelled) -> str:
     """Why; an exception raised in a worker thread from outside has no text of its own."""
-    return str(error) or call.run.session.cancel_reason or call.run.stop_reason or "cancelled"
+    return str(error) or call.run.session.requests.cancel_reason or call.run.stop_reason or "cancelled"
 
 
 _REFUSALS = {"NotReady": "not_ready", "TriggerFailed": "trigger_fail", "Skipped": "skip"}
@@ -376,14 +375,14 @@ def _store(call: TaskCall, value: Any) -> ResultRow:
     session = call.run.session
     try:
         if call.task.serializer is None and codec.is_large(value) and not masking.is_active():
-            return session.store_large(call, value)
+            return session.results.store_large(call, value)
         encoded = codec.encode(value, call.task.serializer)
     except KeyboardInterrupt as error:  # the task has completed all the same
-        session.note_exit(error)
+        session.ending.note_exit(error)
         encoded = codec.Encoded("none", None, "", codec.preview(value), "its writing was interrupted from the keyboard")
     if encoded.codec == "none":
-        session.tell_not_stored(call, encoded)
-    return session.store_result(call.run.id, call.seq, encoded)
+        session.results.tell_not_stored(call, encoded)
+    return session.results.store(call.run.id, call.seq, encoded)
 
 
 def abandon_operation(call: TaskCall, cause: str) -> Callable[[Any], None]:

@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....store.connection import Connection, connect
 from ....store.spool import SpoolWriter, drain
-from ...encoding.tracebacks import user_traceback
 from ...secrets.masking import is_active, mask, when_concealed
-from ...states.state import describe_exception
 from ...system.clock import now_us
 from ..calls.frame import current_frame
 from .echo import for_terminal
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
 _DRAIN_SECONDS = 0.05
 _BROKEN_SECONDS = 1.0
 _LONGEST_PARTIAL = 8192
-_TOLD = "_flowdeck_told_in_run"
-"""Marks an exception whose traceback is in the log: on its way up from a task it is not told again in full."""
 _owner_lock = threading.Lock()
 _owner: Capture | None = None
 
@@ -236,14 +232,6 @@ class Capture:
         except (sqlite3.Error, FileNotFoundError):
             # Disk full or locked: the lines are safe in the spool and moved later. Store removed: its writer says so.
             self._next_drain = time.monotonic() + _BROKEN_SECONDS
-
-    def record_exception(self, ids: tuple[int, int | None], what: str, error: BaseException) -> None:
-        """Keep a user's traceback without our frames, in one record; one line when this very error was told before."""
-        if error.__dict__.get(_TOLD) == self._root_id:
-            self.record(*ids, 40, "flowdeck.engine", "log", f"{what}: {describe_exception(error)}")
-            return
-        error.__dict__[_TOLD] = self._root_id
-        self.record(*ids, 40, "flowdeck.engine", "log", f"{what}\n{user_traceback(error)}")
 
     def _show(self, run_id: int, task_seq: int | None, level: int, message: str) -> None:
         if self._shows_terminal is None:

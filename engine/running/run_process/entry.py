@@ -137,14 +137,14 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
     """
     row = _take(folder, run_id, attempt, resumable=not echo, crash_retries=flow.crash_retries)
     session = Session(folder, run_id, attempt, echo=echo)
-    session.is_resumable = not echo
+    session.ending.is_resumable = not echo
     try:
         session.lease = row[1]
         conceal_known()
         parameters, problem = stored_parameters(folder, row[0], flow)
         run = FlowRun(session, flow, run_id, attempt, parameters, state=("PENDING", "Pending"))
         if attempt > 1:
-            session.read(session.requests.recall)
+            session.read(session.nodes.recall)
         _begin(session, run)
         if problem is not None:
             run.parameter_problem = problem
@@ -159,7 +159,7 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
         state = record(session)
     finally:
         session.close()
-    if session.ends_by_signal:
+    if session.ending.is_by_signal:
         # As the signal would have ended it: whoever watches sees which, and resumes the run.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -174,7 +174,7 @@ def _name(session: Session, row: RunRow, flow: Flow[Any, Any], parameters: dict[
         name = flow.run_name(flow.parameters.bind((), parameters))
     except FlowdeckError as error:
         text = f"{error}; the run keeps the name {row.name}"
-        session.capture.record(row.id, None, 30, "flowdeck.engine", "log", text)
+        session.log.line(row.id, None, 30, text)
         return
     session.writer.commit(lambda connection: runs.rename(connection, row.id, name))
 
@@ -219,7 +219,7 @@ def _closing(session: Session) -> Iterator[None]:
         finally:
             session.close()
     except BaseException as error:
-        if session.lease is not None and session.root is not None and not session.fenced:
+        if session.lease is not None and session.root is not None and not session.requests.is_fenced:
             settle_broken(session.folder, session.lease, session.root.attempt, error)
         _explain_uncaught(error)
         raise
@@ -396,7 +396,7 @@ def _tags(flow: Flow[Any, Any]) -> str:
 
 
 def _answer(session: Session, state: State, return_state: bool) -> Any:
-    if session.fenced:
+    if session.requests.is_fenced:
         raise StaleState(f"run #{session.root_id} was taken over by a newer attempt; this process's work was dropped")
     if return_state:
         return state

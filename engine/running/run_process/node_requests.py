@@ -85,11 +85,32 @@ def note(subject: Any, reason: str) -> None:
 
 
 class NodeRequests:
-    """Reads what was asked of the nodes of one root run, and makes them end."""
+    """What was asked of the nodes of one root run: read, remembered, and made known to the code that it is about."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._cursor = 0
+        self.told: CancelledNodes | None = None
+        """What of the tree was told to end by itself; None until something was."""
+        self.decided: dict[tuple[int, int], Decision] = {}
+        """What a person decided for calls that wait for one, by run and seq."""
+        self.waiting: dict[Any, Callable[[], None]] = {}
+        """Calls and runs that wait in the engine for a time or the gate, and what wakes them."""
+
+    def is_told_to_end(self, subject: Any) -> bool:
+        """Whether this call or run, or one around it, was cancelled by itself."""
+        told = self.told
+        return told is not None and subject is not None and told.reason(subject) is not None
+
+    def has_word_for(self, subject: Any) -> bool:
+        """Whether what waits need not wait on: it is to end, or its end was decided."""
+        seq = getattr(subject, "seq", None)
+        return self.is_told_to_end(subject) or (seq is not None and (subject.run.id, seq) in self.decided)
+
+    def check(self, subject: Any) -> None:
+        """Raise Cancelled in a call or run that was told to end."""
+        if self.told is not None and subject is not None:
+            self.told.check(subject)
 
     def recall(self, connection: Connection) -> None:
         """Before code of a later attempt runs: what was asked since the last retry still holds."""
@@ -104,10 +125,10 @@ class NodeRequests:
             return
         for node, word in asked:
             self._take(node, word)
-        if any(isinstance(word, str) for _, word in asked):
-            self._end()
-        for subject, wake in list(self._session.waiting.items()):
-            if self._session.has_word_for(subject):
+        if self.told is not None and any(isinstance(word, str) for _, word in asked):
+            self._end(self.told)
+        for subject, wake in list(self.waiting.items()):
+            if self.has_word_for(subject):
                 wake()
 
     def _new(self, connection: Connection) -> Iterator[tuple[Node, str | Decision]]:
@@ -122,26 +143,22 @@ class NodeRequests:
 
     def _take(self, node: Node, word: str | Decision) -> None:
         if isinstance(word, str):
-            self._told().add(node, word)
+            if self.told is None:
+                self.told = CancelledNodes()
+            self.told.add(node, word)
         elif node.seq is not None:
-            self._session.decided[node.run_id, node.seq] = word
+            self.decided[node.run_id, node.seq] = word
 
-    def _told(self) -> CancelledNodes:
-        told = self._session.cancelled_nodes
-        if told is None:
-            told = self._session.cancelled_nodes = CancelledNodes()
-        return told
-
-    def _end(self) -> None:
+    def _end(self, told: CancelledNodes) -> None:
         """Interrupt what runs, settle what waits, wake what sleeps; what does not listen is left after the grace."""
-        session, told = self._session, self._told()
+        session = self._session
         fresh = [run for run in list(session.live_runs.values()) if run.told_to_end is None and told.reason(run)]
         for run in fresh:
             reason = str(told.reason(run))
             note(run, reason)
-            session.move_run(run, ("RUNNING", "PAUSED", "PENDING"), "begin_cancel", reason)
+            session.requests.move_run(run, ("RUNNING", "PAUSED", "PENDING"), "begin_cancel", reason)
         interrupted = []
-        for slot, owner in session.activations():
+        for slot, owner in session.activations.running():
             if owner in fresh or (owner.told_to_end is None and told.reason(owner) is not None):
                 reason = str(told.reason(owner))
                 note(owner, reason)
@@ -149,19 +166,19 @@ class NodeRequests:
                 interrupted.append(owner)
         session.pool.end_waiting(told.reason)
         if interrupted:
-            session.after(cancel_grace_seconds(), lambda: self._leave_behind(interrupted))
+            session.timers.after(cancel_grace_seconds(), lambda: self._leave_behind(interrupted))
 
     def _leave_behind(self, owners: list[Any]) -> None:
         """Code that still has not ended: calls are recorded and what they return is dropped; runs are waited for."""
         session, seconds = self._session, cancel_grace_seconds()
-        running = {id(owner) for _, owner in session.activations()}
+        running = {id(owner) for _, owner in session.activations.running()}
         for owner in (owner for owner in owners if id(owner) in running):
             if getattr(owner, "seq", None) is None:
-                session.run_log(owner, 30, f"#{owner.id} was told to end {seconds:g} s ago; its code still runs")
+                session.log.run(owner, 30, f"#{owner.id} was told to end {seconds:g} s ago; its code still runs")
                 continue
             cause = f"{owner.told_to_end}; its code did not end within {seconds:g} s and what it returns is dropped"
             owner.left_behind = cause
-            session.task_log(owner, 30, f"{owner.name} {cause}")
+            session.log.task(owner, 30, f"{owner.name} {cause}")
             session.pool.leave_behind(owner, cause)
 
 
@@ -171,13 +188,14 @@ def wakeable(session: Session | None, subject: Any, wake: Callable[[], None]) ->
     if subject is None or session is None:
         yield
         return
-    session.waiting[subject] = wake
+    nodes = session.nodes
+    nodes.waiting[subject] = wake
     try:
-        if session.has_word_for(subject):
+        if nodes.has_word_for(subject):
             wake()
         yield
     finally:
-        session.waiting.pop(subject, None)
-    session.check_node(subject)
+        nodes.waiting.pop(subject, None)
+    nodes.check(subject)
 
 

@@ -131,7 +131,7 @@ class Departure:
         waited = time.monotonic() - self._begun
         if waited > _UNWIND_SECONDS and not self._interrupted:
             self._interrupted = True
-            self._session.interrupt_all(Suspended(self.plan.cause if self.plan is not None else ""))
+            self._session.activations.interrupt_all(Suspended(self.plan.cause if self.plan is not None else ""))
         elif waited > _UNWIND_SECONDS + cancel_grace_seconds():
             record(self._session)
             os._exit(SUSPENDED_EXIT)
@@ -146,7 +146,7 @@ class Departure:
         wake_at_us = min((sleeper.wake_at_us for sleeper in sleepers), default=0)
         live = list(session.live_runs.values())
         leaves = (
-            session.is_resumable
+            session.ending.is_resumable
             and wake_at_us - now_us() > suspend_after_seconds() * 1e6
             and all(sleeper.movable for sleeper in sleepers)
             and session.gate.is_open()
@@ -156,7 +156,7 @@ class Departure:
             # The time a flow may take is counted by its process.
             and not any(run.timeout_seconds for run in live)
             and not _others(sleepers, live)
-            and not session.children()
+            and not session.ending.children()
         )
         return wake_at_us if leaves else None
 
@@ -176,8 +176,8 @@ def _others(sleepers: list[Sleeper], live: list[FlowRun]) -> bool:
 
 def record(session: Session) -> State:
     """Write that the run goes on later; returns its state. Once written nothing else of this process is kept."""
-    session.end_processes()
-    session.record_beginnings()
+    session.ending.end_processes()
+    session.beginnings.write()
     plan = session.departure.plan
     assert plan is not None
     state: State = session.writer.commit(lambda conn: _write(conn, plan))

@@ -67,10 +67,10 @@ class ProcessCall(Call):
         session = self.call.run.session
         parcel = parcels.pack_call(self.call.name, self.fn, self.args, self.kwargs, self.call.task.fn)
         place = session.workers.place_of(self.runner)
-        with session.listed(slot, self.owner):
+        with session.activations.listed(slot, self.owner):
             place.take(self.call, slot)
         try:
-            with session.listed(slot, self.owner):
+            with session.activations.listed(slot, self.owner):
                 worker = session.workers.worker_for(self.runner, slot)  # its start is no part of the task's time
             return session.workers.run(self, worker, place, parcel, slot)
         finally:
@@ -173,7 +173,7 @@ class Workers:
             parts = parcels.message(parcels.RUN, _header(worker, effect), parcel)
             if slot.error is not None:
                 raise slot.error
-            with self._session.interruptible(effect.frame, effect.owner, slot):
+            with self._session.activations.interruptible(effect.frame, effect.owner, slot):
                 message = worker.exchange(parts, slot)
                 while message is not None and message[0] == parcels.CALL and slot.error is None:
                     message = worker.exchange(_serve_call(effect, place, slot, message), slot)

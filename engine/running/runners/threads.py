@@ -404,7 +404,7 @@ class _Drive:
                     return
                 elif kind is Sleep:
                     self._wait()
-                    self._pool._session.after(effect.seconds, self._again)
+                    self._pool._session.timers.after(effect.seconds, self._again)
                     return
                 elif kind is TakeSlots:
                     self._wait()
@@ -452,8 +452,8 @@ class _Drive:
         """For a time, slots or the gate, or until the call is told to end."""
         session = self._pool._session
         self._is_waiting = True
-        session.waiting[self._call] = self._again
-        if session.has_word_for(self._call):
+        session.nodes.waiting[self._call] = self._again
+        if session.nodes.has_word_for(self._call):
             self._again()
 
     def _again(self) -> None:
@@ -463,10 +463,10 @@ class _Drive:
             waited, self._is_waiting = self._is_waiting, False
         if not waited:
             return
-        session.waiting.pop(self._call, None)
+        session.nodes.waiting.pop(self._call, None)
         try:
             session.gate.check()
-            session.check_node(self._call)
+            session.nodes.check(self._call)
         except (Cancelled, Suspended) as error:
             self._error = error
         self._pool.put(self.advance)

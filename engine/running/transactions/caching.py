@@ -80,17 +80,17 @@ def key_of(call: TaskCall, options: CacheOptions, values: dict[str, Any]) -> str
     try:
         key: Any = policy.compute_key(context, inputs, call.run.parameters)
     except CacheKeyError as error:
-        call.run.session.task_log(call, 40, f"{call.name} is not cached: {error}")
+        call.run.session.log.task(call, 40, f"{call.name} is not cached: {error}")
         return None
     except Exception as error:  # noqa: BLE001 - the user's key function or policy
-        call.run.session.task_log(
+        call.run.session.log.task(
             call, 40, f"{call.name} is not cached: its cache key cannot be made: {describe_exception(error)}"
         )
         return None
     if key is None:
         return None
     if not isinstance(key, str):
-        call.run.session.task_log(call, 40, f"{call.name} is not cached: its cache key must be a text, not {key!r}")
+        call.run.session.log.task(call, 40, f"{call.name} is not cached: its cache key must be a text, not {key!r}")
         return None
     if policy.holds_task:
         key = stable_hash(task.key, key)
@@ -162,7 +162,7 @@ def _tell_waiting(call: TaskCall, holder: CacheLockRow) -> None:
             tasks.begin(conn, row, at_us, "engine", from_=from_)
 
     call.run.session.writer.soon(write)
-    call.run.session.task_log(call, 20, f"{call.name} {cause}")
+    call.run.session.log.task(call, 20, f"{call.name} {cause}")
 
 
 def let_go(call: TaskCall) -> None:
@@ -181,7 +181,7 @@ def ending(call: TaskCall, stored: ResultRow | None) -> Callable[[Connection], N
     assert use is not None
     entry = entry_of(call.run.session, use.key, stored, use.expiration_us) if stored is not None else None
     if stored is not None and entry is None:
-        call.run.session.task_log(call, 30, f"{call.name} is not cached: its result could not be stored")
+        call.run.session.log.task(call, 30, f"{call.name} is not cached: its result could not be stored")
     if entry is not None and block is not None and not block.commits_at_once:
         from ...authoring.transaction import TaskTransaction
 
@@ -209,7 +209,7 @@ def entry_of(session: Session, key: str, stored: ResultRow, expiration_us: int |
     if stored.codec == "none":
         return None
     at_us = now_us()
-    path = None if stored.path is None else session.result_files.link(stored.path, "cache", stable_hash(key)[:32])
+    path = None if stored.path is None else session.results.files.link(stored.path, "cache", stable_hash(key)[:32])
     return CacheRow(
         key, stored.run_id, stored.seq if stored.seq > 0 else None, stored.codec, stored.checksum, stored.size_bytes,
         stored.data, path, stored.preview, at_us, None if expiration_us is None else at_us + expiration_us,
@@ -220,15 +220,15 @@ def clear_garbage(call: TaskCall) -> None:
     """Once the entry is durable: remove the file of the one it replaced."""
     use = call.cache
     if use is not None and use.garbage:
-        call.run.session.remove_files(use.garbage)
+        call.run.session.results.remove(use.garbage)
 
 
 def _restore(call: TaskCall, entry: CacheRow) -> State | None:
     """The state with the entry's value; None (and a line in the log) when it cannot be read."""
     try:
-        value = call.run.session.result_value(_as_result(entry))
+        value = call.run.session.results.value(_as_result(entry))
     except (OSError, ResultUnreadable) as error:
-        call.run.session.task_log(
+        call.run.session.log.task(
             call, 30, f"{call.name} runs: what is {source_text(entry)} cannot be read: {describe_exception(error)}"
         )
         return None
@@ -246,7 +246,7 @@ def _cached_operation(call: TaskCall, entry: CacheRow, state: State) -> Callable
     ended = call.row()._replace(cause=state.message, ended_at_us=at_us)
     path = entry.path
     if path is not None:
-        path = session.result_files.link(path, os.path.join("results", str(call.run.id)), str(call.seq))
+        path = session.results.files.link(path, os.path.join("results", str(call.run.id)), str(call.seq))
     stored = ResultRow(
         call.run.id, call.seq, entry.codec, entry.checksum, entry.size_bytes, entry.data, path, entry.preview
     )

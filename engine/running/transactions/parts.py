@@ -76,7 +76,7 @@ def pickled_hooks(session: Session, held: Held, name: str) -> bytes | None:
     text = (f"the transaction hooks of {name} cannot be kept for another process ({data}): if this one is killed in "
             "the middle of a rollback, they are not run again")  # fmt: skip
     if session.root is not None:
-        session.run_log(session.root, 30, text)
+        session.log.run(session.root, 30, text)
     return None
 
 
@@ -132,9 +132,9 @@ def tell(block: Transaction, level: int, text: str) -> None:
 
         logging.getLogger("flowdeck.engine").log(level, "%s", text)
     elif frame.task is not None:
-        frame.run.session.task_log(frame.task, level, text)
+        frame.run.session.log.task(frame.task, level, text)
     else:
-        frame.run.session.run_log(frame.run, level, text)
+        frame.run.session.log.run(frame.run, level, text)
 
 
 def tell_hook(block: Transaction, hook: Any, error: Exception, then: str) -> None:
@@ -144,4 +144,4 @@ def tell_hook(block: Transaction, hook: Any, error: Exception, then: str) -> Non
         tell(block, 40, f"hook {hook_name(hook)} failed: {describe_exception(error)}; {then}")
         return
     ids = frame.run.id, frame.task.seq if frame.task is not None else None
-    frame.run.session.capture.record_exception(ids, f"hook {hook_name(hook)} failed; {then}", error)
+    frame.run.session.log.exception(ids, f"hook {hook_name(hook)} failed; {then}", error)

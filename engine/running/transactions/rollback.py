@@ -90,8 +90,8 @@ def recover(run: FlowRun) -> Steps:
             hooks = held.on_rollback
             part.values.update(held.values)
         except ResultUnreadable as error:
-            session.run_log(run, 40, f"the rollback hooks of {task_row.name} cannot be read and do not run: {error}")
-        session.run_log(run, 30, f"the rollback of {task_row.name} goes on: {row.cause}")
+            session.log.run(run, 40, f"the rollback hooks of {task_row.name} cannot be read and do not run: {error}")
+        session.log.run(run, 30, f"the rollback of {task_row.name} goes on: {row.cause}")
         undo = Undo(task_row, part, hooks, row.rollback_hooks_done, None)
         yield from _undo(session, undo, row.cause or "rolled back")
     if rows:
@@ -170,7 +170,7 @@ def _undo(session: Session, undo: Undo, cause: str) -> Steps:
     live = session.live_runs.get(run_id)
     attempt = live.attempt if live is not None else None
     garbage = yield Durable(session, lambda conn: _roll_back_row(conn, undo, attempt, text))
-    session.remove_files(garbage)
+    session.results.remove(garbage)
 
 
 def _roll_back_row(conn: Connection, undo: Undo, attempt: int | None, cause: str) -> list[str]:

@@ -56,7 +56,7 @@ def end(block: Transaction, error: BaseException | None) -> Steps:
     session = session_of(block)
     try:
         if session is not None:
-            if isinstance(error, Suspended) or (isinstance(error, Cancelled) and session.will_be_resumed()):
+            if isinstance(error, Suspended) or (isinstance(error, Cancelled) and session.ending.will_be_resumed()):
                 return  # the run goes on in another process, and this transaction with it
             error = (yield from _await_expected(block, session)) or error
         why = describe_exception(error) if error is not None else block.failure
@@ -239,7 +239,7 @@ def _write_entries(parts: list[Transaction], session: Session | None) -> Steps:
         return
     if session is not None:
         yield Durable(session, write)
-        session.remove_files(garbage)
+        session.results.remove(garbage)
     else:
         commit_alone(write)
 
@@ -255,8 +255,8 @@ def _entry_of_block(block: Transaction) -> CacheRow | None:
         size = len(encoded.data or b"")
         return CacheRow(key, run_id, None, encoded.codec, encoded.checksum, size, encoded.data, None, encoded.preview,
                         now_us(), None)
-    stored: ResultRow = session.store_result(block.frame.run.id, 0, encoded)
+    stored: ResultRow = session.results.store(block.frame.run.id, 0, encoded)
     entry = entry_of(session, key, stored, None)
     if stored.path is not None:
-        session.remove_files([stored.path])
+        session.results.remove([stored.path])
     return entry
