@@ -3,12 +3,13 @@
 Threads read, messages carry, handlers mutate: the feed and the asker post ``Arrived`` and ``Answered``, and everything
 on the screen changes in their handlers. Quitting never stops the daemon or a run, and says so. SIGTERM and SIGHUP
 leave the terminal as it was.
+
+Longer than most: Textual finds its handlers in one class, and they are many and short.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import time
 from collections import deque
@@ -18,16 +19,17 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.message import Message
-from textual.scrollbar import ScrollBar, ScrollBarRender
+from textual.scrollbar import ScrollBar
 
-from . import actions, header_footer, verbs
+from . import actions, garbage, header_footer, verbs
 from .actions import ACTIONS, Place
 from .asks import Answer, Asker, Planned
 from .commands import Command, read
 from .feed.thread import Feed
+from .garbage import Garbage
 from .look import theme
 from .look.cells import safe
+from .messages import Answered, Arrived, Asked
 from .screens.page import Page
 from .screens.runs import RunsPage
 from .shell import InSight
@@ -54,38 +56,13 @@ _SETTLED_SECONDS = 1.0
 _SLICE = 500
 """Tasks taken in at once; some 5 ms."""
 _BETWEEN_SLICES_SECONDS = 0.003
-_NEVER = 1 << 30
-_CALM_SECONDS, _COLLECT_SECONDS = 10.0, 600.0
-"""All garbage is looked for once nothing came for so long, and at the latest after so long."""
 _LIVE_WITH_PROCESS = frozenset({"RUNNING", "PENDING", "CANCELLING", "PAUSED"})
 
 
-class Arrived(Message):
-    """The feed has news."""
 
 
-class Answered(Message):
-    """A request was answered."""
-
-    def __init__(self, answer: Answer | Planned) -> None:
-        super().__init__()
-        self.answer = answer
 
 
-class Asked(Message):
-    """What a run asks has been looked up."""
-
-    def __init__(self, run_id: int, requests: list[InputRow]) -> None:
-        super().__init__()
-        self.run_id = run_id
-        self.requests = requests
-
-
-class _AsciiScrollBar(ScrollBarRender):
-    """A scroll bar whose thumb ends on whole cells."""
-
-    VERTICAL_BARS: ClassVar[list[str]] = [" "] * 8
-    HORIZONTAL_BARS: ClassVar[list[str]] = [" "] * 8
 
 
 class Console(ThinApp):
@@ -119,7 +96,9 @@ class Console(ThinApp):
         super().__init__(ansi_color=self.palette.depth in ("ansi", "mono") or None)
         self._use_theme()
         if self.palette.ascii:
-            ScrollBar.renderer = _AsciiScrollBar
+            from .look.scroll_bar import AsciiScrollBar
+
+            ScrollBar.renderer = AsciiScrollBar
         self.feed = feed
         self.asker = asker
         self.read_only = read_only
@@ -140,7 +119,7 @@ class Console(ThinApp):
         self._limits_page: LimitsPage | None = None
         self._slices: deque[News] = deque()
         """Of the news that were taken last, what is still to be passed on."""
-        self._news_at = self._collected_at = time.monotonic()
+        self._garbage = Garbage()
         self._notice_until: float | None = None
         self._reaped_at = 0.0
         self._leave_until = 0.0
@@ -205,7 +184,7 @@ class Console(ThinApp):
         self.feed.tell = self._tell_news
         self.app_resume_signal.subscribe(self, lambda _: self.repaint())
         self.set_interval(1.0, self._tick)
-        self.set_timer(_SETTLED_SECONDS, _collect_garbage_again)
+        self.set_timer(_SETTLED_SECONDS, garbage.start_over)
         self._say_header()
         self.say_footer()
         self.on_arrived()
@@ -236,7 +215,7 @@ class Console(ThinApp):
         if not self._slices:
             return
         news = self._slices.popleft()
-        self._news_at = time.monotonic()
+        self._garbage.news_came()
         if goes_on or self._slices:
             asyncio.get_running_loop().call_later(_BETWEEN_SLICES_SECONDS, self.post_message, Arrived())
         if news.daemon is not None:
@@ -296,20 +275,12 @@ class Console(ThinApp):
         if self._notice_until is not None and time.monotonic() > self._notice_until:
             self._notice_until = None
             self.notices.set_class(False, "open")
-        self._collect_garbage()
+        self._garbage.tick()
         if self.daemon.state in ("none", "dead") and time.monotonic() - self._reaped_at > REAP_SECONDS:
             lines = self.runs_page.view.records.values()
             if any(line.run.state_type in _LIVE_WITH_PROCESS for line in lines):
                 self._reaped_at = time.monotonic()
                 self.asker.reap()
-
-    def _collect_garbage(self) -> None:
-        """Looking through everything a crowded run brought takes 0.1 s: not while somebody reads along."""
-        now = time.monotonic()
-        calm = self._collected_at < self._news_at < now - _CALM_SECONDS
-        if gc.isenabled() and (calm or now - self._collected_at > _COLLECT_SECONDS):
-            self._collected_at = now
-            gc.collect()
 
     # ---- what it says -----------------------------------------------------------------------------------------
 
@@ -518,14 +489,6 @@ class Console(ThinApp):
         self._say_header()
         self.say_footer()
         self.page.shown()
-
-def _collect_garbage_again() -> None:
-    """The start is over: from here on as usual, but not through what the start made."""
-    if not gc.isenabled():
-        gc.freeze()
-        gc.set_threshold(5_000, 20, _NEVER)
-        gc.enable()
-
 
 def start(
     feed: Feed, asker: Asker, *, read_only: bool, wire: str, mouse: bool, keymap: dict[str, str], start: str | None

@@ -9,7 +9,7 @@ import pytest
 from flowdeck.store.rows import EdgeRow, TaskRow
 from flowdeck.tui.models.graph_fold import Group
 from flowdeck.tui.models.graph_model import FOCUS_ABOVE, GraphModel
-from flowdeck.tui.models.tree import Counts, TaskKey
+from flowdeck.tui.models.tree_parts import Counts, TaskKey
 from flowdeck.tui.widgets.graph_view import GraphView
 from textual import on
 from textual.app import App, ComposeResult

@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 from flowdeck.store.rows import RunRow, TaskRow
-from flowdeck.tui.models.tree import Counts, GroupKey, TaskKey, TreeModel, guide, is_live
+from flowdeck.tui.models.tree import TreeModel, guide, is_live
+from flowdeck.tui.models.tree_parts import Counts, GroupKey, TaskKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

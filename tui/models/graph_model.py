@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from ...store.rows import EdgeRow, TaskRow
 from .graph import Canvas, Edge, Node, NodeId, layout
 from .graph_fold import Folded, Group, Item, around, fold
-from .tree import Counts, TaskKey, kind_of
+from .tree_parts import Counts, TaskKey, kind_of
 
 FOCUS_ABOVE: Final = 150
 """Graphs of more nodes open on the surroundings of one node."""

@@ -8,175 +8,27 @@ whoever shows a running row lets them tick.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Literal, NamedTuple
 
 from ...store.rows import RunRow, TaskRow
 from ...store.states import is_terminal
-
-
-class TaskKey(NamedTuple):
-    """The row of one task."""
-
-    run_id: int
-    seq: int
-
-
-class GroupKey(NamedTuple):
-    """The row that stands for all elements of one ``.map`` call."""
-
-    run_id: int
-    scope_seq: int
-    key: str
-    map_group: int
-
-
-TreeKey = TaskKey | GroupKey
-
-
-class Counts(NamedTuple):
-    """How many tasks are in which kind of state."""
-
-    completed: int = 0
-    failed: int = 0
-    """Failed and crashed."""
-    cancelled: int = 0
-    """Cancelled, skipped, not ready: ended without having run to their end."""
-    running: int = 0
-    waiting: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(self)
-
-    @property
-    def done(self) -> int:
-        """All that have ended, however they did."""
-        return self.completed + self.failed + self.cancelled
-
-
-class TreeLine(NamedTuple):
-    """What one row shows."""
-
-    key: TreeKey
-    kind: Literal["task", "subflow", "group"]
-    label: str
-    """As stored: it must pass the sanitiser before it is shown."""
-    rails: tuple[bool, ...]
-    """For each level from the outermost: whether more siblings follow below. Empty at the top level."""
-    open: bool | None
-    """Whether the rows beneath are shown; None when there are none."""
-    state_type: str
-    state_name: str
-    cause: str | None
-    tries: int
-    """How often it was tried."""
-    started_at_us: int | None
-    ended_at_us: int | None
-    duration_us: int | None
-    """Of a group: from its first start to its last end."""
-    counts: Counts | None
-    """Of a group its elements, else the tasks beneath; None when there are none."""
-    task: TaskRow | None
-    """None for a group."""
-
-
-class Applied(NamedTuple):
-    """What a change did to what is shown."""
-
-    moved: bool
-    """Rows in sight appeared or moved."""
-    keys: frozenset[TreeKey]
-    """Rows that say something else now, whether or not they are in sight."""
-
-
-_KIND_OF_TYPE: Final[dict[str, int]] = {
-    "COMPLETED": 0, "FAILED": 1, "CRASHED": 1, "CANCELLED": 2, "RUNNING": 3, "CANCELLING": 3,
-    "PAUSED": 4, "SCHEDULED": 4, "PENDING": 4,
-}  # fmt: skip
-_COMPLETED, _FAILED, _CANCELLED, _RUNNING, _WAITING = range(5)
-
-
-def kind_of(task: TaskRow) -> int:
-    """Which of ``Counts``' fields counts this task."""
-    return _CANCELLED if task.state_name == "NotReady" else _KIND_OF_TYPE[task.state_type]
-
-
-@dataclass(slots=True, eq=False)
-class _Branch:
-    """Rows that stand together beneath one row: the tasks of a run, of a calling task, or of a map."""
-
-    run_id: int
-    owner: TreeKey | None
-    """The row they stand beneath; None at the top, and while it is not known yet."""
-    entries: list[int] = field(default_factory=list)
-    """The seq of each row, of a group that of its first element; sorted."""
-    groups: dict[int, GroupKey] = field(default_factory=dict)
-    """Which of the entries are groups."""
-    size: int = 0
-    """Rows it takes when it is shown."""
-    beneath: dict[int, int] = field(default_factory=dict)
-    """Entry → rows shown beneath it, where there are any."""
-    counts: list[int] = field(default_factory=lambda: [0] * 5)
-    """Its tasks by kind of state, the elements of groups included."""
-    _starts: tuple[list[int], list[int]] | None = None
-
-    def key(self, entry: int) -> TreeKey:
-        """The row of this entry."""
-        return self.groups.get(entry) or TaskKey(self.run_id, entry)
-
-    def starts(self) -> tuple[list[int], list[int]]:
-        """The entries with rows beneath, and the row each stands in, counted from the branch's first."""
-        if self._starts is None:
-            wide = sorted(self.beneath)
-            rows, more = [], 0
-            for entry in wide:
-                rows.append(bisect_left(self.entries, entry) + more)
-                more += self.beneath[entry]
-            self._starts = wide, rows
-        return self._starts
-
-    def moved(self) -> None:
-        """Rows came or went: places are to be found anew."""
-        self._starts = None
-
-    def row_of(self, entry: int) -> int:
-        """The row this entry stands in."""
-        wide, rows = self.starts()
-        before = bisect_left(wide, entry) - 1
-        place = bisect_left(self.entries, entry)
-        if before < 0:
-            return place
-        last = wide[before]
-        return rows[before] + self.beneath[last] + place - bisect_left(self.entries, last)
-
-    def find(self, row: int) -> tuple[int, int]:
-        """Index of the entry this row belongs to, and how many rows beneath that entry it stands (0: it itself)."""
-        wide, rows = self.starts()
-        before = bisect_right(rows, row) - 1
-        if before < 0:
-            return row, 0
-        index = bisect_left(self.entries, wide[before])
-        past = row - rows[before]
-        extra = self.beneath[wide[before]]
-        return (index, past) if past <= extra else (index + past - extra, 0)
-
-
-@dataclass(slots=True, eq=False)
-class _Group:
-    """What a map's row needs to know about its elements without looking at each."""
-
-    key: GroupKey
-    branch: _Branch
-    first: int
-    failed: set[int] = field(default_factory=set)
-    started_at_us: int | None = None
-    ended_at_us: int | None = None
-    times_stale: bool = False
+from .tree_parts import (
+    RUNNING,
+    WAITING,
+    Applied,
+    Branch,
+    Counts,
+    Group,
+    GroupKey,
+    TaskKey,
+    TreeKey,
+    TreeLine,
+    group_of,
+    kind_of,
+    note,
+)
 
 
 class TreeModel:
@@ -188,10 +40,10 @@ class TreeModel:
         self.runs: dict[int, RunRow] = {}
         self.tries: dict[int, int] = {}
         """Of runs: how often each was tried, where that is more than once."""
-        self._top = _Branch(run_id, None)
-        self._of_run: dict[int, _Branch] = {run_id: self._top}
-        self._of_scope: dict[TaskKey, _Branch] = {}
-        self._groups: dict[GroupKey, _Group] = {}
+        self._top = Branch(run_id, None)
+        self._of_run: dict[int, Branch] = {run_id: self._top}
+        self._of_scope: dict[TaskKey, Branch] = {}
+        self._groups: dict[GroupKey, Group] = {}
         self._toggled: dict[TreeKey, bool] = {}
         self._moved = False
         self._changed: set[TreeKey] = set()
@@ -247,28 +99,28 @@ class TreeModel:
             if counted.owner is not None:
                 self._changed.add(counted.owner)
         if group:
-            _note(group, old, task)
+            note(group, old, task)
         if task.child_run_id is not None and (old is None or old.child_run_id != task.child_run_id):
             self._attach(task.child_run_id, key)
 
-    def _branch_of_call(self, task: TaskRow) -> _Branch:
+    def _branch_of_call(self, task: TaskRow) -> Branch:
         """The branch of the flow function or the task that made the call."""
         if not task.scope_seq:
-            return self._of_run.setdefault(task.run_id, _Branch(task.run_id, None))
+            return self._of_run.setdefault(task.run_id, Branch(task.run_id, None))
         caller = TaskKey(task.run_id, task.scope_seq)
-        return self._of_scope.setdefault(caller, _Branch(task.run_id, caller))
+        return self._of_scope.setdefault(caller, Branch(task.run_id, caller))
 
-    def _group_of(self, task: TaskRow) -> _Group | None:
-        key = _group_key(task)
+    def _group_of(self, task: TaskRow) -> Group | None:
+        key = group_of(task)
         return None if key is None else self._groups[key]
 
     def _insert(self, key: TaskKey, task: TaskRow) -> None:
         branch = self._branch_of_call(task)
-        group_key = _group_key(task)
+        group_key = group_of(task)
         if group_key is not None:
             group = self._groups.get(group_key)
             if group is None:
-                group = self._groups[group_key] = _Group(group_key, _Branch(task.run_id, group_key), task.seq)
+                group = self._groups[group_key] = Group(group_key, Branch(task.run_id, group_key), task.seq)
                 self._add_entry(branch, task.seq, group_key)
             elif task.seq < group.first:
                 self._lead_from(branch, group, task.seq)
@@ -279,7 +131,7 @@ class TreeModel:
         if rows:
             self._set_beneath(branch, task.seq, rows)
 
-    def _add_entry(self, branch: _Branch, seq: int, group: GroupKey | None) -> None:
+    def _add_entry(self, branch: Branch, seq: int, group: GroupKey | None) -> None:
         entries = branch.entries
         if not entries or seq > entries[-1]:
             entries.append(seq)
@@ -292,7 +144,7 @@ class TreeModel:
         if branch.owner is not None:
             self._changed.add(branch.owner)
 
-    def _lead_from(self, branch: _Branch, group: _Group, seq: int) -> None:
+    def _lead_from(self, branch: Branch, group: Group, seq: int) -> None:
         """An earlier element of a map became known: its row moves up."""
         del branch.entries[bisect_left(branch.entries, group.first)]
         insort(branch.entries, seq)
@@ -306,12 +158,12 @@ class TreeModel:
     def _attach(self, run_id: int, owner: TaskKey) -> None:
         """The tasks of this run stand beneath that task."""
         if run_id != self.run_id:
-            self._of_run.setdefault(run_id, _Branch(run_id, None)).owner = owner
+            self._of_run.setdefault(run_id, Branch(run_id, None)).owner = owner
         home = self._home(owner)
         if home is not None and self.is_open(owner) and home[0].beneath.get(home[1], 0) != self._rows_beneath(owner):
             self._set_beneath(*home, self._rows_beneath(owner))
 
-    def _resize(self, branch: _Branch, more: int) -> None:
+    def _resize(self, branch: Branch, more: int) -> None:
         """Rows came to this branch: tells every branch above in which they are shown."""
         branch.size += more
         while branch.owner is not None:
@@ -328,14 +180,14 @@ class TreeModel:
             branch = above
         self._moved = self._moved or branch is self._top
 
-    def _set_beneath(self, branch: _Branch, entry: int, rows: int) -> None:
+    def _set_beneath(self, branch: Branch, entry: int, rows: int) -> None:
         change = rows - branch.beneath.pop(entry, 0)
         if rows:
             branch.beneath[entry] = rows
         branch.moved()
         self._resize(branch, change)
 
-    def _home(self, key: TreeKey) -> tuple[_Branch, int] | None:
+    def _home(self, key: TreeKey) -> tuple[Branch, int] | None:
         """The branch this row stands in, and its entry there; None while it is not known."""
         if isinstance(key, GroupKey):
             group = self._groups[key]
@@ -343,10 +195,10 @@ class TreeModel:
         task = self.tasks.get(key)
         if task is None:
             return None
-        group_key = _group_key(task)
+        group_key = group_of(task)
         return (self._branch_of_call(task) if group_key is None else self._groups[group_key].branch), task.seq
 
-    def _beneath(self, key: TreeKey) -> tuple[_Branch, ...]:
+    def _beneath(self, key: TreeKey) -> tuple[Branch, ...]:
         """The branches beneath this row, in the order they are shown."""
         if isinstance(key, GroupKey):
             return (self._groups[key].branch,)
@@ -354,7 +206,7 @@ class TreeModel:
         child = self._child(key)
         return tuple(branch for branch in (scope, child) if branch is not None and branch.size)
 
-    def _child(self, key: TaskKey) -> _Branch | None:
+    def _child(self, key: TaskKey) -> Branch | None:
         task = self.tasks.get(key)
         child = self._of_run.get(task.child_run_id) if task is not None and task.child_run_id is not None else None
         return child if child is not None and child.owner == key else None
@@ -419,7 +271,7 @@ class TreeModel:
         """What the rows in sight show, from row ``first`` on."""
         return [self.line(key) for key in self.keys(first, count)]
 
-    def _walk(self, branch: _Branch, skip: int) -> Iterator[TreeKey]:
+    def _walk(self, branch: Branch, skip: int) -> Iterator[TreeKey]:
         index, past = branch.find(skip)
         for entry in islice(branch.entries, index, None):
             key = branch.key(entry)
@@ -485,7 +337,7 @@ class TreeModel:
             task,
         )
 
-    def _group_line(self, group: _Group) -> TreeLine:
+    def _group_line(self, group: Group) -> TreeLine:
         counts = Counts(*group.branch.counts)
         started, ended = self._times(group)
         state_type, state_name = self._state_of(group, counts)
@@ -509,7 +361,7 @@ class TreeModel:
             None,
         )
 
-    def _state_of(self, group: _Group, counts: Counts) -> tuple[str, str]:
+    def _state_of(self, group: Group, counts: Counts) -> tuple[str, str]:
         """One state for all elements: what is going on, else the worst that happened."""
         if counts.running:
             return "RUNNING", "Running"
@@ -523,14 +375,14 @@ class TreeModel:
             return worst.state_type, worst.state_name
         return ("CANCELLED", "Cancelled") if counts.cancelled else ("COMPLETED", "Completed")
 
-    def _times(self, group: _Group) -> tuple[int | None, int | None]:
+    def _times(self, group: Group) -> tuple[int | None, int | None]:
         """First start; last end once all have ended."""
         if group.times_stale:
             members = [self.tasks[TaskKey(group.key.run_id, seq)] for seq in group.branch.entries]
             group.started_at_us = min((t.started_at_us for t in members if t.started_at_us is not None), default=None)
             group.ended_at_us = max((t.ended_at_us for t in members if t.ended_at_us is not None), default=None)
             group.times_stale = False
-        live = group.branch.counts[_RUNNING] or group.branch.counts[_WAITING]
+        live = group.branch.counts[RUNNING] or group.branch.counts[WAITING]
         return group.started_at_us, None if live else group.ended_at_us
 
     def _rails(self, key: TreeKey) -> tuple[bool, ...]:
@@ -542,27 +394,8 @@ class TreeModel:
         return tuple(reversed(rails))
 
 
-def _group_key(task: TaskRow) -> GroupKey | None:
-    if task.map_group is None:
-        return None
-    return GroupKey(task.run_id, task.scope_seq, task.key, task.map_group)
 
 
-def _note(group: _Group, old: TaskRow | None, task: TaskRow) -> None:
-    """Keeps what the group's row shows of its elements."""
-    if kind_of(task) == _FAILED:
-        group.failed.add(task.seq)
-    else:
-        group.failed.discard(task.seq)
-    if old is not None and (
-        (old.started_at_us == group.started_at_us is not None and old.started_at_us != task.started_at_us)
-        or (old.ended_at_us == group.ended_at_us is not None and old.ended_at_us != task.ended_at_us)
-    ):
-        group.times_stale = True  # the first start or the last end was this element's
-    if task.started_at_us is not None and (group.started_at_us is None or task.started_at_us < group.started_at_us):
-        group.started_at_us = task.started_at_us
-    if task.ended_at_us is not None and (group.ended_at_us is None or task.ended_at_us > group.ended_at_us):
-        group.ended_at_us = task.ended_at_us
 
 
 def is_live(line: TreeLine) -> bool:

@@ -2,68 +2,40 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rich.style import Style
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widget import Widget
 
 from ...store.rows import EdgeRow, EventRow, LogRow, RunRow, TaskRow
-from ...store.states import is_terminal
 from ...store.tables.nodes import Node
 from ..actions import TABS
 from ..feed.news import Details, Opened, TaskRef
 from ..look import cells, theme
-from ..look.spans import Span, Spans
+from ..look.spans import Spans
 from ..models import details
 from ..models.log_source import SEARCH_LINES, StoreLog
-from ..models.tree import GroupKey, TaskKey, TreeKey
+from ..models.tree_parts import GroupKey, TaskKey, TreeKey
 from ..shell import NodeAt
-from ..text import times, waiting
 from ..text.clock import now_us
 from ..widgets.bars import Bar
-from ..widgets.columns import Column
 from ..widgets.rows import RowView
 from ..widgets.text_view import TextView
-from ..widgets.tree_view import TreeView, why_line
+from ..widgets.tree_view import TreeView
 from .page import Page
+from .run_events import EventsView, event_columns
+from .run_head import head_of, line_at_cursor, node_of, tabs_of, why_of
 
 if TYPE_CHECKING:
     from ..feed.news import News
     from ..widgets.graph_view import GraphView
     from ..widgets.log_view import LogView
 
-_TITLES = {"tree": "Tree", "graph": "Graph", "logs": "Logs", "events": "Events", "details": "Details"}
 
 
-class EventsView(RowView[int, EventRow]):
-    """The events of a run, oldest first: they only grow in number, and their ids with them."""
-
-    def __init__(self, columns: Sequence[Column[EventRow]]) -> None:
-        super().__init__(columns, id="events")
-        self._ids: list[int] = []
-
-    def show_events(self, events: Sequence[EventRow]) -> None:
-        """Show these; where they are what is shown and more, only the new ones are looked at."""
-        if len(events) < len(self._ids) or not events:
-            self._ids, self.records = [], {}
-        at_end = self.cursor >= len(self._ids) - 1
-        for event in events[len(self._ids) :]:
-            self.records[event.id] = event
-            self._ids.append(event.id)
-        self.order = self._ids
-        self.reordered()
-        if at_end:
-            self.action_edge(1)
-
-    def index_of(self, key: int) -> int | None:
-        """Found by its place in the order of ids."""
-        at = bisect_left(self.order, key)
-        return at if at < len(self.order) and self.order[at] == key else None
 
 
 class RunPage(Page):
@@ -196,7 +168,7 @@ class RunPage(Page):
 
                 return LogView(id="logs", task_label=self._task_label)
             case "events":
-                return EventsView(_event_columns(self))
+                return EventsView(event_columns(lambda: self.tasks, lambda: self.run_id))
             case _:
                 return TextView(id="details")
 
@@ -351,30 +323,9 @@ class RunPage(Page):
             self.head.say((("  ", None), (f"#{self.run_id}", palette.strong)))
             self.why.say(())
             return
-        moment = now_us()
-        look = palette.look(run.state_type, run.state_name)
-        left: list[Span] = [
-            (f"  {look.glyph} {cells.safe(run.state_name)}", look.style + Style(bold=True)),
-            (f"   {cells.safe(run.flow_name)}", palette.strong),
-            (f"  {cells.safe(run.name)}", palette.dim),
-        ]
-        if (tries := self.tries.get(run.id, 1)) > 1:
-            left.append((f"  try {tries}", palette.warn))
-        right: list[Span] = list(cells.took(run, moment))
-        if self._total:
-            right.append(("   ", None))
-            right += cells.bar(self._done, self._total, self._failed, 12, live=run.ended_at_us is None)
-            right.append((f" {self._done}/{self._total}", palette.dim))
-        right.append(("  ", None))
-        self.head.say(tuple(left), tuple(right))
-        words = cells.safe(waiting.why(run, moment, self.shell.daemon))
-        started = f"started {times.clock(run.started_at_us, moment)}" if run.started_at_us else "not started"
-        tone = palette.text if run.state_type in ("FAILED", "CRASHED") else palette.dim
-        self.why.say(
-            (("    ", None), (words or started, tone)),
-            ((f"{started} by {cells.safe(run.actor)}  ", palette.faint),) if words else
-            ((f"by {cells.safe(run.actor)}  ", palette.faint),),
-        )  # fmt: skip
+        left, right = head_of(run, self.tries.get(run.id, 1), (self._done, self._total, self._failed))
+        self.head.say(left, right)
+        self.why.say(*why_of(run, self.shell.daemon))
 
     def _say_cursor(self) -> None:
         """The row of the tree at the cursor, its name and its reason at full length."""
@@ -383,15 +334,7 @@ class RunPage(Page):
         if line is None:
             self.at_cursor.say(())
             return
-        palette = theme.palette()
-        bad = line.state_type in ("FAILED", "CRASHED")
-        words = why_line(line, now_us())
-        where = f"{line.task.run_id}/{line.task.seq}  " if line.task is not None else ""
-        self.at_cursor.say(
-            (("  ", None), (cells.safe(line.label), palette.text), ("  ", None),
-             (cells.safe(words), palette.text if bad else palette.dim)),
-            ((where, palette.faint),),
-        )  # fmt: skip
+        self.at_cursor.say(*line_at_cursor(line))
 
     def _tally(self, key: TaskRef, row: TaskRow) -> None:
         """Keep count of the run's own tasks, one change at a time."""
@@ -405,15 +348,7 @@ class RunPage(Page):
                 self._failed += step * (each.state_type in ("FAILED", "CRASHED"))
 
     def _say_tabs(self) -> None:
-        palette = theme.palette()
-        spans: list[Span] = [("  ", None)]
-        for number, tab in enumerate(TABS, 1):
-            here = tab == self.tab
-            spans.append((f"{number} ", palette.accent if here else palette.faint))
-            style = palette.strong + Style(underline=True) if here else palette.dim
-            spans.append((_TITLES[tab], style))
-            spans.append(("   ", None))
-        self.tabs.say(tuple(spans))
+        self.tabs.say(tabs_of(self.tab))
 
     def trail(self) -> Spans:
         """The run."""
@@ -444,7 +379,7 @@ class RunPage(Page):
         if self.tab == "graph" and view is not None:
             at = getattr(view, "cursor", None)
             drawn = self.tasks.get((at.run_id, at.seq)) if isinstance(at, TaskKey) else None
-            return None if drawn is None else _node_of(drawn, drawn.name, 0)
+            return None if drawn is None else node_of(drawn, drawn.name, 0)
         if self.tab != "tree" or not isinstance(view, TreeView) or (key := view.cursor_key) is None:
             return None
         line = view.record_of(key)
@@ -457,7 +392,7 @@ class RunPage(Page):
         task = self.tasks.get((key.run_id, key.seq)) or line.task
         if task is None:
             return None
-        return _node_of(task, line.label, waiting_for)
+        return node_of(task, line.label, waiting_for)
 
     def perform(self, action_id: str) -> bool:
         """Tabs and neighbours."""
@@ -510,43 +445,3 @@ class RunPage(Page):
         view = self._views.get(self.tab)
         if view is not None:
             view.focus()
-
-
-def _node_of(task: TaskRow, name: str, beneath: int) -> NodeAt:
-    """A task as the verbs take it, with how many unfinished calls are beneath it."""
-    label = f"{name} ({task.run_id}/{task.seq})"
-    if task.child_run_id is not None:
-        label = f"subflow {name} (#{task.child_run_id})"
-    live = not is_terminal(task.state_type, task.state_name)
-    return NodeAt(Node(task.run_id, task.seq), label, beneath + live)
-
-
-def _event_columns(page: RunPage) -> list[Column[EventRow]]:
-    def change(event: EventRow) -> Spans:
-        palette = theme.palette()
-        if event.to_type is None or event.to_name is None:
-            return ((f"{event.kind}", palette.accent),)
-        look = palette.look(event.to_type, event.to_name)
-        return ((f"{look.glyph} {cells.safe(event.to_name)}", look.style),)
-
-    def what(event: EventRow) -> Spans:
-        palette = theme.palette()
-        if event.task_seq is None:
-            return ((f"#{event.run_id}", palette.dim),)
-        task = page.tasks.get((event.run_id or 0, event.task_seq))
-        name = cells.safe(task.name) if task is not None else ""
-        number = f"{event.task_seq}" if event.run_id == page.run_id else f"{event.run_id}/{event.task_seq}"
-        return ((f"{number:>4} ", palette.faint), (name, palette.text))
-
-    return [
-        Column("at", "AT", lambda event: ((times.stamp(event.at_us)[11:], theme.palette().dim),), 12),
-        Column("what", "WHAT", what, 18, flex=1, max_width=32),
-        Column("change", "BECAME", change, 16),
-        Column(
-            "from", "FROM", lambda event: ((cells.safe(event.from_name or ""), theme.palette().faint),), 12, priority=3
-        ),
-        Column("actor", "BY", lambda event: cells.actor(event.actor), 12, flex=1, max_width=30, priority=2),
-        Column(
-            "message", "WHY", lambda event: ((cells.safe(event.message or ""), theme.palette().text),), 16, flex=3
-        ),
-    ]

@@ -20,13 +20,12 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ..look import cells, theme
-from ..look.spans import Span, Spans, fit_spans
+from ..look.spans import Span, fit_spans
 from ..models.graph import Canvas, NodeId, Place, strokes
-from ..models.graph_fold import GROUP_BAR_CELLS
-from ..models.graph_model import OPEN_UP_TO, GraphModel, NodeState
-from ..models.tree import Counts, TaskKey
-from ..text import times, waiting
-from ..text.clock import now_us
+from ..models.graph_model import OPEN_UP_TO, GraphModel
+from ..models.tree_parts import TaskKey
+from ..text import times
+from .graph_words import about, group_bar
 
 if TYPE_CHECKING:
     from textual import events
@@ -316,7 +315,7 @@ class GraphView(ScrollView, can_focus=True):
             label = palette.text if node in self._near else palette.dim
         segments = [Segment(look.glyph, base + look.style), Segment(f" {place.label}", base + label)]
         if state.counts is not None:
-            spans = (*_bar(state.counts), (f" {state.counts.done}/{state.counts.total}", palette.dim))
+            spans = (*group_bar(state.counts), (f" {state.counts.done}/{state.counts.total}", palette.dim))
             used = sum(segment.cell_length for segment in segments)
             segments += fit_spans(spans, place.width - used, base)
         return segments
@@ -333,37 +332,10 @@ class GraphView(ScrollView, can_focus=True):
         if self._notice:
             left += [(self._notice, palette.warn), _GAP]
         if self.cursor in self.canvas.places:
-            left += self._about(self.cursor)
+            needs, feeds = len(self.canvas.before[self.cursor]), len(self.canvas.after[self.cursor])
+            left += about(self.model.state(self.cursor), self.canvas.places[self.cursor].label, needs, feeds)
         segments = fit_spans(tuple(left), room, palette.bar, ellipsis=palette.glyph("…", "~"))
         return Strip([*segments, Segment(right, palette.bar_text)]).crop(0, width)
-
-    def _about(self, node: NodeId) -> Spans:
-        palette = theme.palette()
-        state = self.model.state(node)
-        look = palette.look(state.state_type, state.state_name)
-        spans: list[Span] = [(f"{look.glyph} ", look.style), (self.canvas.places[node].label, palette.bar_key), _GAP]
-        if state.counts is not None:
-            spans += _counted(state.counts)
-        else:
-            spans += self._about_task(state)
-        needs, feeds = len(self.canvas.before[node]), len(self.canvas.after[node])
-        if needs or feeds:
-            spans.append((f"needs {needs}, feeds {feeds}", palette.bar_text))
-        return tuple(spans)
-
-    def _about_task(self, state: NodeState) -> list[Span]:
-        palette = theme.palette()
-        look = palette.look(state.state_type, state.state_name)
-        spans: list[Span] = [(cells.safe(state.state_name), look.style), _GAP]
-        task = state.task
-        if task is not None:
-            if task.duration_us is not None:
-                spans += [(times.duration(task.duration_us), None), _GAP]
-            if task.attempt > 1:
-                spans += [(f"attempt {task.attempt}", palette.warn), _GAP]
-            if words := waiting.why_task(task, now_us()):
-                spans += [(cells.safe(words), palette.text), _GAP]
-        return spans
 
     # ---- keys and mouse ---------------------------------------------------------------------------------------
 
@@ -474,33 +446,5 @@ class GraphView(ScrollView, can_focus=True):
         self.refresh()
 
 
-def _bar(counts: Counts) -> Spans:
-    """How far a group is: a bar whose rest does not look like a line of the graph."""
-    palette = theme.palette()
-    cells_of = GROUP_BAR_CELLS
-    done = cells_of * counts.done // counts.total
-    bad = max(1, round(cells_of * counts.failed / counts.total)) if counts.failed else 0
-    good = max(0, done - bad)
-    live = counts.running or counts.waiting
-    full, rest = palette.glyph("━", "="), palette.glyph("·", ".")
-    pieces = [
-        (" ", None),
-        (full * good, palette.accent if live else palette.good),
-        (full * bad, palette.bad),
-        (rest * (cells_of - good - bad), palette.faint),
-    ]
-    return tuple((text, style) for text, style in pieces if text)
 
 
-def _counted(counts: Counts) -> list[Span]:
-    palette = theme.palette()
-    named = (
-        (counts.failed, "failed", palette.bad), (counts.running, "running", palette.accent),
-        (counts.waiting, "waiting", palette.dim), (counts.cancelled, "cancelled", palette.dim),
-        (counts.completed, "completed", palette.good),
-    )  # fmt: skip
-    spans: list[Span] = []
-    for count, word, style in named:
-        if count:
-            spans += [(f"{times.number(count)} {word}", style), ("  ", None)]
-    return spans

@@ -5,6 +5,8 @@ and the marks follow the row's key, not its number; nothing is redrawn without a
 have passed ``sanitize`` before it gets here (column functions do that). Rows are records in a mapping, their order a
 sequence of keys: an order may name keys whose records are not loaded yet, these draw as a placeholder and are asked
 for with ``Wanted``.
+
+Longer than most: what is in sight, the cursor and the marks are one state, and its methods are short.
 """
 
 from __future__ import annotations

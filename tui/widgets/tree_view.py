@@ -10,7 +10,8 @@ from textual.binding import Binding, BindingType
 from ...store.rows import RunRow, TaskRow
 from ..look import cells, theme
 from ..look.spans import Span, Spans
-from ..models.tree import GroupKey, TaskKey, TreeKey, TreeLine, TreeModel, guide, is_live
+from ..models.tree import TreeModel, guide, is_live
+from ..models.tree_parts import GroupKey, TaskKey, TreeKey, TreeLine
 from ..text import times, waiting
 from .columns import Column
 from .rows import RowView
