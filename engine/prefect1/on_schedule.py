@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..running.run_process.entry import RunCancelled
+from ..running.run_process.answers import RunCancelled
 from ..schedules.schedule import Schedule, next_after
 from ..system.clock import now_us
 from .states import FlowState, Pending

@@ -15,7 +15,7 @@ import pytest
 from flowdeck import Cancelled, flow, task
 from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import NotAllowed, NotFound
-from flowdeck.engine.running.run_process.entry import RunCancelled
+from flowdeck.engine.running.run_process.answers import RunCancelled
 
 LONG = 30.0
 

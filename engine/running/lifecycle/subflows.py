@@ -92,7 +92,7 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
     parent, flow, at_us = subflow.run, subflow.flow, now_us()
     row = parent.journalled(subflow)
     subflow.child_run_id = row.child_run_id if row is not None else None
-    name, shown, tags = flow.run_name(parameters), preview_json(parameters), _tags(flow)
+    name, shown, tags = flow.run_name(parameters), preview_json(parameters), tags_of(flow)
 
     def begin(conn: Connection) -> tuple[int, int, int | None]:
         child, attempt, wake_at_us = subflow.child_run_id, 1, None
@@ -168,7 +168,8 @@ def _queue_again(conn: Connection, run_id: int, at_us: int) -> int:
     return attempt + 1
 
 
-def _tags(flow: Flow[Any, Any]) -> str:
+def tags_of(flow: Flow[Any, Any]) -> str:
+    """The tags of a new run of ``flow``, its own and those of the block around its call, as JSON."""
     import json
 
     from ...context import current_tags

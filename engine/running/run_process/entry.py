@@ -25,48 +25,23 @@ from ....store.tables import inputs, leases, results, runs
 from ....store.tables.run_names import default_name
 from ...authoring.parameters import preview_json, to_json
 from ...encoding import codec
-from ...encoding.tracebacks import user_traceback
 from ...errors import FlowdeckError, NotAllowed, NotFound, Suspended, UsageError
 from ...secrets.secret import conceal_known
 from ...settings import pool_size
-from ...states.exits import SUSPENDED_EXIT
-from ...states.state import Cancelled, State, describe_exception
+from ...states.state import State, describe_exception
 from ...system.actors import actor_name
 from ...system.clock import now_us
 from ..calls.flow_run import PARAMETERS_SEQ, FlowRun, flow_steps
 from ..effects.effects import drive, drive_async
 from ..lifecycle import generators
+from ..lifecycle.subflows import tags_of
 from . import schedule_filters as own_filters
+from .answers import answer, exit_code, explain_uncaught
 from .session import Session
 from .suspending import record
 
 if TYPE_CHECKING:
     from ...authoring.flows import Flow
-
-CANCELLED_EXIT = 130
-
-
-class RunSuspended(SystemExit):
-    """The run a script started goes on later: ends the script with exit code 75 unless it is caught."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(SUSPENDED_EXIT)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class RunCancelled(SystemExit):
-    """The run a script started was cancelled: ends the script with exit code 130 unless it is caught."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(CANCELLED_EXIT)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
 
 def run_here(
     flow: Flow[Any, Any],
@@ -82,7 +57,7 @@ def run_here(
             state: State = drive(flow_steps(run))
         except Suspended:
             state = record(session)
-    return _answer(session, state, return_state)
+    return answer(session, state, return_state)
 
 
 async def run_here_async(
@@ -95,7 +70,7 @@ async def run_here_async(
             state: State = await drive_async(flow_steps(run))
         except Suspended:
             state = await _record_in_thread(session)
-    return _answer(session, state, return_state)
+    return answer(session, state, return_state)
 
 
 def iterate_here(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Iterator[Any]:
@@ -109,7 +84,7 @@ def iterate_here(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Iterator[A
     finally:
         session.close()
     if left is not None:
-        _answer(session, left, False)
+        answer(session, left, False)
 
 
 async def iterate_here_async(flow: Flow[Any, Any], parameters: dict[str, Any]) -> AsyncIterator[Any]:
@@ -126,7 +101,7 @@ async def iterate_here_async(flow: Flow[Any, Any], parameters: dict[str, Any]) -
         await items.aclose()
         session.close()
     if left is not None:
-        _answer(session, left, False)
+        answer(session, left, False)
 
 
 def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *, echo: bool = False) -> int:
@@ -179,15 +154,6 @@ def _name(session: Session, row: RunRow, flow: Flow[Any, Any], parameters: dict[
     session.writer.commit(lambda connection: runs.rename(connection, row.id, name))
 
 
-def exit_code(state: State) -> int:
-    """The exit code that says how a run ended."""
-    if state.is_completed():
-        return 0
-    if not state.is_final():
-        return SUSPENDED_EXIT
-    return CANCELLED_EXIT if state.is_cancelled() else 1
-
-
 def _open_new(
     flow: Flow[Any, Any], parameters: dict[str, Any], folder: Path | None, via: str
 ) -> tuple[Session, FlowRun]:
@@ -196,7 +162,7 @@ def _open_new(
         open_store(where)
         run_id = make_run(where, flow, parameters, via)
     except (FlowdeckError, KeyboardInterrupt) as error:
-        _explain_uncaught(error)
+        explain_uncaught(error)
         raise
     lease = _lease(run_id, 1, actor_name(via), resumable=False)
     try:
@@ -221,7 +187,7 @@ def _closing(session: Session) -> Iterator[None]:
     except BaseException as error:
         if session.lease is not None and session.root is not None and not session.requests.is_fenced:
             settle_broken(session.folder, session.lease, session.root.attempt, error)
-        _explain_uncaught(error)
+        explain_uncaught(error)
         raise
 
 
@@ -266,7 +232,7 @@ def make_run(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via
         connection.execute("BEGIN IMMEDIATE")
         run_id = runs.insert(
             connection, flow_name=flow.name, name=flow.run_name(parameters), state=("PENDING", "Pending"), actor=actor,
-            at_us=at_us, parameters=text if text is not None else preview_json(parameters), tags=_tags(flow),
+            at_us=at_us, parameters=text if text is not None else preview_json(parameters), tags=tags_of(flow),
             entrypoint=entrypoint_of(flow), flow_description=flow.description,
         )
         leases.acquire(connection, _lease(run_id, 1, actor, resumable=False))
@@ -389,62 +355,8 @@ def entrypoint_of(flow: Flow[Any, Any]) -> str | None:
     return f"{os.path.abspath(path)}:{flow.name}"
 
 
-def _tags(flow: Flow[Any, Any]) -> str:
-    from ...context import current_tags
-
-    return json.dumps(sorted(set(flow.tags) | current_tags.get()), ensure_ascii=False)
-
-
-def _answer(session: Session, state: State, return_state: bool) -> Any:
-    if session.requests.is_fenced:
-        raise StaleState(f"run #{session.root_id} was taken over by a newer attempt; this process's work was dropped")
-    if return_state:
-        return state
-    if not state.is_final():
-        text = suspended_text(session.root_id, state)
-        sys.stderr.write(f"flowdeck: {text}\n")
-        raise RunSuspended(text)
-    if state.is_cancelled() and isinstance(state.error, (Cancelled, type(None))):
-        text = f"run #{session.root_id} was cancelled: {state.message}"
-        sys.stderr.write(f"flowdeck: {text}\n")
-        raise RunCancelled(text)
-    if state.error is not None and not state.is_completed():
-        _explain_uncaught(state.error)
-    return state.result()
-
-
-def suspended_text(run_id: int, state: State) -> str:
-    """What a run that goes on later waits for, and how to have it go on."""
-    answer = " -i NAME=VALUE" if state.name == "AwaitingInput" else ""
-    return (f"run #{run_id} is {state.name}: {state.message}. `flowdeck resume {run_id}{answer}` lets a daemon go on "
-            "with it, with --here it goes on in your terminal")
-
-
 async def _record_in_thread(session: Session) -> State:
     """Code that still unwinds may need the event loop."""
     import asyncio
 
     return await asyncio.to_thread(record, session)
-
-
-def _explain_uncaught(error: BaseException) -> None:
-    """If the script does not catch it: a line for a mistake or a broken store, else a traceback without our frames."""
-    previous = sys.excepthook
-    if previous is not sys.__excepthook__ and not isinstance(previous, _Explain):
-        return  # somebody shows exceptions in their own way
-    sys.excepthook = _Explain(error)
-
-
-class _Explain:
-    """Shows one exception as its user should see it, any other as Python does."""
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def __call__(self, kind: type[BaseException], value: BaseException, trace: Any) -> None:
-        if value is not self._error:
-            sys.__excepthook__(kind, value, trace)
-        elif isinstance(value, (StoreError, UsageError)):
-            sys.stderr.write(f"flowdeck: {value}\n")
-        else:
-            sys.stderr.write(f"{user_traceback(value)}\n")
