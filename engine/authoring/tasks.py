@@ -195,10 +195,10 @@ class Task(Authored, Drawable, Generic[P, R]):
 
     @cached_property
     def code_hash(self) -> str | None:
-        """Names the code of the task's function."""
-        from ..encoding.code_hash import code_hash
+        """Names the code of the task's function, if that is the user's."""
+        from ..encoding.code_hash import recorded_code_hash
 
-        return code_hash(self.fn)
+        return recorded_code_hash(self.fn)
 
     def _cache_options(self, policy: Any, persist_result: bool | None) -> CacheOptions | None:
         """How calls are cached: not at all unless an option asks for it."""

@@ -14,18 +14,25 @@ from typing import Any
 from .fingerprint import fingerprint
 
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}:"
+_PACKAGE = __name__.partition(".")[0]
+
+
+def recorded_code_hash(fn: Callable[..., Any]) -> str | None:
+    """As ``code_hash``, for the record of a call; None for a function of ours, whose code is not the user's to change.
+
+    A later version does the same in other code: what its own tasks and graphs had finished does not run again for that.
+    """
+    inner = _function(fn)
+    stands_in = str(getattr(inner, "__globals__", {}).get("__name__", ""))  # whatever it calls its module
+    return None if stands_in.startswith(f"{_PACKAGE}.engine.") else code_hash(fn)
 
 
 def code_hash(fn: Callable[..., Any]) -> str | None:
     """A short text naming the function's code; None for what has no Python code (a builtin)."""
     from hashlib import blake2b
 
-    while hasattr(fn, "__wrapped__"):
-        fn = fn.__wrapped__
+    fn = _function(fn)
     code = getattr(fn, "__code__", None)
-    if code is None:
-        fn = vars(type(fn)).get("__call__", fn)
-        code = getattr(fn, "__code__", None)
     if not isinstance(code, CodeType):
         return None
     digest = blake2b(digest_size=8)
@@ -35,6 +42,13 @@ def code_hash(fn: Callable[..., Any]) -> str | None:
     defaults = {"positional": getattr(fn, "__defaults__", None), "keyword": getattr(fn, "__kwdefaults__", None)}
     digest.update(fingerprint(defaults).encode("utf-8", "backslashreplace"))
     return _VERSION + digest.hexdigest()
+
+
+def _function(fn: Any) -> Any:
+    """What is called in the end: without decorators, and of an object that can be called its class's function."""
+    while hasattr(fn, "__wrapped__"):
+        fn = fn.__wrapped__
+    return fn if getattr(fn, "__code__", None) is not None else vars(type(fn)).get("__call__", fn)
 
 
 def is_changed(recorded: str | None, now: str | None) -> bool:

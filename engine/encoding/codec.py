@@ -9,9 +9,10 @@ import functools
 import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple
 from zlib import crc32
 
 from ..errors import ResultUnreadable
@@ -118,6 +119,54 @@ def pickled(value: Any) -> bytes | str:
     return data
 
 
+def pickled_as_ever(value: Any) -> bytes | str:
+    """As ``pickled``, for keys, which are to be the same in every version: our classes named as they were at first."""
+    data = pickled(value)
+    if isinstance(data, str) or _OURS[:-1] not in data:
+        return data
+    file = io.BytesIO()
+    _as_ever()(file).dump(value)
+    return file.getvalue()
+
+
+@functools.cache
+def _as_ever() -> Any:
+    """Writes byte for byte what cloudpickle does, but for the names; made when first needed."""
+    import pickle
+    from types import FunctionType
+
+    import cloudpickle
+
+    in_python: Any = pickle._Pickler  # the one whose steps can be replaced
+
+    class Pickler(in_python):  # type: ignore[misc]  # known when it runs
+        dispatch: ClassVar[dict[type, Any]] = dict(in_python.dispatch)
+
+        def __init__(self, file: IO[bytes]) -> None:
+            super().__init__(file, 5)
+            self.globals_ref: dict[int, Any] = {}
+
+        def save_global(self, value: Any, name: str | None = None) -> None:
+            name = name or value.__qualname__
+            module = pickle.whichmodule(value, name)  # type: ignore[attr-defined]  # as the class it extends
+            former = former_names.former_module(module, name, value) if f"{module}.".startswith(_PREFIX) else module
+            if former == module:
+                super().save_global(value, name)
+                return
+            self.save(sys.intern(former))
+            self.save(name)
+            self.write(pickle.STACK_GLOBAL)
+            self.memoize(value)
+
+        dispatch[FunctionType] = save_global
+
+    own = vars(Pickler)
+    for name, held in vars(cloudpickle.Pickler).items():  # what it does with functions and classes that travel by value
+        if not name.startswith("__") and name not in own and name != "dump":
+            setattr(Pickler, name, held)
+    return Pickler
+
+
 def is_large(value: Any) -> bool:
     """Whether a value, or one in it, is large bytes, text or an array: it then goes to its file as it is pickled."""
     kind = type(value)
@@ -192,6 +241,7 @@ def decode_file(codec: str, path: str, expected_checksum: str) -> Any:
             raise ResultUnreadable("the stored bytes do not match their checksum")
         file.seek(0)
         try:
+            former_names.make_importable()
             return _unpickler()(file).load()
         except KeyboardInterrupt:
             raise
@@ -210,6 +260,7 @@ def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
             data = decompress(memoryview(data)[len(_COMPRESSED) :])
         if codec == "json":
             return json.loads(data)
+        former_names.make_importable()
         if _OURS in data:
             return _unpickler()(io.BytesIO(data)).load()
         import pickle

@@ -8,7 +8,10 @@ removed.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any, Final
 
 _PACKAGE: Final = __name__.partition(".")[0]
@@ -155,11 +158,11 @@ FORMER: Final[dict[str, tuple[str, ...]]] = {
 """A module's former name, below the engine, and the modules that hold now what it held."""
 
 _PUBLIC: Final = {
-    "prefect1.executors": "executors", "prefect1.schedules": "schedules", "prefect1.signals": "signals",
-    "prefect1.states": "state", "running.runners.threads": "executors", "schedules.clocks": "schedules",
-    "schedules.kinds": "schedules",
+    "running.runners.threads": "executors", "prefect1.executors": "executors", "schedules.clocks": "schedules",
+    "schedules.kinds": "schedules", "prefect1.schedules": "schedules", "prefect1.signals": "signals",
+    "prefect1.states": "state",
 }  # fmt: skip
-"""Whose classes are named by which public module (all others by the package itself)."""
+"""Whose classes are named by which public module (all others by the package itself); importers after the imported."""
 
 
 def make_findable() -> None:
@@ -172,16 +175,66 @@ def make_findable() -> None:
 def find(module: str, name: str) -> Any:
     """The class or function that a stored value names; raises AttributeError or ImportError when there is none."""
     head, _, former = module.rpartition(".")
-    places = FORMER.get(former, ()) if head == _ENGINE else ()
-    for place in places:
-        found: Any = import_module(f"{_ENGINE}.{place}")
-        try:
-            for part in name.split("."):
-                found = getattr(found, part)
-        except AttributeError:
-            continue
-        return found
-    found = import_module(module)
-    for part in name.split("."):
+    first, *rest = name.split(".")
+    try:
+        if head != _ENGINE or former not in FORMER:
+            raise AttributeError(first)
+        found = _moved(former, first)
+    except AttributeError:
+        found = getattr(import_module(module), first)
+    for part in rest:
         found = getattr(found, part)
     return found
+
+
+def former_module(module: str, name: str, value: Any) -> str:
+    """The module that values named first for what they name by this one now; for what is to be as it ever was."""
+    if module == _PACKAGE:
+        tables = vars(import_module(_PACKAGE))
+        places = [tables["_HOME"].get(name) or tables["_STORED"].get(name)]
+    elif module.startswith(f"{_ENGINE}."):
+        places = [module.removeprefix(f"{_ENGINE}.")]
+    else:
+        places = [home for home, public in _PUBLIC.items() if f"{_PACKAGE}.{public}" == module]
+    for place in places:
+        if place is not None and getattr(import_module(f"{_ENGINE}.{place}"), name, None) is value:
+            former = next((former for former, now in FORMER.items() if place in now), place)
+            return f"{_ENGINE}.{former}"
+    return module
+
+
+def make_importable() -> None:
+    """Before something is unpickled: code in a value, and a serializer of the user's own, import what it names."""
+    if _FINDER in sys.meta_path:
+        return
+    for room in {place.partition(".")[0] for places in FORMER.values() for place in places} & FORMER.keys():
+        vars(import_module(f"{_ENGINE}.{room}"))["__getattr__"] = partial(_moved, room)
+    sys.meta_path.append(_FINDER)
+
+
+def _moved(former: str, name: str) -> Any:
+    """What a module of before held under a name, where it stands now."""
+    for place in FORMER[former]:
+        module = import_module(f"{_ENGINE}.{place}")
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise AttributeError(f"module {f'{_ENGINE}.{former}'!r} has no attribute {name!r}")
+
+
+class _Finder:
+    """Finds a module of before when nothing stands under its name any more: an empty one that knows where to look."""
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        """For the import system."""
+        head, _, former = name.rpartition(".")
+        return ModuleSpec(name, self) if head == _ENGINE and former in FORMER else None  # type: ignore[arg-type]  # by shape
+
+    def create_module(self, _spec: ModuleSpec) -> None:
+        """A module as any other."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It holds nothing itself."""
+        vars(module)["__getattr__"] = partial(_moved, module.__name__.rpartition(".")[2])
+
+
+_FINDER: Final[Any] = _Finder()

@@ -90,9 +90,9 @@ def _feed_record(digest: Any, value: Any, kind: type, above: tuple[int, ...]) ->
             _text(digest, "field", name)
             _feed(digest, held[name], above)
         return
-    from .codec import pickled
+    from .codec import pickled_as_ever
 
-    data = pickled(value)
+    data = pickled_as_ever(value)
     if isinstance(data, str):
         raise CacheKeyError(data)
     _head(digest, _name(kind), len(data))

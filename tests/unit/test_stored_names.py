@@ -12,6 +12,8 @@ import cloudpickle
 import flowdeck
 import pytest
 from flowdeck.engine.encoding import codec, former_names
+from flowdeck.engine.encoding.code_hash import recorded_code_hash
+from flowdeck.engine.encoding.stable_hash import stable_hash
 
 PUBLIC = ("flowdeck", *(f"flowdeck.{name}" for name in sorted(flowdeck._BESIDE)))
 
@@ -67,3 +69,55 @@ def test_names_of_before_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         codec.decode("cloudpickle", data, codec.checksum(data))
     monkeypatch.setitem(former_names.FORMER, "elsewhere", ("system.clock", "states.state"))
     assert codec.decode("cloudpickle", data, codec.checksum(data)).data == 1
+
+
+def test_names_of_before_can_be_imported() -> None:
+    """A serializer of the user's own, and code in a value, import what they name without asking the engine."""
+    former_names.make_importable()
+    for former in former_names.FORMER:
+        assert importlib.import_module(f"flowdeck.engine.{former}")
+    for former, value in (("states", flowdeck.State), ("sh", flowdeck.ShResult), ("annotations", flowdeck.quote)):
+        data = f"cflowdeck.engine.{former}\n{value.__qualname__}\n.".encode()
+        assert pickle.loads(data) is value
+    assert importlib.import_module("flowdeck.engine.runtime").flow_run is flowdeck.runtime.flow_run
+    with pytest.raises(ImportError, match="nowhere"):
+        importlib.import_module("flowdeck.engine.nowhere")
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = importlib.import_module("flowdeck.engine.sh").nothing
+
+
+SAID = flowdeck.ShResult(2, "out", "", {"n": 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        (SAID, "61f2be6a0ff90b10"),
+        (flowdeck.Completed(data=[1], message="by hand"), "c7819900138ef988"),
+        ([flowdeck.Failed(data=flowdeck.CommandFailed("no", SAID)), flowdeck.CommandFailed("no", SAID)],
+         "4087d82fecb64dbc"),
+        (flowdeck.state.Success("fine", 7), "b9770b04a0b72dd7"),
+        ([flowdeck.Cron("0 6 * * *"), flowdeck.Interval(60)], "b76429e14f5620c9"),
+        ([flowdeck.INPUTS, flowdeck.IsolationLevel.SERIALIZABLE], "b48bb0bc5c953ac6"),
+        (flowdeck.Artifact("markdown", "key", data="x"), "4b08c920aafe8d94"),
+    ],
+    ids=lambda each: type(each).__name__,
+)  # fmt: skip
+def test_keys_are_what_they_ever_were(value: Any, key: str) -> None:
+    """What was cached for an input of ours is found by later versions: its key holds the names of the first one."""
+    assert stable_hash(value)[:16] == key
+
+
+def test_code_of_ours_is_not_recorded() -> None:
+    """Commands and graphs that had finished do not run again because a later version does them in other code."""
+
+    @flowdeck.task
+    def users() -> None:
+        """The user's own."""
+
+    with flowdeck.Flow("graph") as graph:
+        users()
+    assert users.code_hash is not None
+    assert flowdeck.sh.code_hash is None
+    assert recorded_code_hash(graph.fn) is None
+    assert recorded_code_hash(len) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ....store.rows import TaskRow
-from ...encoding.code_hash import code_hash
+from ...encoding.code_hash import recorded_code_hash
 from ...system.clock import now_us
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class SubflowCall:
         self.created_at_us = now_us()
         self.inputs_hash: str | None = None
         self.child_run_id: int | None = None
-        self.code_hash = code_hash(flow.fn)
+        self.code_hash = recorded_code_hash(flow.fn)
         self.why_again: str | None = None
         """Why what an earlier attempt recorded of it does not count."""
 
