@@ -89,8 +89,11 @@ def lease_info(lease: LeaseRow | None) -> dict[str, Any]:
 
 
 def settle(connection: Connection, run_id: int, fate: Fate, *, resumable: bool,
-           crash_retries: int = DEFAULT_CRASH_RETRIES) -> Settled | None:
-    """Give a run without a process the state it has earned; None when a live process has it or it has ended."""
+           crash_retries: int = DEFAULT_CRASH_RETRIES, attempt: int | None = None) -> Settled | None:
+    """Give a run without a process the state it has earned; None when a live process has it or it has ended.
+
+    ``attempt`` is the one whose fate is told, where it is known: somebody else may have settled that meanwhile.
+    """
     with transaction(connection):
         lease = leases.of_run(connection, run_id)
         if lease is not None:
@@ -101,8 +104,9 @@ def settle(connection: Connection, run_id: int, fate: Fate, *, resumable: bool,
         run = runs.get(connection, run_id)
         if run is None:
             return None
-        if lease is not None and lease.attempt is not None and lease.attempt < run.attempt:
-            return None  # it had left the run already, to go on later
+        judged = lease.attempt if lease is not None else attempt
+        if judged is not None and judged < run.attempt:
+            return None  # it had left the run already, to go on later, or is settled
         at_us = now_us()
         ended = is_terminal(run.state_type, run.state_name)
         for child in reversed(runs.of_root(connection, run_id)):
@@ -249,7 +253,7 @@ def reap(connection: Connection, telemetry: Connection, folder: str, lease: Leas
     drain(folder, telemetry, lease.run_id)
     known = info.get("crash_retries") if crash_retries is None else crash_retries
     settled = settle(connection, lease.run_id, fate_of(folder, lease), resumable=resumable,
-                     crash_retries=DEFAULT_CRASH_RETRIES if known is None else int(known))
+                     crash_retries=DEFAULT_CRASH_RETRIES if known is None else int(known), attempt=lease.attempt)
     deaths.forget_exits(folder, lease.run_id)
     return settled
 
@@ -265,7 +269,8 @@ def reap_without_process(connection: Connection, telemetry: Connection,
             release_claim(connection, run, "its process never began")
             continue
         drain(folder, telemetry, run.id)
-        settled.append(settle(connection, run.id, Fate("crash", deaths.UNSEEN), resumable=run.deployment is not None))
+        settled.append(settle(connection, run.id, Fate("crash", deaths.UNSEEN), resumable=run.deployment is not None,
+                              attempt=run.attempt))
     return settled
 
 

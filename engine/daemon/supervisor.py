@@ -212,7 +212,8 @@ class Supervisor:
         reaping.drain(self._folder, self._telemetry, run_id)
         retries = self._crash_retries(run)
         settled = reaping.settle(self._state, run_id, fate, resumable=True,
-                                 crash_retries=reaping.DEFAULT_CRASH_RETRIES if retries is None else retries)
+                                 crash_retries=reaping.DEFAULT_CRASH_RETRIES if retries is None else retries,
+                                 attempt=attempt)
         deaths.forget_exits(self._folder, run_id)
         if settled is not None:
             self._report(settled)

@@ -6,9 +6,10 @@ import json
 import os
 import signal
 import time
+from contextlib import closing
 
 import pytest
-from flowdeck.engine.control.reaping import reap_dead_runs
+from flowdeck.engine.control.reaping import reap, reap_dead_runs
 from flowdeck.engine.states import exits as deaths
 from flowdeck.store.connection import connect, transaction
 from flowdeck.store.tables import leases
@@ -349,6 +350,23 @@ def test_a_paused_run_that_is_killed_stays_paused(box):
     row = box.wait_state(run_id, "Completed")
     assert (row.result_preview, row.attempt, row.crash_count) == ("106", 2, 0)
     assert sorted(box.effects()) == ["hanging", "step 1", "step 2", "step 3"]
+
+
+def test_two_who_see_one_death_settle_it_once(box):
+    """A new daemon and a person's command look at the same time: the paused run does not go on by itself for that."""
+    run_id = start_hanging(box)
+    box.control.pause(run_id)
+    box.wait_state(run_id, "Pausing")
+    box.touch("go")
+    box.wait_state(run_id, "Paused")
+    lease = next(lease for lease in box.reader.leases() if lease.run_id == run_id)
+    box.daemons[-1].stop(signal.SIGKILL)
+    os.kill(lease.pid, signal.SIGKILL)
+    box.wait(lambda: not leases.is_alive(lease))
+    with closing(connect(box.folder, "state")) as state, closing(connect(box.folder, "telemetry")) as telemetry:
+        assert reap(state, telemetry, str(box.folder), lease).state_name == "Suspended"
+        assert reap(state, telemetry, str(box.folder), lease) is None
+    assert box.states(run_id)[-2:] == ["Paused", "Suspended"]
 
 
 def test_a_run_killed_while_it_was_to_pause_is_held(box):
