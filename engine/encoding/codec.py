@@ -149,11 +149,11 @@ def _as_ever() -> Any:
         def save_global(self, value: Any, name: str | None = None) -> None:
             name = name or value.__qualname__
             module = pickle.whichmodule(value, name)  # type: ignore[attr-defined]  # as the class it extends
-            former = former_names.former_module(module, name, value) if f"{module}.".startswith(_PREFIX) else module
-            if former == module:
+            first = former_names.first_module(module, name) if f"{module}.".startswith(_PREFIX) else module
+            if first == module:
                 super().save_global(value, name)
                 return
-            self.save(sys.intern(former))
+            self.save(sys.intern(first))
             self.save(name)
             self.write(pickle.STACK_GLOBAL)
             self.memoize(value)

@@ -158,11 +158,46 @@ FORMER: Final[dict[str, tuple[str, ...]]] = {
 """A module's former name, below the engine, and the modules that hold now what it held."""
 
 _PUBLIC: Final = {
-    "running.runners.threads": "executors", "prefect1.executors": "executors", "schedules.clocks": "schedules",
-    "schedules.kinds": "schedules", "prefect1.schedules": "schedules", "prefect1.signals": "signals",
-    "prefect1.states": "state",
+    "prefect1.executors": "executors", "prefect1.schedules": "schedules", "prefect1.signals": "signals",
+    "prefect1.states": "state", "running.runners.threads": "executors", "schedules.clocks": "schedules",
+    "schedules.kinds": "schedules",
 }  # fmt: skip
-"""Whose classes are named by which public module (all others by the package itself); importers after the imported."""
+"""Whose classes are named by which public module (all others by the package itself)."""
+
+_FIRST: Final = {
+    "engine.annotations": "Annotation allow_failure opaque quote unmapped",
+    "engine.artifacts": "Artifact",
+    "engine.cache_policies": "CacheKeyFnPolicy CachePolicy CompoundCachePolicy FlowParameters Inputs IsolationLevel "
+                             "NoCache RunId StorageKeyPolicy TaskSource",
+    "engine.classic_executors": "DaskExecutor LocalDaskExecutor",
+    "engine.classic_schedules": "Schedule",
+    "engine.classic_signals": "_remade _retry",
+    "engine.errors": "AcquireConcurrencySlotTimeoutError Cancelled CommandFailed CommandTimedOut "
+                     "ConcurrencySlotAcquisitionError FlowFileError InputError MappingLengthMismatch "
+                     "MappingMissingIterable MissingContextError NotAllowed NotFound OptionError ParameterError "
+                     "PauseTimedOut ResultUnreadable RunCrashed RunFailed RunTimedOut ScheduleError SecretExists "
+                     "UpstreamFailed UsageError VariableExists WorkerDied",
+    "engine.hooks": "FlowRunView TaskRunView",
+    "engine.lock_managers": "FileSystemLockManager MemoryLockManager",
+    "engine.run_inputs": "RunInput",
+    "engine.runners": "ConcurrentTaskRunner LocalExecutor ProcessPoolTaskRunner ThreadPoolTaskRunner",
+    "engine.schedule_clocks": "Clock ClockEvent CronClock DatesClock IntervalClock RRuleClock",
+    "engine.schedule_kinds": "Composite Dates RRule",
+    "engine.schedules": "Cron Interval",
+    "engine.secrets": "Secret",
+    "engine.sh": "ShResult",
+    "engine.states": "Completed Crashed Failed Paused Pending Recording Running Scheduled State _UNSET",
+    "engine.transactions": "CommitMode ResultRecord TransactionState",
+    "engine.user_events": "Event",
+    "engine.variables": "Variable",
+    "store.errors": "FlowdeckError StaleState StoreCorrupt StoreError StoreFull StoreLocked StoreMissing StoreNewer "
+                    "StoreReadOnly StoreUnsupported",
+}  # fmt: skip
+"""Where the classes of ours that inputs may hold stood first. Keys of the cache name them so; this never changes."""
+_FIRST_OF_NAME: Final = {name: f"{_PACKAGE}.{place}" for place, names in _FIRST.items() for name in names.split()}
+_FIRST_OF_MODULE: Final = {
+    f"{_PACKAGE}.state": f"{_ENGINE}.classic_states", f"{_PACKAGE}.signals": f"{_ENGINE}.classic_signals",
+}  # fmt: skip
 
 
 def make_findable() -> None:
@@ -187,28 +222,20 @@ def find(module: str, name: str) -> Any:
     return found
 
 
-def former_module(module: str, name: str, value: Any) -> str:
-    """The module that values named first for what they name by this one now; for what is to be as it ever was."""
-    if module == _PACKAGE:
-        tables = vars(import_module(_PACKAGE))
-        places = [tables["_HOME"].get(name) or tables["_STORED"].get(name)]
-    elif module.startswith(f"{_ENGINE}."):
-        places = [module.removeprefix(f"{_ENGINE}.")]
-    else:
-        places = [home for home, public in _PUBLIC.items() if f"{_PACKAGE}.{public}" == module]
-    for place in places:
-        if place is not None and getattr(import_module(f"{_ENGINE}.{place}"), name, None) is value:
-            former = next((former for former, now in FORMER.items() if place in now), place)
-            return f"{_ENGINE}.{former}"
-    return module
+def first_module(module: str, name: str) -> str:
+    """The module that values named first for what they name by this one now."""
+    return _FIRST_OF_MODULE.get(module) or _FIRST_OF_NAME.get(name, module)
 
 
 def make_importable() -> None:
     """Before something is unpickled: code in a value, and a serializer of the user's own, import what it names."""
     if _FINDER in sys.meta_path:
         return
-    for room in {place.partition(".")[0] for places in FORMER.values() for place in places} & FORMER.keys():
-        vars(import_module(f"{_ENGINE}.{room}"))["__getattr__"] = partial(_moved, room)
+    from pkgutil import iter_modules
+
+    for one in iter_modules(import_module(_ENGINE).__path__):  # rooms and files that have a name of before
+        if one.name in FORMER:
+            vars(import_module(f"{_ENGINE}.{one.name}"))["__getattr__"] = partial(_moved, one.name)
     sys.meta_path.append(_FINDER)
 
 

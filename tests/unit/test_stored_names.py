@@ -76,7 +76,8 @@ def test_names_of_before_can_be_imported() -> None:
     former_names.make_importable()
     for former in former_names.FORMER:
         assert importlib.import_module(f"flowdeck.engine.{former}")
-    for former, value in (("states", flowdeck.State), ("sh", flowdeck.ShResult), ("annotations", flowdeck.quote)):
+    for former, value in (("states", flowdeck.State), ("sh", flowdeck.ShResult), ("annotations", flowdeck.quote),
+                          ("errors", flowdeck.Cancelled), ("errors", flowdeck.CommandFailed)):
         data = f"cflowdeck.engine.{former}\n{value.__qualname__}\n.".encode()
         assert pickle.loads(data) is value
     assert importlib.import_module("flowdeck.engine.runtime").flow_run is flowdeck.runtime.flow_run
