@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 from ..errors import ScheduleError
@@ -116,14 +117,7 @@ def _evaluated(rule: str, timezone: str) -> Any:
 
 def _walls(rule: Any, after: datetime) -> Iterator[datetime]:
     """The rule's wall times after one, without counting up from the rule's start."""
-    moved = _near(rule, after)
-    wall = after
-    for _ in range(_MOST_WALLS):
-        found = moved.after(wall)
-        if found is None:
-            return
-        wall = found
-        yield wall
+    return islice(_near(rule, after).xafter(after), _MOST_WALLS)
 
 
 def _near(rule: Any, after: datetime) -> Any:
