@@ -87,9 +87,8 @@ def until_us(conn: Connection, root_id: int) -> int | None:
     return min(times, default=None)
 
 
-def end_overdue(state: Connection) -> list[int]:
+def end_overdue(state: Connection, at_us: int) -> list[int]:
     """Runs without a process whose time to be answered is over go on, so that their code hears of it."""
-    at_us = now_us()
     if not (found := inputs.overdue(state, at_us)):
         return []
     gone_on = []

@@ -88,7 +88,7 @@ def lease_info(lease: LeaseRow | None) -> dict[str, Any]:
     return info
 
 
-def settle(connection: Connection, run_id: int, fate: Fate, *, resumable: bool,
+def settle(connection: Connection, run_id: int, fate: Fate, *, at_us: int, resumable: bool,
            crash_retries: int = DEFAULT_CRASH_RETRIES, attempt: int | None = None) -> Settled | None:
     """Give a run without a process the state it has earned; None when a live process has it or it has ended.
 
@@ -100,14 +100,13 @@ def settle(connection: Connection, run_id: int, fate: Fate, *, resumable: bool,
             if leases.is_alive(lease):
                 return None
             leases.release(connection, lease.owner, lease)
-            limits.release_process(connection, lease, now_us())
+            limits.release_process(connection, lease, at_us)
         run = runs.get(connection, run_id)
         if run is None:
             return None
         judged = lease.attempt if lease is not None else attempt
         if judged is not None and judged < run.attempt:
             return None  # it had left the run already, to go on later, or is settled
-        at_us = now_us()
         ended = is_terminal(run.state_type, run.state_name)
         for child in reversed(runs.of_root(connection, run_id)):
             if not is_terminal(child.state_type, child.state_name):
@@ -203,7 +202,7 @@ def _resume(connection: Connection, run: RunRow, settled: Settled, crash_retries
     return settled._replace(resumes_at_us=wake_at_us)
 
 
-def release_claim(connection: Connection, run: RunRow, why: str, wait_seconds: float = 0.0) -> bool:
+def release_claim(connection: Connection, run: RunRow, why: str, at_us: int, wait_seconds: float = 0.0) -> bool:
     """Give a claimed run back whose process never came to be; False when it has moved on by itself."""
     with transaction(connection):
         now = runs.get(connection, run.id)
@@ -215,7 +214,6 @@ def release_claim(connection: Connection, run: RunRow, why: str, wait_seconds: f
             target = next_run_state(now.state_type, "release")
         except NotAllowed:
             return False
-        at_us = now_us()
         runs.transition(connection, run.id, attempt=now.attempt, from_=(now.state_type, now.state_name), to=target,
                         at_us=at_us, actor=ACTOR, wake_at_us=at_us + round(wait_seconds * 1e6), message=why)
     return True
@@ -232,15 +230,15 @@ def reap_dead_runs(folder: str | Path) -> list[Settled]:
         settled = []
         for lease in leases.all(connection):
             if lease.run_id is not None and not leases.is_alive(lease):
-                settled.append(reap(connection, telemetry, str(folder), lease))
-        settled += reap_without_process(connection, telemetry, str(folder))
+                settled.append(reap(connection, telemetry, str(folder), lease, now_us()))
+        settled += reap_without_process(connection, telemetry, str(folder), now_us())
         return [one for one in settled if one is not None]
     finally:
         connection.close()
         telemetry.close()
 
 
-def reap(connection: Connection, telemetry: Connection, folder: str, lease: LeaseRow,
+def reap(connection: Connection, telemetry: Connection, folder: str, lease: LeaseRow, at_us: int,
          crash_retries: int | None = None) -> Settled | None:
     """Settle the run of one dead lease."""
     if lease.run_id is None:
@@ -252,25 +250,25 @@ def reap(connection: Connection, telemetry: Connection, folder: str, lease: Leas
         kill_leftovers(folder, lease)
     drain(folder, telemetry, lease.run_id)
     known = info.get("crash_retries") if crash_retries is None else crash_retries
-    settled = settle(connection, lease.run_id, fate_of(folder, lease), resumable=resumable,
+    settled = settle(connection, lease.run_id, fate_of(folder, lease), at_us=at_us, resumable=resumable,
                      crash_retries=DEFAULT_CRASH_RETRIES if known is None else int(known), attempt=lease.attempt)
     deaths.forget_exits(folder, lease.run_id)
     return settled
 
 
-def reap_without_process(connection: Connection, telemetry: Connection,
-                         folder: str) -> list[Settled | None]:
+def reap_without_process(connection: Connection, telemetry: Connection, folder: str,
+                         at_us: int) -> list[Settled | None]:
     """Runs that claim to run although no process holds their lease; those that may just be starting are left."""
     settled: list[Settled | None] = []
     for run in supervision.without_process(connection):
-        if now_us() - supervision.last_change_us(connection, run.id) < STARTING_SECONDS * 1e6:
+        if at_us - supervision.last_change_us(connection, run.id) < STARTING_SECONDS * 1e6:
             continue
         if run.state_type == "PENDING":
-            release_claim(connection, run, "its process never began")
+            release_claim(connection, run, "its process never began", at_us)
             continue
         drain(folder, telemetry, run.id)
-        settled.append(settle(connection, run.id, Fate("crash", deaths.UNSEEN), resumable=run.deployment is not None,
-                              attempt=run.attempt))
+        settled.append(settle(connection, run.id, Fate("crash", deaths.UNSEEN), at_us=at_us,
+                              resumable=run.deployment is not None, attempt=run.attempt))
     return settled
 
 

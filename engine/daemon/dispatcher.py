@@ -8,7 +8,7 @@ with that cause.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from ...store.connection import Connection, transaction
 from ...store.rows import RunRow
@@ -17,9 +17,7 @@ from ...store.tables import deployments, runs, supervision
 from ..control import reaping
 from ..errors import NotAllowed, StaleState
 from ..states.machine import next_run_state
-from ..system.clock import now_us
 from . import flow_limits
-from .hosts import Hosts
 
 UNLIMITED: Final = 1 << 30
 CLAIM_BATCH: Final = 200
@@ -27,17 +25,34 @@ MOST_NOTED: Final = 500
 RETRY_SECONDS: Final = 0.25
 
 
-class Dispatcher:
-    """Gives runs to code hosts."""
+class RunHosts(Protocol):
+    """Whoever makes the processes of claimed runs: code hosts (``hosts.Hosts``), or what stands in for them."""
 
-    def __init__(self, state: Connection, hosts: Hosts, say: Callable[[str], None], limit: int | None) -> None:
+    on_refused: Callable[[int, int, str, bool], None]
+    """A run that could not be given to a process: run, attempt, why, and whether to try again."""
+    on_ended: Callable[[int, int, int], None]
+    """The process of a run is gone: run, attempt, pid."""
+
+    def run(self, path: str, run_id: int, attempt: int, flow: str) -> None:
+        """Have a process for a claimed run made, or say ``on_refused``."""
+
+    def tell_crashed(self, path: str, run_id: int, attempt: int, flow: str) -> None:
+        """Have what the flow's author wants done about a dead run done."""
+
+    def crash_retries(self, flow: str) -> int | None:
+        """How often a run of the flow may be resumed after a crash; None where its file is not loaded."""
+
+
+class Dispatcher:
+    """Gives runs to code hosts. Reads no clock itself."""
+
+    def __init__(self, state: Connection, hosts: RunHosts, say: Callable[[str], None], limit: int | None) -> None:
         self._state = state
         self._hosts = hosts
         self._say = say
         self._limit = UNLIMITED if limit is None else limit
         self._active: set[int] = set()
         """Runs that hold a slot: claimed here or adopted, and their process has not ended."""
-        hosts.on_refused = self.refused
 
     def free_slots(self) -> int:
         """How many more runs may start now."""
@@ -58,13 +73,12 @@ class Dispatcher:
             if run is None or is_terminal(run.state_type):
                 self._active.discard(run_id)
 
-    def pump(self) -> float | None:
+    def pump(self, at_us: int) -> float | None:
         """Claim what is due; returns in how many seconds to look again, None when nothing waits for a time."""
-        at_us = now_us()
         while (free := self.free_slots()) > 0:
             claimed = self._claim(at_us, min(free, CLAIM_BATCH))
             for run in claimed:
-                self.dispatch(run)
+                self.dispatch(run, at_us)
             if len(claimed) < min(free, CLAIM_BATCH):
                 break
         if self.free_slots() == 0:
@@ -73,7 +87,7 @@ class Dispatcher:
         if wake_us is None:
             return None
         # What is due and was not claimed waits for a slot, or for its own process.
-        return max((wake_us - now_us()) / 1e6, 0.0) if wake_us > at_us else RETRY_SECONDS
+        return (wake_us - at_us) / 1e6 if wake_us > at_us else RETRY_SECONDS
 
     def _claim(self, at_us: int, most: int) -> list[RunRow]:
         """Takes the write lock only when something is due."""
@@ -81,32 +95,32 @@ class Dispatcher:
             return []
         return flow_limits.claim(self._state, at_us, most, reaping.ACTOR, self._say)
 
-    def dispatch(self, run: RunRow) -> None:
+    def dispatch(self, run: RunRow, at_us: int) -> None:
         """Hand a claimed run to the host of its file."""
         self._active.add(run.id)
         path, flow = self.place(run)
         if path is None:
             self.refused(run.id, run.attempt, f"nothing says which file holds the flow {run.flow_name!r}; "
-                         "start it again from its file", False)
+                         "start it again from its file", False, at_us)
             return
         self._say(f"run #{run.id} ({flow}): attempt {run.attempt} starts")
         self._hosts.run(path, run.id, run.attempt, flow)
 
-    def refused(self, run_id: int, attempt: int, why: str, again: bool) -> None:
+    def refused(self, run_id: int, attempt: int, why: str, again: bool, at_us: int) -> None:
         """No process can be had for a claimed run: fail it, or give it back to be tried again."""
         self._active.discard(run_id)
         run = runs.get(self._state, run_id)
         if run is None or run.state_type != "PENDING" or run.attempt != attempt:
             return
         if again:
-            reaping.release_claim(self._state, run, why, RETRY_SECONDS)
+            reaping.release_claim(self._state, run, why, at_us, RETRY_SECONDS)
             self._say(f"run #{run_id}: tried again: {why}")
             return
         cause = f"could not start: {why}"
         try:
             with transaction(self._state):
                 runs.transition(self._state, run_id, attempt=attempt, from_=(run.state_type, run.state_name),
-                                to=next_run_state(run.state_type, "fail"), at_us=now_us(), actor=reaping.ACTOR,
+                                to=next_run_state(run.state_type, "fail"), at_us=at_us, actor=reaping.ACTOR,
                                 cause=cause, intent="none")
         except (StaleState, NotAllowed):
             return  # somebody cancelled it at the same moment

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ...store.connection import Connection
+from ..system.clock import Clock
 from ..system.flow_files import find_flow_files, source_hash
 from ..system.loop import Loop
 from . import registration
@@ -28,12 +29,13 @@ class FlowFiles:
     """Keeps hosts and rows true to the files under ``paths``."""
 
     def __init__(self, paths: list[str], state: Connection, hosts: Hosts, loop: Loop,
-                 say: Callable[[str], None], deployments: Sequence[Deployment] = ()) -> None:
+                 say: Callable[[str], None], clock: Clock, deployments: Sequence[Deployment] = ()) -> None:
         self._paths = paths
         self._state = state
         self._hosts = hosts
         self._loop = loop
         self._say = say
+        self._clock = clock
         self._deployments = deployments
         """What a script serves beside the deployments its file names itself."""
         self._watcher = FileWatcher(lambda changed: loop.post(lambda: self._files_changed(changed)), say)
@@ -77,7 +79,8 @@ class FlowFiles:
     def retire_unwanted(self) -> None:
         """What the store knows from daemons with other files is not scheduled by this one."""
         for path in registration.known_paths(self._state) - self._wanted:
-            registration.forget_file(self._state, path, f"{path} is not among the files of the daemon")
+            registration.forget_file(self._state, path, f"{path} is not among the files of the daemon",
+                                     self._clock().us)
 
     def _files_changed(self, changed: set[str]) -> None:
         self._changed |= changed
@@ -93,7 +96,7 @@ class FlowFiles:
     def _drop(self, path: str) -> None:
         self._hosts.drop(path)
         why = f"{path} was deleted" if not os.path.exists(path) else f"{path} is no flow file any more"
-        registration.forget_file(self._state, path, why)
+        registration.forget_file(self._state, path, why, self._clock().us)
         self._say(f"{why}: its flows are no longer scheduled")
         self.on_change()
         # A name may have become free.
@@ -105,7 +108,8 @@ class FlowFiles:
         if not served.on_demand:
             if not host.flows and served.path in self._paths:
                 registration.note_broken(self._state, served.path, report["hash"],
-                                         f"{served.path}: holds no flow; decorate a function with @flow", None)
+                                         f"{served.path}: holds no flow; decorate a function with @flow", None,
+                                         self._clock().us)
             else:
                 self._register(served, host, report["hash"])
             self._watch_folders()
@@ -120,7 +124,7 @@ class FlowFiles:
         entries = list(host.flows.values())
         entries += [deployment.entry() for deployment in self._deployments
                     if deployment.path == served.path and deployment.flow.name in host.flows]
-        clashes = registration.register(self._state, served.path, source, entries, holders)
+        clashes = registration.register(self._state, served.path, source, entries, holders, self._clock().us)
         for name in clashes:
             host.flows.pop(name, None)
         if clashes:
@@ -130,7 +134,8 @@ class FlowFiles:
     def _host_broken(self, served: Served, error: str, traceback: str | None) -> None:
         kept = "; its last good version stays in service" if served.current is not None else ""
         if not served.on_demand:
-            registration.note_broken(self._state, served.path, source_hash(served.path), error, traceback)
+            registration.note_broken(self._state, served.path, source_hash(served.path), error, traceback,
+                                     self._clock().us)
         if self._told.get(served.path) != error:  # it is tried again with each change nearby, and said once
             self._told[served.path] = error
             self._say(f"cannot load {error}{kept}")

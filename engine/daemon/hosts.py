@@ -173,6 +173,13 @@ class Hosts:
         if host is not None and host.flows.get(flow, {}).get("has_crash_hooks"):
             host.line.send({"do": "crashed", "run": run_id, "attempt": attempt, "flow": flow})
 
+    def crash_retries(self, flow: str) -> int | None:
+        """How often a run of the flow may be resumed after a crash; None where its file is not loaded."""
+        for served in self.served.values():
+            if served.current is not None and flow in served.current.flows:
+                return int(served.current.flows[flow]["crash_retries"])
+        return None
+
     def _send(self, served: Served, host: Host, run_id: int, attempt: int, flow: str) -> None:
         if not host.runs(flow):
             known = f"it holds {', '.join(host.flows)}" if host.flows else "it holds none"

@@ -15,7 +15,6 @@ from ...store.connection import Connection, transaction
 from ...store.rows import DeploymentRow, FlowFileRow, ScheduleRow
 from ...store.tables import deployments, events, schedules
 from ..schedules.schedule import from_json, next_after
-from ..system.clock import now_us
 
 ACTOR: Final = "engine"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,11 +37,10 @@ def from_us(us: int) -> datetime:
 
 
 def register(connection: Connection, path: str, source_hash: str, flows: Iterable[dict[str, Any]],
-             holders: dict[str, str]) -> list[str]:
+             holders: dict[str, str], at_us: int) -> list[str]:
     """Store what a loaded file holds; ``holders`` says which file has which flow. Returns names that clash."""
     clashes: list[str] = []
     found: set[str] = set()
-    at_us = now_us()
     with transaction(connection):
         for flow in flows:
             name = flow.get("deployment", flow["name"])
@@ -74,17 +72,16 @@ def known_paths(connection: Connection) -> set[str]:
     return {row.path for row in deployments.all(connection)} | {row.path for row in deployments.files(connection)}
 
 
-def note_broken(connection: Connection, path: str, source_hash: str, error: str, traceback: str | None) -> None:
+def note_broken(connection: Connection, path: str, source_hash: str, error: str, traceback: str | None,
+                at_us: int) -> None:
     """A file that cannot be used: a visible problem; what was known of it stays."""
-    at_us = now_us()
     with transaction(connection):
         deployments.upsert_file(connection, FlowFileRow(path, source_hash, error, traceback, at_us))
         events.append(connection, at_us=at_us, kind="deployment", actor=ACTOR, message=error, data={"path": path})
 
 
-def forget_file(connection: Connection, path: str, why: str) -> None:
+def forget_file(connection: Connection, path: str, why: str, at_us: int) -> None:
     """The file is no longer served: nothing of it is scheduled any more."""
-    at_us = now_us()
     with transaction(connection):
         known = deployments.get_file(connection, path) is not None
         stopped = [_stop(connection, deployment, why, at_us) for deployment in deployments.of_file(connection, path)]

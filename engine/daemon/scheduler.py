@@ -18,7 +18,6 @@ from ...store.tables import deployments, events, runs, schedules, supervision
 from ..errors import ScheduleError
 from ..schedules.schedule import Schedule, from_json, last_before, next_after
 from ..states.machine import next_run_state
-from ..system.clock import now_us
 from .flow_limits import is_limited
 from .registration import from_us, next_due_us, to_us
 
@@ -31,10 +30,10 @@ BATCH: Final = 100
 
 
 class Scheduler:
-    """The daemon's clock hand."""
+    """The daemon's clock hand. Reads no clock itself: every decision is told what time it is."""
 
     def __init__(self, state: Connection, say: Callable[[str], None], served: Callable[[str], bool],
-                 free_slots: Callable[[], int], dispatch: Callable[[RunRow], None]) -> None:
+                 free_slots: Callable[[], int], dispatch: Callable[[RunRow, int], None]) -> None:
         self._state = state
         self._say = say
         self._served = served
@@ -47,11 +46,10 @@ class Scheduler:
         self._queued: set[int] = set()
         """Schedules with runs that wait for an earlier run to end."""
 
-    def reload(self) -> None:
+    def reload(self, at_us: int) -> None:
         """Read the schedules anew: a file was loaded, or a person paused or resumed one."""
         by_name = {row.name: row for row in deployments.all(self._state)}
         rows = schedules.all(self._state)
-        at_us = now_us()
         self._rows = {}
         for row in rows:
             deployment = by_name[row.deployment]
@@ -75,20 +73,18 @@ class Scheduler:
         """When the next tick is due."""
         return self._heap[0][0] if self._heap else None
 
-    def clock_was_set_back(self) -> None:
+    def clock_was_set_back(self, at_us: int) -> None:
         """The wall clock jumped back: ticks that now lie far ahead are counted again. A tick's run is made once."""
-        at_us = now_us()
         with transaction(self._state):
             for row, _ in self._rows.values():
                 due_us = next_due_us(row.spec, at_us)
                 if due_us is not None and due_us != row.next_due_at_us:
                     schedules.advance(self._state, row.id, due_us)
-        self.reload()
+        self.reload(at_us)
 
-    def tick(self) -> None:
+    def tick(self, at_us: int) -> None:
         """Deal with everything that is due."""
-        while self._heap and self._heap[0][0] <= now_us():
-            at_us = now_us()
+        while self._heap and self._heap[0][0] <= at_us:
             due: list[tuple[ScheduleRow, DeploymentRow]] = []
             while self._heap and self._heap[0][0] <= at_us and len(due) < BATCH:
                 due.append(self._rows[heapq.heappop(self._heap)[1]])
@@ -101,13 +97,13 @@ class Scheduler:
                     heapq.heappush(self._heap, (row.next_due_at_us or at_us, row.id))
                 raise
             for run in claimed:
-                self._dispatch(run)
+                self._dispatch(run, at_us)
             for row, (_, deployment) in zip(moved, due, strict=True):
                 self._rows[row.id] = (row, deployment)
                 if row.next_due_at_us is not None:
                     heapq.heappush(self._heap, (row.next_due_at_us, row.id))
 
-    def release_queued(self) -> None:
+    def release_queued(self, at_us: int) -> None:
         """Let the next run of a queueing schedule go once the earlier one has ended."""
         for schedule_id in list(self._queued):
             live = supervision.live_of_schedule(self._state, schedule_id)
@@ -118,8 +114,8 @@ class Scheduler:
                 run = held[0]
                 with transaction(self._state):
                     runs.transition(self._state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
-                                    to=next_run_state(run.state_type, "await_slot"), at_us=now_us(),
-                                    wake_at_us=now_us(), actor=run.actor, cause="its turn has come")
+                                    to=next_run_state(run.state_type, "await_slot"), at_us=at_us,
+                                    wake_at_us=at_us, actor=run.actor, cause="its turn has come")
 
     # -- one schedule --------------------------------------------------------------------------------------------
 

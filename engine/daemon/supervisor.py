@@ -3,16 +3,21 @@
 The supervisor holds a pidfd for the process of every lease, whoever started it. A process that ends without having
 ended its run is settled (``reaping``). A run that was asked to cancel gets its grace, then TERM, then KILL to its
 process group, and whatever it left behind is killed; only then is it CANCELLED.
+
+It reads no clock: it is told ``now``, keeps what is to be done later by its monotonic half, and does it in ``tick``.
 """
 
 from __future__ import annotations
 
 import errno
+import heapq
+import itertools
 import os
 import signal
-import time
+from collections import deque
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 from ...store import spool
 from ...store.connection import Connection, transaction
@@ -26,8 +31,7 @@ from ..settings import cancel_grace_seconds
 from ..states import exits as deaths
 from ..states.machine import next_run_state
 from ..system import processes
-from ..system.clock import now_us
-from ..system.loop import Loop
+from ..system.clock import Now
 
 __all__ = ["Settled", "Supervisor", "reap_dead_runs"]
 
@@ -39,6 +43,17 @@ TERM_SECONDS: Final = 2.0
 MARGIN_SECONDS: Final = 0.25
 _POLL_SECONDS: Final = 0.1
 """Where there is no pidfd."""
+_RECORD_LOOK_SECONDS: Final = 0.005
+
+
+class Descriptors(Protocol):
+    """Whoever says when a descriptor becomes readable: the daemon's loop, or what stands in for it."""
+
+    def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
+        """Call back whenever the descriptor is readable."""
+
+    def forget(self, descriptor: int) -> None:
+        """Watch it no more."""
 
 
 class Watched:
@@ -59,8 +74,8 @@ class Watched:
 class Supervisor:
     """The daemon's eyes on run processes."""
 
-    def __init__(self, folder: str, state: Connection, telemetry: Connection, loop: Loop,
-                 say: Callable[[str], None], crash_retries: Callable[[RunRow], int | None]) -> None:
+    def __init__(self, folder: str, state: Connection, telemetry: Connection, loop: Descriptors,
+                 say: Callable[[str], None], crash_retries: Callable[[str], int | None]) -> None:
         self._folder = folder
         self._state = state
         self._telemetry = telemetry
@@ -68,42 +83,69 @@ class Supervisor:
         self._say = say
         self._crash_retries = crash_retries
         self._watched: dict[int, Watched] = {}
-        self.on_process_ended: Callable[[int], None] = lambda _run_id: None
+        self._ended: deque[Watched] = deque()
+        """Whose processes are gone, and what becomes of the run is not decided yet."""
+        self._steps: list[tuple[float, int, Callable[[Now], None]]] = []
+        """What is to be done at an instant of the monotonic clock: a heap."""
+        self._numbers = itertools.count()
+        self.on_process_ended: Callable[[int, Now], None] = lambda _run_id, _now: None
         """Called with the run whose process is gone, settled or not."""
         self.on_crashed: Callable[[int], None] = lambda _run_id: None
         """Called with a run that crashed and is not resumed."""
 
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def tick(self, now: Now) -> None:
+        """Settle runs whose processes have ended, and do what is due."""
+        while True:
+            if self._ended:
+                self._begin_to_settle(self._ended.popleft(), now)
+            elif self._steps and self._steps[0][0] <= now.monotonic:
+                heapq.heappop(self._steps)[2](now)
+            else:
+                return
+
+    def next_step_at(self) -> float | None:
+        """When ``tick`` has something to do, by the monotonic clock; None when nothing is waited for."""
+        if self._ended:
+            return 0.0
+        return self._steps[0][0] if self._steps else None
+
+    def _after(self, seconds: float, now: Now, step: Callable[[Now], None]) -> None:
+        heapq.heappush(self._steps, (now.monotonic + seconds, next(self._numbers), step))
+
     # -- watching ------------------------------------------------------------------------------------------------
 
-    def adopt(self) -> None:
+    def adopt(self, now: Now) -> None:
         """At the daemon's start: watch what lives, settle what does not, clear what was left lying."""
         for run_id in deaths.recorded_runs(self._folder):
             run = runs.get(self._state, run_id)
             if run is None or is_terminal(run.state_type):
                 deaths.forget_exits(self._folder, run_id)
-        self.look()
-        self.look_for_orphans()
+        self.look(now)
+        self.look_for_orphans(now)
         self._clear_spools()
         for run_id in self._watched:
             self._say(f"run #{run_id}: adopted its process {self._watched[run_id].lease.pid}")
 
-    def look(self) -> None:
-        """Watch the process of every lease that is not watched yet."""
+    def look(self, now: Now) -> None:
+        """Watch the process of every lease that is not watched yet; settle those whose process is gone already."""
         for lease in leases.all(self._state):
             if lease.run_id is None:
                 continue
             known = self._watched.get(lease.run_id)
             if known is None or known.identity != (lease.boot_id, lease.pid, lease.pid_started_ticks):
-                self._watch(lease)
+                self._watch(lease, now)
             else:
                 known.lease = lease
+        self.tick(now)
 
-    def look_for_orphans(self) -> None:
+    def look_for_orphans(self, now: Now) -> None:
         """Settle runs that claim to run although nobody holds their lease."""
-        for settled in reaping.reap_without_process(self._state, self._telemetry, self._folder):
+        for settled in reaping.reap_without_process(self._state, self._telemetry, self._folder, now.us):
             if settled is not None:
-                self._report(settled)
-                self.on_process_ended(settled.run_id)
+                self._report(settled, now)
+                self.on_process_ended(settled.run_id, now)
 
     def is_watched(self, run_id: int) -> bool:
         """Whether a live process has the run, as far as is known."""
@@ -113,7 +155,7 @@ class Supervisor:
         """The leases whose processes are watched."""
         return [watched.lease for watched in self._watched.values()]
 
-    def _watch(self, lease: LeaseRow) -> None:
+    def _watch(self, lease: LeaseRow, now: Now) -> None:
         assert lease.run_id is not None
         run_id = lease.run_id
         old = self._watched.pop(run_id, None)
@@ -128,20 +170,20 @@ class Supervisor:
                     raise
                 if leases.is_alive(lease):
                     watched = self._watched[run_id] = Watched(lease, None)
-                    self._loop.after(_POLL_SECONDS, lambda: self._poll(watched))
+                    self._after(_POLL_SECONDS, now, partial(self._poll, watched))
                     return
         watched = self._watched[run_id] = Watched(lease, pidfd)
         if pidfd is None:
             self._process_ended(watched)
         else:
-            self._loop.watch(pidfd, lambda: self._process_ended(watched))
+            self._loop.watch(pidfd, partial(self._process_ended, watched))
 
-    def _poll(self, watched: Watched) -> None:
+    def _poll(self, watched: Watched, now: Now) -> None:
         """Stands in for the pidfd where the kernel has none."""
         if watched.ended:
             return
         if leases.is_alive(watched.lease):
-            self._loop.after(_POLL_SECONDS, lambda: self._poll(watched))
+            self._after(_POLL_SECONDS, now, partial(self._poll, watched))
         else:
             self._process_ended(watched)
 
@@ -155,38 +197,42 @@ class Supervisor:
     # -- deaths --------------------------------------------------------------------------------------------------
 
     def _process_ended(self, watched: Watched) -> None:
-        """The process is gone; its host may need a moment to write down how."""
+        """The kernel says it; what becomes of the run is decided at the next ``tick``."""
         self._let_go(watched)
+        self._ended.append(watched)
+
+    def _begin_to_settle(self, watched: Watched, now: Now) -> None:
+        """The process is gone; its host may need a moment to write down how."""
         lease = watched.lease
-        assert lease.run_id is not None
-        deadline = time.monotonic() + RECORD_SECONDS
+        deadline = now.monotonic + RECORD_SECONDS
         host_may_tell = lease.boot_id == leases.boot_id() and bool(reaping.lease_info(lease).get("resumable"))
 
-        def finish() -> None:
+        def settle(now: Now) -> None:
             assert lease.run_id is not None
             if self._watched.get(lease.run_id) is not watched:
                 return
             told = deaths.read_exit(self._folder, lease.run_id, lease.pid) is not None
-            if host_may_tell and not told and time.monotonic() < deadline:
-                self._loop.after(0.005, finish)
+            if host_may_tell and not told and now.monotonic < deadline:
+                self._after(_RECORD_LOOK_SECONDS, now, settle)
                 return
             del self._watched[lease.run_id]
-            self._finish(lease)
+            self._settle(lease, now)
 
-        finish()
+        settle(now)
 
-    def _finish(self, lease: LeaseRow) -> None:
+    def _settle(self, lease: LeaseRow, now: Now) -> None:
         assert lease.run_id is not None
         run = runs.get(self._state, lease.run_id)
         try:
             if run is None or leases.of_run(self._state, lease.run_id) is None:
                 self._clean_up(lease, run)
                 return
-            settled = reaping.reap(self._state, self._telemetry, self._folder, lease, self._crash_retries(run))
+            settled = reaping.reap(self._state, self._telemetry, self._folder, lease, now.us,
+                                   self._crash_retries(run.flow_name))
             if settled is not None:
-                self._report(settled)
+                self._report(settled, now)
         finally:
-            self.on_process_ended(lease.run_id)
+            self.on_process_ended(lease.run_id, now)
 
     def _clean_up(self, lease: LeaseRow, run: RunRow | None) -> None:
         """The run had ended by itself: only crumbs are left."""
@@ -196,11 +242,11 @@ class Supervisor:
             reaping.kill_leftovers(self._folder, lease)
         reaping.drain(self._folder, self._telemetry, lease.run_id)
 
-    def host_says_ended(self, run_id: int, attempt: int, pid: int) -> None:
+    def host_says_ended(self, run_id: int, attempt: int, pid: int, now: Now) -> None:
         """A run process was reaped by its host. Matters when it died before it had taken its lease."""
         if run_id in self._watched:
             return
-        self.look()
+        self.look(now)
         run = runs.get(self._state, run_id)
         if run_id in self._watched or run is None:
             return
@@ -210,18 +256,18 @@ class Supervisor:
             return
         fate = reaping.fate_of_process(self._folder, run_id, pid)
         reaping.drain(self._folder, self._telemetry, run_id)
-        retries = self._crash_retries(run)
-        settled = reaping.settle(self._state, run_id, fate, resumable=True,
+        retries = self._crash_retries(run.flow_name)
+        settled = reaping.settle(self._state, run_id, fate, at_us=now.us, resumable=True,
                                  crash_retries=reaping.DEFAULT_CRASH_RETRIES if retries is None else retries,
                                  attempt=attempt)
         deaths.forget_exits(self._folder, run_id)
         if settled is not None:
-            self._report(settled)
+            self._report(settled, now)
 
-    def _report(self, settled: Settled) -> None:
+    def _report(self, settled: Settled, now: Now) -> None:
         again = ""
         if settled.resumes_at_us is not None:
-            again = f"; goes on in {max(0, settled.resumes_at_us - now_us()) / 1e6:.1f} s"
+            again = f"; goes on in {max(0, settled.resumes_at_us - now.us) / 1e6:.1f} s"
         self._say(f"run #{settled.run_id}: {settled.state_name}: {settled.cause}{again}")
         if settled.resumes_at_us is None and settled.state_name in CRASHED:
             self.on_crashed(settled.run_id)
@@ -237,17 +283,17 @@ class Supervisor:
 
     # -- requests ------------------------------------------------------------------------------------------------
 
-    def obey(self) -> None:
+    def obey(self, now: Now) -> None:
         """See that what was asked of runs happens, also where no process is left to do it."""
         for run in supervision.asked(self._state):
             watched = self._watched.get(run.id)
             if watched is not None:
                 if run.intent == "cancel" and not watched.enforcing:
-                    self._enforce_cancel(watched)
+                    self._enforce_cancel(watched, now)
             elif run.state_type == "SCHEDULED":
-                self._obey_without_process(run)
+                self._obey_without_process(run, now)
 
-    def _obey_without_process(self, run: RunRow) -> None:
+    def _obey_without_process(self, run: RunRow, now: Now) -> None:
         """The request met the run while nothing of it lived."""
         if leases.of_run(self._state, run.id) is not None:
             return
@@ -258,33 +304,33 @@ class Supervisor:
             with transaction(self._state):
                 target = next_run_state(run.state_type, event)
                 runs.transition(self._state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
-                                to=target, at_us=now_us(), actor=reaping.ACTOR, intent="none",
+                                to=target, at_us=now.us, actor=reaping.ACTOR, intent="none",
                                 cause=f"{'cancelled' if event == 'cancel' else 'paused'}{by}")
         except (StaleState, NotAllowed):
             return  # it moved meanwhile; whoever moved it looks at the request
         self._say(f"run #{run.id}: {target.state_name} as asked{by}")
 
-    def _enforce_cancel(self, watched: Watched) -> None:
+    def _enforce_cancel(self, watched: Watched, now: Now) -> None:
         """Its own process cancels it; this is for the case that it does not."""
         watched.enforcing = True
         grace = cancel_grace_seconds()
 
-        def terminate() -> None:
+        def terminate(now: Now) -> None:
             if not self._still_to_cancel(watched):
                 return
             self._say(f"run #{watched.lease.run_id}: did not end within {grace:g} s of its cancellation: SIGTERM")
-            self._note_cancelling(watched)
+            self._note_cancelling(watched, now)
             self._signal(watched, signal.SIGTERM)
             self._signal(watched, signal.SIGCONT)  # a frozen process gets no other signal
-            self._loop.after(min(TERM_SECONDS, grace), kill)
+            self._after(min(TERM_SECONDS, grace), now, kill)
 
-        def kill() -> None:
+        def kill(_now: Now) -> None:
             if self._still_to_cancel(watched):
                 self._say(f"run #{watched.lease.run_id}: SIGKILL to its process group")
                 self._signal(watched, signal.SIGKILL)
 
         # Its own process has the grace too; let it be the first to say how it ended.
-        self._loop.after(grace + MARGIN_SECONDS, terminate)
+        self._after(grace + MARGIN_SECONDS, now, terminate)
 
     def _still_to_cancel(self, watched: Watched) -> bool:
         if watched.ended:
@@ -292,7 +338,7 @@ class Supervisor:
         run = runs.get(self._state, watched.lease.run_id or 0)
         return run is not None and (run.intent == "cancel" or run.state_type in ("CANCELLING", "CANCELLED"))
 
-    def _note_cancelling(self, watched: Watched) -> None:
+    def _note_cancelling(self, watched: Watched, now: Now) -> None:
         run = runs.get(self._state, watched.lease.run_id or 0)
         if run is None or run.state_type not in ("RUNNING", "PENDING", "PAUSED"):
             return
@@ -300,7 +346,7 @@ class Supervisor:
         try:
             with transaction(self._state):
                 runs.transition(self._state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
-                                to=next_run_state(run.state_type, "begin_cancel"), at_us=now_us(),
+                                to=next_run_state(run.state_type, "begin_cancel"), at_us=now.us,
                                 actor=reaping.ACTOR, cause=f"cancelled by {asked[0]}" if asked else "cancelled")
         except StaleState:
             return  # its process did it at the same moment

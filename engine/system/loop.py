@@ -69,9 +69,9 @@ class Loop:
         self._writes = writes
         self._rest()
 
-    def wake_within(self, seconds: float) -> None:
-        """Look again after so long at the latest; said anew at each look."""
-        self._wake_at = time.monotonic() + max(0.0, seconds)
+    def wake_at(self, monotonic: float) -> None:
+        """Look again at this instant of the monotonic clock at the latest; said anew at each look."""
+        self._wake_at = monotonic
 
     def post(self, callback: Callable[[], None]) -> None:
         """Call back in the loop's thread, soon."""

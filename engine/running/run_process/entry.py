@@ -213,7 +213,7 @@ def settle_broken(folder: Path, lease: LeaseRow, attempt: int, error: BaseExcept
                 row = runs.get(connection, lease.run_id or 0)
             if row is None or row.attempt != attempt:
                 return
-            settle(connection, lease.run_id or 0, fate, resumable=False)
+            settle(connection, lease.run_id or 0, fate, at_us=now_us(), resumable=False)
         finally:
             connection.close()
 
