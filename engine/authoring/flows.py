@@ -216,13 +216,12 @@ class FunctionFlow(Authored, Generic[P, R]):
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         frame, flow = context.current_frame.get(), cast("Flow[P, R]", self)
         if frame is not None:
-            from ..running.lifecycle import subflows
-
+            calls = frame.run.session.calls
             if self.is_generator and not return_state:
-                return subflows.iterate(frame, flow, args, kwargs, wait_for)
+                return calls.iterate_flow(frame, flow, args, kwargs, wait_for)
             if self.is_async:
-                return subflows.call_async(frame, flow, args, kwargs, return_state, wait_for)
-            return subflows.call(frame, flow, args, kwargs, return_state, wait_for)
+                return calls.call_flow_async(frame, flow, args, kwargs, return_state, wait_for)
+            return calls.call_flow(frame, flow, args, kwargs, return_state, wait_for)
         from ..running.run_process import entry as run_process
 
         bound = self.parameters.bind(args, kwargs)

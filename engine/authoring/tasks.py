@@ -288,8 +288,7 @@ class Task(Authored, Drawable, Generic[P, R]):
         frame = context.current_frame.get()
         if frame is None:
             return self._run_alone(args, kwargs, return_state)
-        from ..running.lifecycle import calling as calls
-
+        calls = frame.run.session.calls
         if self.is_generator and not return_state:
             return calls.iterate(frame, self, args, kwargs, wait_for)
         if self.is_async:
@@ -325,9 +324,7 @@ class Task(Authored, Drawable, Generic[P, R]):
         if graph is not None:
             return graph.add_call(self, args, {**kwargs, **({"upstream_tasks": wait_for} if wait_for else {})})
         frame = context.require_frame(f"{self.name}.submit()")
-        from ..running.lifecycle import calling as calls
-
-        return calls.submit(frame, self, args, kwargs, return_state, wait_for)
+        return frame.run.session.calls.submit(frame, self, args, kwargs, return_state, wait_for)
 
     def delay(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Prefect's task workers: there are none here; the error says what to use."""
@@ -356,9 +353,7 @@ class Task(Authored, Drawable, Generic[P, R]):
         if graph is not None:
             return graph.add_map(self, args, {**kwargs, **({"upstream_tasks": wait_for} if wait_for else {})})
         frame = context.require_frame(f"{self.name}.map()")
-        from ..running.lifecycle import calling as calls
-
-        return calls.map_over(frame, self, args, kwargs, return_state, wait_for)
+        return frame.run.session.calls.map_over(frame, self, args, kwargs, return_state, wait_for)
 
 
 def _caller_of(task: Any, *, iterates: bool) -> Any:

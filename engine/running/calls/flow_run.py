@@ -1,6 +1,7 @@
-"""One run of a flow in this process: its journal, its numbering of calls, and the steps of its attempts.
+"""One run of a flow in this process: its journal, its numbering of calls, and its state as the store has it.
 
 The flow function runs again on retry, resume or crash recovery; finished calls then return what the journal holds.
+What happens when is decided by the steps (``lifecycle.flow_steps``); nothing here runs user code.
 """
 
 from __future__ import annotations
@@ -11,20 +12,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ....store.tables import events, leases, results, runs, tasks
-from ...authoring.retries import Verdict
-from ...encoding import codec
-from ...errors import ParameterError, RunTimedOut, Suspended
-from ...settings import cancel_grace_seconds
-from ...states.machine import next_run_state, next_task_state
-from ...states.state import Cancelled, State, aggregate, as_state, describe_exception, exit_call
+from ....store.tables import results, runs, tasks
+from ...states.machine import next_run_state
+from ...states.state import Cancelled, State, describe_exception
 from ...system.clock import now_us
-from ..effects.effects import Await, Call, Durable, EndEverything, Pass, Sleep, Steps
-from ..effects.interrupts import is_coroutine_cancelled
-from ..lifecycle.attempts import WHAT_HELPS, ask_for_pause
-from .frame import Frame
-from .futures import resolve_futures_to_states
-from .hooks import RunHooks
 from .journal import Journal, Recorded
 from .outstanding import Outstanding
 from .replay import again
@@ -76,9 +67,9 @@ class FlowRun:
         """Why nothing of this run begins any more, although its process goes on: a flow around it timed out, or it
         was cancelled by itself."""
         self.told_to_end: str | None = None
+        """Who cancelled it, or what it is part of, by itself."""
         self.wake_at_us: int | None = None
         """When its first attempt in this process begins: it had waited for it when its parent was interrupted."""
-        """Who cancelled it, or what it is part of, by itself."""
         self.callers: dict[int, int] = {}
         """Of tasks that call others and were called by one themselves: which one."""
         self.timeout_seconds = flow.timeout_seconds
@@ -284,6 +275,11 @@ class FlowRun:
             run = run.parent.run
         return run is other
 
+    def tell_to_end(self, reason: str) -> None:
+        """It was cancelled by itself: remember why it ends; nothing of it begins any more."""
+        self.told_to_end = reason
+        self.stop_reason = self.stop_reason or reason
+
     def check_stopped(self) -> None:
         """Raise Cancelled when nothing of this run may begin any more."""
         if self.stop_reason is not None:
@@ -293,290 +289,3 @@ class FlowRun:
     def is_root(self) -> bool:
         """Whether the process belongs to this run."""
         return self.parent is None
-
-
-def flow_steps(run: FlowRun) -> Steps:
-    """The life of a flow run from RUNNING to its end; returns its final ``State``, which is durable then."""
-    session, flow = run.session, run.flow
-    while True:
-        attempt_begun = session.gate.running_time()
-        try:
-            if run.wake_at_us is not None:
-                left_us, run.wake_at_us = run.wake_at_us - now_us(), None
-                yield Sleep(session, max(0, left_us) / 1e6, run)
-            if not session.gate.is_open() or session.gate.is_cancelled:
-                yield Pass(session, run)
-            session.nodes.check(run)
-            run.check_stopped()
-            if run.parameter_problem is not None:
-                raise ParameterError(run.parameter_problem)
-            values = flow.parameters.validate(run.parameters) if flow.validates else run.parameters
-            args, kwargs = flow.parameters.call_arguments(values)
-            run.start()
-            if (hooks := flow.hooks["on_running"]) and run.decided is None:
-                yield RunHooks(hooks, flow, run, State("RUNNING", run.state_name))
-            if run.has_journal and not run.is_recovered:
-                run.is_recovered = True
-                yield from _recover(run)
-            run.interruption = None
-            value = run.decided or (yield Call(_body(flow), args, kwargs, Frame(run, None), run, flow.is_async))
-            yield from _await_within_timeout(run, attempt_begun)
-            state = _final_state(run, value)
-        except (GeneratorExit, Suspended):
-            raise
-        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            session.gate.check_left(error)
-            if isinstance(error, KeyboardInterrupt):
-                session.requests.begin_cancel("interrupted from the keyboard (Ctrl-C)")
-            session.ending.heed_termination()
-            state = _judge(run, error)
-            if not session.gate.is_cancelled and not run.outstanding.done():
-                try:
-                    yield from _await_outstanding(run)
-                except Cancelled as cancelled:
-                    state = _judge(run, cancelled)
-        verdict = _verdict(run, state, session.gate.running_time() - attempt_begun)
-        if verdict.kind == "end":
-            break
-        try:
-            if verdict.kind == "hold":
-                yield from _hold(run, state)
-            yield from _next_attempt(run, state, verdict.delay_seconds)
-        except Cancelled as error:
-            state = _judge(run, error)
-            break
-    if session.gate.is_leaving:
-        raise Suspended(session.root_id)  # its code swallowed it
-    if run.is_root:
-        if session.gate.is_cancelled:
-            yield EndEverything(session)
-        session.capture.settle()
-        if state.is_crashed() and session.ending.leaves_end_to_supervisor():
-            return state
-    try:
-        end, state = _end_operation(run, state)
-    except KeyboardInterrupt as error:  # while its result was pickled
-        session.requests.begin_cancel("interrupted from the keyboard (Ctrl-C)")
-        end, state = _end_operation(run, _judge(run, error))
-    yield Durable(session, end)
-    if not flow.keeps_value and state.is_completed():
-        state = _without_value(run, state)
-    if hooks := flow.hooks_for(state):
-        yield RunHooks(hooks, flow, run, state)
-    return state
-
-
-def _without_value(run: FlowRun, state: State) -> State:
-    """The state without its value, if that can be read from the store again."""
-    from ...encoding.stored_state import StoredState
-
-    folder = run.session.folder
-    stored = run.session.read(lambda conn: results.get(conn, run.id, RESULT_SEQ))
-    if stored is None or stored.codec == "none":
-        return state
-    return StoredState(state.name, state.message, folder, run.id, RESULT_SEQ)
-
-
-def _recover(run: FlowRun) -> Steps:
-    """End what a process that is gone had begun to roll back."""
-    from ..transactions.rollback import recover
-
-    return recover(run)
-
-
-def _body(flow: Flow[Any, Any]) -> Callable[..., Any]:
-    if not flow.is_generator:
-        return flow.fn
-    from ..lifecycle.generators import collecting
-
-    return collecting(flow.fn)
-
-
-def _await_within_timeout(run: FlowRun, begun: float) -> Steps:
-    """Wait for what was submitted; the flow's timeout holds for it, too."""
-    seconds = run.timeout_seconds
-    if run.outstanding.done() or seconds is None:
-        yield Await(run.session, run.outstanding)
-        return
-    running_time = run.session.gate.running_time
-    while (left := begun + seconds - running_time()) > 0 and not run.outstanding.done():
-        yield Await(run.session, run.outstanding, left)
-    if not run.outstanding.done():
-        run.interruption = RunTimedOut(f"took longer than {seconds:g} s")
-        run.session.timeouts.stop_run(run, f"its flow {run.name} {run.interruption}")
-        raise run.interruption
-
-
-def _await_outstanding(run: FlowRun) -> Steps:
-    """Wait for what was submitted; after a timeout of the flow, no longer than the grace."""
-    if run.stop_reason is None:
-        yield Await(run.session, run.outstanding)
-        return
-    yield Await(run.session, run.outstanding, cancel_grace_seconds())
-    if not run.outstanding.done():
-        run.session.pool.abandon_run(run, f"{run.stop_reason}; it did not end within {cancel_grace_seconds():g} s")
-
-
-def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
-    """Wait, then begin the next attempt in this process; finished tasks will return their recorded results."""
-    session = run.session
-    text = f"attempt {run.attempt} failed: {state.message}; next in {delay:g} s"
-    session.log.run(run, 30, text)
-    with run.state_lock:
-        if run.state_type == "CANCELLING":
-            raise Cancelled(session.requests.cancel_reason or run.stop_reason or "cancelled")
-        if run.state_type == "PAUSED":
-            session.writer.soon(run.transition("resume", cause="its code ended while it was paused"))
-        session.writer.soon(run.transition("await_retry", cause=text, wake_at_us=now_us() + int(delay * 1e6)))
-    yield Sleep(session, delay, run)
-    lease, attempt = session.lease if run.is_root else None, run.attempt + 1
-    with run.state_lock:
-        start = run.transition("start", new_attempt=attempt, name="Retrying", cause=text.rpartition("; next in ")[0])
-
-        def begin(conn: Connection) -> None:
-            start(conn)
-            if lease is not None:
-                leases.acquire(conn, lease._replace(attempt=attempt))
-
-        session.writer.soon(begin)
-        run.attempt, run.attempt_began_at_us = attempt, now_us()
-        run.retries_made = (run.retries_made or 0) + 1
-        run.stop_reason = run.parent.run.stop_reason if run.parent is not None else None
-    run.outstanding = Outstanding()
-    run.load_journal()
-
-
-def _final_state(run: FlowRun, value: Any) -> State:
-    """Prefect's rule: a returned state or states decide; else an unseen failure of a submitted task; else Completed."""
-    value = as_state(resolve_futures_to_states(value))
-    if issubclass(type(value), State):  # not isinstance: that asks a proxy for its __class__, which may raise
-        return value if value.is_final() else State("FAILED", None, f"the flow returned {value!r}, which is not final")
-    states = list(value.values()) if type(value) is dict else value
-    if type(states) in (list, tuple, set):
-        states = [as_state(item) for item in states]
-    if type(states) in (list, tuple, set) and states and all(issubclass(type(item), State) for item in states):
-        if any(not state.is_final() for state in states):
-            return State("FAILED", None, "the flow returned states of which some are not final", data=value)
-        together = aggregate(list(states))
-        return State(together.type, together.name, together.message, data=value, error=together.error)
-    verdict = run.outstanding.verdict()
-    return verdict if verdict is not None else State("COMPLETED", data=value)
-
-
-def _judge(run: FlowRun, error: BaseException) -> State:
-    if isinstance(error, Cancelled):
-        reason = run.session.ending.reason_to_end()
-        if reason is None and run.session.ending.was_terminated:
-            return State("CRASHED", None, f"{error}", error=error)
-        text = reason or str(error) or run.stop_reason or "cancelled"
-        return State("CANCELLED", None, text, error=error if str(error) else Cancelled(text))
-    if isinstance(error, RunTimedOut) and run.interruption is not None:
-        text = f"took longer than {run.timeout_seconds:g} s" + run.session.timeouts.how_late(run.interruption)
-        return State("FAILED", "TimedOut", text, error=RunTimedOut(f"flow {run.flow.name} {text}"))
-    if isinstance(error, KeyboardInterrupt):
-        return State("CANCELLED", None, "interrupted from the keyboard (Ctrl-C)", error=error)
-    if isinstance(error, SystemExit):
-        return State("CRASHED", None, f"the flow called {exit_call(error)}", error=error)
-    if is_coroutine_cancelled(error):
-        if (left := run.session.ending.left_by) is not None:  # asyncio ends everything in its loop after a ``sys.exit``
-            return State("CRASHED", None, f"a task called {exit_call(left)}", error=error)
-        return State("CANCELLED", None, "its coroutine was cancelled", error=error)
-    run.session.log.run_exception(run, error)
-    return State("FAILED", None, describe_exception(error), error=error)
-
-
-def _verdict(run: FlowRun, state: State, elapsed_seconds: float) -> Verdict:
-    policy = run.flow.retry_policy
-    if not (policy.retries or policy.pauses) or state.type != "FAILED" or isinstance(state.error, ParameterError):
-        return Verdict("end")
-    error = state.error if isinstance(state.error, Exception) else RuntimeError(state.message or state.name)
-    if run.retries_made is None:
-        run.retries_made = run.session.read(lambda conn: events.retries_made(conn, run.id))
-    try:
-        return policy.verdict(run.retries_made + 1, error, elapsed_seconds, (run.flow, run, state))
-    except Exception as broken:  # noqa: BLE001 - the user's condition or delay function
-        text = f"flow {run.flow.name} is not retried: its retry condition raised {describe_exception(broken)}"
-        run.session.log.run(run, 40, text)
-        return Verdict("end")
-
-
-def _hold(run: FlowRun, state: State) -> Steps:
-    """Its retries have run out: the root run is paused until a person says what to do; then it has them all again."""
-    session = run.session
-    reason = f"flow {run.flow.name} failed in attempt {run.attempt}: {state.message}; {WHAT_HELPS}"
-    session.log.run(run, 40, reason)
-    yield Durable(session, lambda conn: ask_for_pause(conn, session, reason))
-    session.requests.hold(reason)
-    yield Pass(session)
-    run.retries_made = -1  # the attempt that follows is the first of a new set
-
-
-_END_EVENTS = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
-
-
-def _end_operation(run: FlowRun, state: State) -> tuple[Callable[[Any], None], State]:
-    """The write that ends the run and its place in its parent in one transaction, and the state it then has."""
-    with run.state_lock:
-        if run.state_type == "CANCELLING":
-            text = run.session.requests.cancel_reason or run.told_to_end or state.message or "cancelled"
-            error = state.error if isinstance(state.error, Cancelled) else Cancelled(text)
-            if run.session.requests.cancel_reason is None and run.told_to_end is not None:
-                error = Cancelled(f"subflow {run.flow.name} (#{run.id}): {text}")
-            state = State("CANCELLED", None, text, error=error)
-        return _end_write(run, state), state
-
-
-def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
-    session, parent = run.session, run.parent
-    event = "time_out" if state.name == "TimedOut" else _END_EVENTS[state.type]
-    resume = None
-    if run.state_type == "PAUSED" and event in ("complete", "time_out"):
-        resume = run.transition("resume", cause="its code ended while it was paused")
-    encoded = codec.encode(state.data) if state.is_completed() and not run.is_partial else None
-    stored = session.results.store(run.id, RESULT_SEQ, encoded) if encoded is not None else None
-    cause = state.message if not state.is_completed() else None
-    move = run.transition(
-        event, cause=cause, ended_duration_us=run.duration_us, intent="none",
-        name=state.name if state.type == _target_type(run, event) else None,
-    )
-    at_us, duration_us, run_id, attempt = now_us(), run.duration_us, run.id, run.attempt
-    is_again = run.has_journal
-    shown = stored.preview if stored is not None and state.data is not None else None
-
-    def end(conn: Connection) -> None:
-        if resume is not None:
-            resume(conn)
-        move(conn)
-        if is_again:
-            _settle_unreached(conn, run_id, attempt, at_us)
-        if stored is not None:
-            results.put(conn, stored)
-        if shown is not None:
-            runs.set_result_preview(conn, run_id, attempt, shown)
-        if parent is not None:
-            tasks.finish(
-                conn, parent.run.id, parent.seq, run_attempt=parent.run.attempt, from_=("RUNNING", "Running"),
-                to=(run.state_type, run.state_name), at_us=at_us, actor="engine", cause=cause,
-                duration_us=duration_us, cpu_us=None, peak_rss_bytes=None, attempt=1,
-            )
-            if stored is not None:
-                results.put(conn, stored._replace(run_id=parent.run.id, seq=parent.seq))
-
-    return end
-
-
-def _settle_unreached(conn: Connection, run_id: int, attempt: int, at_us: int) -> None:
-    """What a retry was to run again and the flow did not come to: it has no result and waits for nothing."""
-    target = next_task_state("PENDING", "skip")
-    for row in tasks.unreached(conn, run_id):
-        own = attempt if row.run_id == run_id else row.run_attempt
-        tasks.transition(
-            conn, row.run_id, row.seq, run_attempt=own, from_=(row.state_type, row.state_name), to=target, at_us=at_us,
-            actor="engine", cause="the run was to do it again and did not come to it",
-        )
-
-
-def _target_type(run: FlowRun, event: str) -> str:
-    return next_run_state(run.state_type, event).state_type
-
-

@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
     from ...authoring.tasks import Task
     from ...authoring.transaction import TaskTransaction
-    from ..lifecycle.repeats import Again
-    from ..runners.processes import Usage
     from ..slots.requests import Ask
-    from ..transactions.caching import CacheUse
+    from .call_parts import Again, CacheUse, Usage
     from .flow_run import FlowRun
 
 NO_TAGS = "[]"
@@ -259,6 +257,12 @@ class TaskCall:
             self.attempt = row.attempt if row.wake_at_us is not None else row.attempt - 1
             self.wake_at_us = row.wake_at_us or 0
             self.started_at_us = row.started_at_us
+
+    def tell_to_end(self, reason: str) -> None:
+        """It was cancelled by itself: remember why it ends."""
+        self.told_to_end = reason
+        if self.scope_seq and self.future is not None:
+            self.future.handled = True  # what called it hears of it; the flow's own state does not hang on it
 
     # -- records -------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,11 @@ that holds no thread while nothing runs. The rules live in the steps alone.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ....store.connection import Connection
-from ..run_process.node_requests import wakeable
 from .interrupts import CoroutineSlot, ThreadSlot, woken_by
 
 if TYPE_CHECKING:
@@ -215,6 +215,23 @@ class EndEverything:
         import asyncio
 
         await asyncio.to_thread(self.session.ending.end_everything)
+
+
+@contextmanager
+def wakeable(session: Session | None, subject: Any, wake: Callable[[], None]) -> Iterator[None]:
+    """Around a wait of a call or run for a time, slots or the gate: ``wake`` when it is told to end, then Cancelled."""
+    if subject is None or session is None:
+        yield
+        return
+    nodes = session.nodes
+    nodes.waiting[subject] = wake
+    try:
+        if nodes.has_word_for(subject):
+            wake()
+        yield
+    finally:
+        nodes.waiting.pop(subject, None)
+    nodes.check(subject)
 
 
 def drive(steps: Steps) -> Any:

@@ -7,9 +7,9 @@ for in the next one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ....store.tables import runs, tasks
+from ....store.tables import tasks
 from ....store.tables.events import CRASH_DATA, crashes_of_task
 from ...authoring.retries import Verdict
 from ...control.decisions import Decision
@@ -17,12 +17,13 @@ from ...errors import WorkerDied
 from ...states.state import Cancelled, State, describe_exception
 from ...system.clock import now_us
 from ..calls.task_call import cancelled_state
-from ..effects.effects import Await, Durable, Pass, Sleep, Steps
+from ..effects.effects import Await, Durable, Sleep, Steps
+from .holds import WHAT_HELPS, hold_steps, wait_operation
+from .repeats import again_steps
 
 if TYPE_CHECKING:
     from ....store.connection import Connection
     from ..calls.task_call import TaskCall
-    from ..run_process.session import Session
 
 FIRST_CRASH_DELAY_SECONDS = 0.1
 """Before a task whose worker process died is tried again; doubles with each death."""
@@ -39,7 +40,7 @@ def go_on(call: TaskCall) -> Steps:
         return
     delay = (wake_at_us - at_us) / 1e6
     cause = f"attempt {call.attempt} had failed when the run was interrupted; next in {delay:.3g} s"
-    _record_wait(call, cause, wake_at_us, at_us)
+    session.writer.soon(wait_operation(call, "await_retry", cause, wake_at_us=wake_at_us))
     yield Sleep(session, delay, call)
 
 
@@ -52,8 +53,6 @@ def next_attempt(call: TaskCall, event: str, state: State) -> Steps:
         return event, state
     try:
         if asked:
-            from .repeats import again_steps
-
             yield from again_steps(call, event, state)
         elif verdict.kind == "hold":
             decided = yield from _hold(call, state)
@@ -109,60 +108,26 @@ def _verdict(call: TaskCall, event: str, state: State) -> Verdict:
 
 def _await_retry(call: TaskCall, state: State, delay: float, *, is_crash: bool) -> None:
     """Record that the attempt failed and when the next one begins."""
-    at_us = now_us()
     call.reason = f"attempt {call.attempt} {'crashed' if is_crash else 'failed'}: {state.message}"
     cause = f"{call.reason}; next in {delay:g} s"
     if is_crash:
         cause += f" ({call.crashes} of {call.task.retry_policy.crash_retries} crash retries)"
-    _record_wait(call, cause, at_us + int(delay * 1e6), at_us, data=CRASH_DATA if is_crash else None)
+    waits = wait_operation(
+        call, "await_retry", cause, wake_at_us=now_us() + int(delay * 1e6), data=CRASH_DATA if is_crash else None
+    )
+    call.run.session.writer.soon(waits)
     call.run.session.log.task(call, 30, f"{call.name} {cause}")
-
-
-def _record_wait(call: TaskCall, cause: str, wake_at_us: int, at_us: int, data: str | None = None) -> None:
-    beginning, (from_, to) = call.beginning, call.move("await_retry")
-    run_id, seq, run_attempt, attempt = call.run.id, call.seq, call.run.attempt, call.attempt
-    slots, call.slots = call.slots, None
-
-    def write(conn: Connection) -> None:
-        if beginning is not None:
-            tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
-        tasks.transition(
-            conn, run_id, seq, run_attempt=run_attempt, from_=from_, to=to, at_us=at_us, actor="engine", cause=cause,
-            attempt=attempt, wake_at_us=wake_at_us, data=data,
-        )
-        if slots is not None:
-            slots.give_back(conn)
-
-    call.beginning = None
-    call.run.session.writer.soon(write)
 
 
 def _hold(call: TaskCall, state: State) -> Steps:
     """Its retries have run out: the run is paused until a person says what to do; then it has them all again."""
-    session, beginning, (from_, to) = call.run.session, call.beginning, call.move("hold")
-    run_id, seq, run_attempt, attempt, at_us = call.run.id, call.seq, call.run.attempt, call.attempt, now_us()
-    slots, call.slots = call.slots, None
+    session, attempt = call.run.session, call.attempt
     tries = f"{attempt} attempts" if attempt > 1 else "its only attempt"
     reason = f"task {call.name} ({call.reference}) failed after {tries}: {state.message}; {WHAT_HELPS}"
     cause = f"attempt {attempt} failed: {state.message}; {WHAT_HELPS}"
-
-    def write(conn: Connection) -> None:
-        if beginning is not None:
-            tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
-        tasks.transition(
-            conn, run_id, seq, run_attempt=run_attempt, from_=from_, to=to, at_us=at_us, actor="engine", cause=cause,
-            attempt=attempt,
-        )
-        if slots is not None:
-            slots.give_back(conn)
-        ask_for_pause(conn, session, reason)
-
-    call.beginning = None
-    yield Durable(session, write)
     session.log.task(call, 40, f"{call.name}: {cause}")
-    session.requests.hold(reason)
-    yield Pass(session, call)
-    if (decision := session.nodes.decided.get((run_id, seq))) is not None:
+    yield from hold_steps(session, reason, waits=wait_operation(call, "hold", cause), call=call)
+    if (decision := session.nodes.decided.get((call.run.id, call.seq))) is not None:
         return (yield from _decided(call, decision))
     call.uncounted, call.crashes = call.attempt, 0
     call.reason = f"attempt {attempt} failed: {state.message}; a person had it tried again"
@@ -182,13 +147,3 @@ def _decided(call: TaskCall, decision: Decision) -> Steps:
     yield Durable(call.run.session, write)
     call.state_type, call.state_name = state.type, state.name
     return state
-
-
-WHAT_HELPS = "held for a person: resume tries it again, cancel ends the run"
-
-
-def ask_for_pause(conn: Connection, session: Session, reason: str) -> None:
-    """Note that the run itself asks for the pause, unless something else was asked of it."""
-    found: Any = runs.intent_of(conn, session.root_id)
-    if found is not None and found[2] == "none":
-        runs.set_intent(conn, session.root_id, "pause", at_us=now_us(), actor="engine", message=reason)

@@ -1,4 +1,7 @@
-"""Calling, submitting and mapping a task within a run. Loaded with the first run, not with ``import flowdeck``."""
+"""Calling, submitting and mapping a task within a run, in the run's own process.
+
+This module plays ``effects.host.Calls`` there, flows included: a task asks the host of the frame it is called in.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,12 @@ from ..calls.futures import Future, FutureList
 from ..calls.task_call import TaskCall, record_caller
 from ..effects.effects import Await, Steps, drive, drive_async
 from ..effects.interrupts import engine_code
-from ..runners.threads import call_steps
 from ..slots.requests import holding
 from . import generators
-from .task_steps import recall_at_once
+from .subflows import call_flow as call_flow
+from .subflows import call_flow_async as call_flow_async
+from .subflows import iterate_flow as iterate_flow
+from .task_steps import call_steps, recall_at_once
 
 if TYPE_CHECKING:
     from ...authoring.tasks import Task

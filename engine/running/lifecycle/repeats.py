@@ -13,30 +13,15 @@ from ....store.tables import events, results, tasks
 from ...encoding import codec
 from ...states.state import State
 from ...system.clock import now_us
-from ..effects.effects import Durable, Pass, Steps
-from .attempts import ask_for_pause
+from ..calls.call_parts import Again
+from ..effects.effects import Durable, Steps
+from .holds import hold_steps, wait_operation
 
 if TYPE_CHECKING:
     from ..calls.task_call import TaskCall
 
 _MARK = "flowdeck loop"
 _WAITS = "waits for a person"
-
-
-class Again:
-    """Why a task runs again: the turn of its loop and what that goes on from, or that it was resumed."""
-
-    __slots__ = ("calls", "count", "result", "resumed")
-
-    def __init__(
-        self, count: int | None = None, result: Any = None, calls: dict[str, int] | None = None, *,
-        resumed: bool | None = None,
-    ) -> None:
-        self.count = count
-        self.result = result
-        self.calls = calls or {}
-        """How many tasks of each key earlier turns called: those of this turn are others."""
-        self.resumed = resumed
 
 
 def again_steps(call: TaskCall, event: str, state: State) -> Steps:
@@ -106,32 +91,15 @@ def _was_resumed(call: TaskCall) -> bool:
 
 def pause_steps(call: TaskCall, why: str) -> Steps:
     """Pause the run and wait until a person resumes it."""
-    session, beginning = call.run.session, call.beginning
+    session = call.run.session
     if call.is_replay and (call.again is None or not call.again.resumed) and _was_resumed(call):
         call.again = call.again or Again()
         call.again.resumed = True
         return
-    move = call.move("hold") if beginning is not None else None
-    run_id, seq, run_attempt, attempt, at_us = call.run.id, call.seq, call.run.attempt, call.attempt, now_us()
     reason = f"task {call.name} ({call.reference}) {_WAITS}: {why}".rstrip(": ")
-    slots, call.slots = call.slots, None
-
-    def write(conn: Connection) -> None:
-        if beginning is not None and move is not None:
-            tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
-            tasks.transition(
-                conn, run_id, seq, run_attempt=run_attempt, from_=move[0], to=move[1], at_us=at_us, actor="engine",
-                cause=why, attempt=attempt,
-            )
-        if slots is not None:
-            slots.give_back(conn)
-        ask_for_pause(conn, session, reason)
-
-    call.beginning = None
-    yield Durable(session, write)
     session.log.task(call, 30, f"{reason}; `flowdeck resume {session.root_id}` lets it go on")
-    session.requests.hold(reason)
-    yield Pass(session)
+    waits = wait_operation(call, "hold", why) if call.beginning is not None else None
+    yield from hold_steps(session, reason, waits=waits)
     call.again = call.again or Again()
     call.again.resumed = True
     call.uncounted = call.attempt

@@ -15,26 +15,27 @@ from ...states.machine import next_run_state
 from ...states.state import State
 from ...system.clock import now_us
 from ..calls.dependencies import collect_dependencies, replace_futures
-from ..calls.flow_run import FlowRun, flow_steps
+from ..calls.flow_run import FlowRun
 from ..calls.subflow_call import SubflowCall
 from ..calls.task_call import record_caller
 from ..effects.effects import Await, Durable, Steps, drive, drive_async
 from ..effects.interrupts import engine_code
 from . import generators
+from .flow_steps import flow_steps
 
 if TYPE_CHECKING:
     from ...authoring.flows import Flow
     from ..calls.frame import Frame
 
 
-def call(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, return_state: bool, wait_for: Any) -> Any:
+def call_flow(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, return_state: bool, wait_for: Any) -> Any:
     """Run a subflow in this thread."""
     with engine_code(), frame.run.session.gate.blocked():
         state = drive(_steps(frame, flow, args, kwargs, wait_for))
     return state if return_state else state.result()
 
 
-async def call_async(
+async def call_flow_async(
     frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, return_state: bool, wait_for: Any
 ) -> Any:
     """Run an async subflow in the running event loop."""
@@ -43,7 +44,7 @@ async def call_async(
     return state if return_state else state.result()
 
 
-def iterate(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for: Any) -> Any:
+def iterate_flow(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for: Any) -> Any:
     """A generator over what a subflow's body yields, sync or async as the body is."""
     go = generators.iterate_async if flow.is_async else generators.iterate
     return go(frame.run.session, flow.fn, _steps(frame, flow, args, kwargs, wait_for))

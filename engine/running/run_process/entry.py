@@ -31,9 +31,10 @@ from ...settings import pool_size
 from ...states.state import State, describe_exception
 from ...system.actors import actor_name
 from ...system.clock import now_us
-from ..calls.flow_run import PARAMETERS_SEQ, FlowRun, flow_steps
+from ..calls.flow_run import PARAMETERS_SEQ, FlowRun
 from ..effects.effects import drive, drive_async
 from ..lifecycle import generators
+from ..lifecycle.flow_steps import flow_steps
 from ..lifecycle.subflows import tags_of
 from . import schedule_filters as own_filters
 from .answers import answer, exit_code, explain_uncaught

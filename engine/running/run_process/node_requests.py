@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ....store.connection import Connection
@@ -71,17 +70,8 @@ class CancelledNodes:
         """Raise Cancelled in what was told to end."""
         reason = self.reason(subject)
         if reason is not None:
-            note(subject, reason)
+            subject.tell_to_end(reason)
             raise Cancelled(reason)
-
-
-def note(subject: Any, reason: str) -> None:
-    """Remember why a call or a run ends."""
-    subject.told_to_end = reason
-    if getattr(subject, "seq", None) is None:
-        subject.stop_reason = subject.stop_reason or reason
-    elif subject.scope_seq and subject.future is not None:
-        subject.future.handled = True  # what called it hears of it; the flow's own state does not hang on it
 
 
 class NodeRequests:
@@ -155,13 +145,13 @@ class NodeRequests:
         fresh = [run for run in list(session.live_runs.values()) if run.told_to_end is None and told.reason(run)]
         for run in fresh:
             reason = str(told.reason(run))
-            note(run, reason)
+            run.tell_to_end(reason)
             session.requests.move_run(run, ("RUNNING", "PAUSED", "PENDING"), "begin_cancel", reason)
         interrupted = []
         for slot, owner in session.activations.running():
             if owner in fresh or (owner.told_to_end is None and told.reason(owner) is not None):
                 reason = str(told.reason(owner))
-                note(owner, reason)
+                owner.tell_to_end(reason)
                 slot.interrupt(Cancelled(reason))
                 interrupted.append(owner)
         session.pool.end_waiting(told.reason)
@@ -180,22 +170,3 @@ class NodeRequests:
             owner.left_behind = cause
             session.log.task(owner, 30, f"{owner.name} {cause}")
             session.pool.leave_behind(owner, cause)
-
-
-@contextmanager
-def wakeable(session: Session | None, subject: Any, wake: Callable[[], None]) -> Iterator[None]:
-    """Around a wait of a call or run for a time, slots or the gate: ``wake`` when it is told to end, then Cancelled."""
-    if subject is None or session is None:
-        yield
-        return
-    nodes = session.nodes
-    nodes.waiting[subject] = wake
-    try:
-        if nodes.has_word_for(subject):
-            wake()
-        yield
-    finally:
-        nodes.waiting.pop(subject, None)
-    nodes.check(subject)
-
-

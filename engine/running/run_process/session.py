@@ -48,7 +48,10 @@ from ....store.writer import Writer
 from ...system import processes
 from ..calls.lineage import Lineage
 from ..effects.gate import Gate
+from ..lifecycle import calling
 from ..lifecycle.asking import Expectations, Questions
+from ..lifecycle.task_endings import abandon_operation
+from ..lifecycle.task_steps import call_steps
 from ..output.capture import Capture
 from ..output.run_log import RunLog
 from ..runners.threads import Pool
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from ....store.rows import LeaseRow
     from ..calls.flow_run import FlowRun
     from ..calls.task_call import TaskCall
+    from ..effects.host import Calls
     from ..runners.processes import Workers
 
 T = TypeVar("T")
@@ -94,8 +98,9 @@ class Session:
         self.lineage = Lineage()
         self.beginnings = Beginnings(self.writer)
         # What runs of it.
+        self.calls: Calls = calling
         self.gate = Gate()
-        self.pool = Pool(self)
+        self.pool = Pool(self, call_steps, abandon_operation)
         self.watcher = Watcher(self)
         self.timers = self.watcher.timers
         self.timeouts = Timeouts(self)

@@ -14,7 +14,6 @@ from ...errors import RunTimedOut
 from ...states.state import Cancelled
 from ...system.clock import now_us
 from ..effects.interrupts import ProcessSlot, Slot
-from .node_requests import note
 from .timers import TICK_SECONDS
 
 if TYPE_CHECKING:
@@ -86,13 +85,13 @@ class Timeouts:
         reason = f"its caller {task.name} {error}"
         below = [(at, owner) for at, owner in activations.running() if owner is not task and is_below(owner, task)]
         for _, owner in below:
-            note(owner, reason)  # first: a coroutine hears of its caller's end through its own await
+            owner.tell_to_end(reason)  # first: a coroutine hears of its caller's end through its own await
         slot.interrupt(error)
         for at, _ in below:
             at.interrupt(Cancelled(reason))
         for call in pool.waiting_calls():
             if is_below(call, task):
-                note(call, reason)
+                call.tell_to_end(reason)
                 call.left_behind = reason
                 if call.is_replay:
                     call.run.forget(call)

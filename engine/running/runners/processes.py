@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from ...context import current_tags
 from ...encoding.tracebacks import ELSEWHERE
@@ -24,6 +24,7 @@ from ...settings import pool_size
 from ...states import exits as deaths
 from ...states.state import Cancelled, describe_exception
 from ...system.clock import now_us
+from ..calls.call_parts import Usage
 from ..calls.frame import current_frame
 from ..effects import borders
 from ..effects.effects import Call
@@ -39,13 +40,6 @@ if TYPE_CHECKING:
     from .threads import ProcessPoolTaskRunner
 
 _MOST_ISOLATED: Final = 32
-
-
-class Usage(NamedTuple):
-    """What a task used in its worker process."""
-
-    cpu_us: int
-    peak_rss_bytes: int
 
 
 class ProcessCall(Call):
@@ -275,14 +269,14 @@ def _serve_call(
 
     The worker's place is free for others meanwhile: what it waits for may need one.
     """
-    from ..lifecycle import calling as calls
-
     token = current_frame.set(effect.frame)
     try:
         task, args, kwargs = parcels.unpack(message[2])
         place.give_back()
         try:
-            value = calls.call(effect.frame, task, args, kwargs, message[1]["return_state"], None)
+            value = effect.frame.run.session.calls.call(
+                effect.frame, task, args, kwargs, message[1]["return_state"], None
+            )
         finally:
             place.take(effect.call, slot)
         return parcels.message(parcels.ANSWER, {"text": None}, parcels.pack(value))

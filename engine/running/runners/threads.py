@@ -22,10 +22,8 @@ from ...errors import Suspended, UsageError
 from ...settings import pool_size
 from ...states.state import Cancelled, State
 from ..calls.task_call import NO_TAGS, TaskCall, cancelled_state
-from ..effects.effects import Call, Durable, Pass, Sleep, Steps, drive_async
-from ..lifecycle.task_steps import abandon_operation, task_steps
-from ..run_process.node_requests import note
-from ..slots.steps import TakeSlots, with_slots
+from ..effects.effects import Call, Durable, Operation, Pass, Sleep, Steps, drive_async
+from ..slots.steps import TakeSlots
 from .garbage import FullCollections
 
 _Work: TypeAlias = "Callable[[], None] | TaskCall"
@@ -108,16 +106,17 @@ def task_runner(given: Any) -> Any:
     return made
 
 
-def call_steps(call: TaskCall) -> Steps:
-    """What is to be done of a call; its slots are given back whatever comes."""
-    return task_steps(call) if call.tags == NO_TAGS else with_slots(call, task_steps(call))
-
-
 class Pool:
     """The threads of one root run."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(
+        self, session: Session, steps_of: Callable[[TaskCall], Steps], abandon: Callable[[TaskCall, str], Operation]
+    ) -> None:
         self._session = session
+        self._steps_of = steps_of
+        """What is to be done of a call."""
+        self._abandon = abandon
+        """The write that ends a call, for this reason, whose code did not come back."""
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._lock = self.lock = threading.Lock()
         self._threads = 0
@@ -154,7 +153,7 @@ class Pool:
         with self._lock:
             self._calls.add(call)
         if call.task.is_async:
-            self._submit_async(call, call_steps(call), context.copy())
+            self._submit_async(call, self._steps_of(call), context.copy())
         else:
             call.context = context
             self.put(call)
@@ -239,7 +238,7 @@ class Pool:
         for call in waiting:
             reason = reason_of(call)
             if reason is not None and call.state_type == "PENDING" and self._forget(call):
-                note(call, reason)
+                call.tell_to_end(reason)
                 if call.is_replay:
                     call.run.forget(call)
                 self._give_up(call, reason)
@@ -277,7 +276,7 @@ class Pool:
 
     def _give_up(self, call: TaskCall, cause: str) -> None:
         if not is_terminal(call.state_type, call.state_name):
-            self._session.writer.soon(abandon_operation(call, cause))
+            self._session.writer.soon(self._abandon(call, cause))
         if call.tags != NO_TAGS:
             self._session.stop_waiting(call, cause)
         if call.future is not None and not call.future.done():
@@ -431,7 +430,7 @@ class _Drive:
         self._answer = self._error = None
         steps = self._steps
         if steps is None:
-            steps = self._steps = call_steps(self._call)
+            steps = self._steps = self._pool._steps_of(self._call)
             if error is None:
                 return next(steps)
         if error is not None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from types import SimpleNamespace
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ....store.connection import Connection, connect
 from ....store.writer import Writer
@@ -28,12 +28,14 @@ from ...errors import RunFailed, UsageError
 from ...secrets import masking
 from ...secrets.secret import conceal_known
 from ...states.state import Cancelled, describe_exception
-from .. import lifecycle
 from ..calls.frame import Frame, current_frame
 from ..effects import borders
 from ..output.capture import Capture
 from ..slots.queue import Keeper
 from . import payloads as parcels
+
+if TYPE_CHECKING:
+    from ..effects.host import Calls
 
 T = TypeVar("T")
 Terminal = tuple[int, int] | None
@@ -96,7 +98,7 @@ class SessionStandIn(StandIn):
 
 
 class _Calls:
-    """What stands for ``engine.calls`` here, and is found in its place: tasks are called over the line."""
+    """How code here calls tasks: over the line. Everything else is refused in words."""
 
     def __init__(self, worker: _Worker) -> None:
         self.call = worker.call
@@ -124,6 +126,7 @@ class _Worker:
         self._keepers: list[Keeper] = []
         self._in_task = False
         self._pid = os.getpid()
+        self._calls: Calls = _Calls(self)
         self._calling = threading.Lock()
         """One question on the line at a time."""
 
@@ -131,7 +134,6 @@ class _Worker:
         """Until the run's process closes its end."""
         signal.signal(signal.SIGTERM, self._terminated)
         self._spare_children()
-        lifecycle.calling = _Calls(self)  # type: ignore[assignment]
         self._send(parcels.HELLO, {"pid": os.getpid()})
         while (received := self._receive()) is not None:
             kind, header, parcel = received
@@ -261,7 +263,7 @@ class _Worker:
         who = f"task {task['name']}"
         session = SessionStandIn(
             who, root_id=self._root_id, folder=self._folder, capture=self._capture, writers=self._writers,
-            keepers=self._keepers,
+            keepers=self._keepers, calls=self._calls,
         )  # fmt: skip
         parent = None if known["parent_id"] is None else SimpleNamespace(run=SimpleNamespace(id=known["parent_id"]))
         flow = StandIn(who, name=known["flow"], version=known["version"])

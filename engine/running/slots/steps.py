@@ -6,9 +6,8 @@ import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from ..effects.effects import Pass, Steps
+from ..effects.effects import Pass, Steps, wakeable
 from ..effects.interrupts import woken_by
-from ..run_process.node_requests import wakeable
 from .queue import Keeper
 from .requests import Ask, holding
 

@@ -22,6 +22,7 @@ from ...encoding.stable_hash import CacheKeyError, stable_hash
 from ...errors import ResultUnreadable
 from ...states.state import State, describe_exception
 from ...system.clock import now_us
+from ..calls.call_parts import CacheUse
 from ..calls.hooks import task_run_view
 from ..effects.effects import Durable, Sleep, Steps
 
@@ -31,19 +32,6 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.03
 """How often a waiting call looks whether the holder of its key has ended."""
-
-
-class CacheUse:
-    """What one call has to do with the cache: its key, the lock it holds, and until when its entry is good."""
-
-    __slots__ = ("expiration_us", "garbage", "key", "lock")
-
-    def __init__(self, key: str, expiration_us: int | None) -> None:
-        self.key = key
-        self.expiration_us = expiration_us
-        self.lock: CacheLockRow | None = None
-        self.garbage: list[str] = []
-        """Files that the entry written last has left without a name."""
 
 
 def look_up(call: TaskCall, options: CacheOptions, values: dict[str, Any]) -> Steps:
