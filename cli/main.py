@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sqlite3
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from ..engine.errors import FlowdeckError, UsageError
+from ..store.driver_errors import store_errors
 from .output import Output
 
 CANCELLED: Final = 130
@@ -194,25 +195,20 @@ def _run(words: list[str], out: Output) -> int:
         if args.command is None:
             args = parse([*words, "tui"])
         out.as_json = bool(args.json)
-        code: int = args.handler(args, out)
+        with store_errors(lambda: _state_file(args)):  # a damaged page is met in the middle of a read
+            code: int = args.handler(args, out)
     except FlowdeckError as error:
         out.complain(str(error))
         return error.exit_code
-    except sqlite3.Error as error:
-        return _explain_store_trouble(error, args, out)
     except SystemExit as done:  # argparse after --help, a signal in a demo
         return done.code if isinstance(done.code, int) else 2
     return code
 
 
-def _explain_store_trouble(error: sqlite3.Error, args: argparse.Namespace | None, out: Output) -> int:
-    """A damaged page is met in the middle of a read, where only the driver knows of it."""
-    from ..store.driver_errors import translate
+def _state_file(args: argparse.Namespace) -> Path:
     from .opening import folder_of
 
-    trouble = translate(error, "the store" if args is None else folder_of(args) / "state.db")
-    out.complain(str(trouble))
-    return trouble.exit_code
+    return folder_of(args) / "state.db"
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -412,6 +412,117 @@ def test_the_console_reads_through_the_store_only() -> None:
     assert wrong == []
 
 
+SQL_TEXT = re.compile(
+    r"\s*(SELECT\s+(\*|DISTINCT\b|[\w.,()\s*]+\sFROM\b)|INSERT\s+(OR\s+\w+\s+)?INTO\s|UPDATE\s+\w+\s+SET\s|DELETE\s+FROM\s"
+    r"|REPLACE\s+INTO\s|CREATE\s+(TEMP\s+)?(TABLE|INDEX|VIEW|TRIGGER)\s|WITH\s+(RECURSIVE\s+)?\w+\s.*\bAS\s*\(|VACUUM\b"
+    r"|(BEGIN|COMMIT|ROLLBACK)\s*;?\s*$|SAVEPOINT\s)"
+    r"|.*\b(BEGIN\s+(IMMEDIATE|EXCLUSIVE|DEFERRED)|PRAGMA)\b",
+    re.DOTALL,
+)
+"""How a text of SQL begins, and what is one wherever it stands."""
+STATEMENT_CALLS = {"execute", "executemany", "executescript"}
+
+
+def text_of(node: ast.AST) -> str | None:
+    """A literal's text, documentation included; of a formatted one what is not a value."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_sql"),
+    [
+        ("SELECT id, name FROM flow", True), ("SELECT * FROM x", True), ("  UPDATE flow SET name = ?", True),
+        ("INSERT OR REPLACE INTO result (a)", True), ("DELETE FROM lease WHERE x", True), ("BEGIN", True),
+        ("PRAGMA data_version", True), ("looks at ``PRAGMA data_version``", True), ("BEGIN IMMEDIATE", True),
+        ("COMMIT", True), ("COMMITTED", False), ("Update what is shown", False), ("BEGINNING", False),
+        ("select a run", False), ("With a task (AS is)", False), ("DELETE", False),
+    ],
+)  # fmt: skip
+def test_sql_is_told_from_other_texts(text: str, is_sql: bool) -> None:
+    """What the next test looks for: statements and the words of transactions, not words that begin like them."""
+    assert bool(SQL_TEXT.match(text)) == is_sql
+
+
+def test_only_the_store_knows_sql() -> None:
+    """Outside of it no driver is imported, no statement written or run, no transaction begun or ended by hand."""
+    wrong = []
+    for module in modules().values():
+        if is_within(module.name, ("flowdeck.store",)):
+            continue
+        for one in imports_of(module):
+            if one.name.split(".")[0] == "sqlite3":
+                wrong.append(f"{place(module, one.line)} imports {one.name}")
+        for node in ast.walk(module.tree):
+            if SQL_TEXT.match(text_of(node) or ""):
+                wrong.append(f"{place(module, getattr(node, 'lineno', 0))} has SQL: {text_of(node)}")
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", None) in STATEMENT_CALLS:
+                wrong.append(f"{place(module, node.lineno)} runs a statement")
+    assert wrong == []
+
+
+TABLES_MAY_IMPORT = (
+    "flowdeck.store.tables", "flowdeck.store.connection", "flowdeck.store.errors", "flowdeck.store.judging",
+    "flowdeck.store.rows", "flowdeck.store.states",
+)  # fmt: skip
+BELOW_CONNECTIONS = ("checkpoint", "driver_errors", "errors", "location", "locking", "judging", "rows", "states")
+"""Files of the store that know no connection of its own, so that everything in it may use them."""
+MIGRATING = ("store/models.py", "store/migrate.py", "store/migrations/")
+"""What knows SQLAlchemy; only ``migrate`` is asked for from elsewhere, and only once it is needed."""
+
+
+def test_tables_know_rows_and_the_connection_they_are_given() -> None:
+    """Statements stand above rows, states and errors, beside each other: they know no reader, no writer, no opening."""
+    wrong = []
+    for module in modules().values():
+        if is_within(module.name, ("flowdeck.store.tables",)):
+            for one in imports_of(module):
+                if is_within(one.name, ("flowdeck",)) and not is_within(one.name, TABLES_MAY_IMPORT):
+                    wrong.append(f"{place(module, one.line)} imports {one.name}")
+    assert wrong == []
+
+
+def test_tables_neither_open_nor_begin() -> None:
+    """A function of a table works on the connection, and within the transaction, that its caller hands in."""
+    names = {"connect", "transaction", "read_transaction", "begin_immediate"}
+    words = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|PRAGMA)\b")
+    wrong = []
+    for module in modules().values():
+        if is_within(module.name, ("flowdeck.store.tables",)):
+            for node in ast.walk(module.tree):
+                taken = {alias.name for alias in node.names} & names if isinstance(node, ast.ImportFrom) else set()
+                if taken or words.match(text_of(node) or ""):
+                    wrong.append(f"{place(module, getattr(node, 'lineno', 0))}: {taken or text_of(node)}")
+    assert wrong == []
+
+
+def test_the_ground_of_the_store_knows_no_connection() -> None:
+    """Rows, states, errors, locks and what the driver's errors mean stand below connections, tables and readers."""
+    ground = tuple(f"flowdeck.store.{name}" for name in BELOW_CONNECTIONS)
+    wrong = [
+        f"{place(module, one.line)} imports {one.name}"
+        for module in modules().values()
+        if module.name in ground
+        for one in imports_of(module)
+        if is_within(one.name, ("flowdeck",)) and one.name not in ground
+    ]
+    assert wrong == []
+
+
+def test_migrating_is_asked_for_only_when_it_is_needed() -> None:
+    """SQLAlchemy, SQLModel and Alembic cost 0.3 s: whoever leads to them does so within a function."""
+    wrong = [
+        f"{place(module, one.line)} imports {one.name}"
+        for module in modules().values()
+        if not module.path.startswith(MIGRATING)
+        for one in imports_of(module)
+        if is_within(one.name, ("flowdeck.store.models", "flowdeck.store.migrate", "flowdeck.store.migrations"))
+        if not one.lazy and not one.typing_only
+    ]
+    assert wrong == []
+
+
 def test_modules_are_named_for_what_they_hold() -> None:
     """No utils, helpers, manager or base: such a name says nothing and collects everything."""
     assert [module.path for module in modules().values() if NO_NAMES & set(module.name.split("."))] == []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -18,9 +17,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from ...store.connection import BUSY_TIMEOUT_MS, Connection, connect, transaction
-from ...store.driver_errors import translate
-from ...store.locking import begin_immediate
+from ...store.connection import Connection, connect, data_version, read_transaction, transaction
+from ...store.driver_errors import store_errors
 from ...store.opening import open_store
 from ...store.rows import CallRow, InputRow, LeaseRow, LimitRow, RunRow
 from ...store.states import TERMINAL_TYPES
@@ -260,14 +258,14 @@ class Control:
 
         def look(conn: Connection) -> tuple[RunRow, Plan]:
             runs.get(conn, wanted[0].run_id)  # reads, so that the version is that of what is read
-            version = conn.execute("PRAGMA data_version").fetchone()[0]
+            version = data_version(conn)
             if self._last_plan is not None and self._last_plan[:3] == (version, wanted, kind):
                 return self._last_plan[3]
             planned = self._plan(conn, target, kind)
             self._last_plan = (version, wanted, kind, planned)
             return planned
 
-        return self._transact(look, begin="BEGIN")
+        return self._transact(look, is_write=False)
 
     def _plan(
         self, conn: Connection, target: Target, kind: Literal["failed", "all"]
@@ -549,29 +547,15 @@ class Control:
         if self._read_only:
             raise NotAllowed(f"read-only: {request} is refused; start the console without --read-only")
 
-    def _transact(self, work: Callable[[Connection], T], begin: str = "BEGIN IMMEDIATE") -> T:
-        try:
+    def _transact(self, work: Callable[[Connection], T], *, is_write: bool = True) -> T:
+        with store_errors(self._folder):
             if self._connection is None:
                 open_store(self._folder, create=False)
                 self._connection = connect(self._folder, "state")
-            if begin == "BEGIN IMMEDIATE":
-                # SQLite's own wait misses the gaps of busy neighbours.
+            if is_write:
                 self._last_plan = None  # the version does not tell of writes of one's own
-                self._connection.execute("PRAGMA busy_timeout=0")
-                try:
-                    begin_immediate(self._connection, BUSY_TIMEOUT_MS / 1000)
-                finally:
-                    self._connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-            else:
-                self._connection.execute(begin)
-            try:
-                answer = work(self._connection)
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise translate(error, str(self._folder)) from error
+            with (transaction if is_write else read_transaction)(self._connection) as connection:
+                answer = work(connection)
         return answer
 
 

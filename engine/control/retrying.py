@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from ...store.connection import Connection
 from ...store.result_files import ResultFiles, folder_of
-from ...store.rows import CallRow, EdgeRow, ResultRow, RunRow
+from ...store.rows import CallRow, EdgeRow, RunRow
 from ...store.states import TERMINAL_TYPES
-from ...store.tables import edges, events, nodes, results, runs, tasks
+from ...store.tables import edges, journals, nodes, results, runs, tasks
 from ...store.tables.nodes import Node
 from ..errors import NotAllowed, NotFound
 from ..states.machine import next_run_state, next_task_state
@@ -26,26 +26,6 @@ from .retry_plan import CallId, Kind, Plan, make_plan
 
 PARAMETERS_SEQ: Final = -1
 """Where a run keeps parameters that have no JSON form."""
-_RESET_EVENTS: Final = (
-    f"INSERT INTO event ({events.COLUMNS_OF_NEW}) SELECT ?1, 'state', run_id, seq, attempt, state_type, state_name,"
-    " ?2, ?3, ?4, ?5, NULL FROM task_run WHERE run_id = ?6 AND seq BETWEEN ?7 AND ?8 AND state_type = 'COMPLETED'"
-    " ORDER BY seq"
-)
-_RESET: Final = (
-    "UPDATE task_run SET state_type = ?1, state_name = ?2, cause = NULL, wake_at_us = NULL, ended_at_us = NULL,"
-    " run_attempt = max(run_attempt, ?3) WHERE run_id = ?4 AND seq BETWEEN ?5 AND ?6 AND state_type = 'COMPLETED'"
-)
-_COPIED = {"run_id": "?2", "run_attempt": "coalesce(?3, run_attempt)"}
-_COPY_CALLS: Final = (
-    f"INSERT INTO task_run ({tasks.ALL_COLUMNS})"
-    f" SELECT {', '.join(_COPIED.get(name, name) for name in tasks.ALL_COLUMNS.split(', '))} FROM task_run"
-    " WHERE run_id = ?1 AND seq BETWEEN ?4 AND ?5 ORDER BY seq"
-)
-_COPY_EVENTS: Final = (
-    f"INSERT INTO event ({events.COLUMNS_OF_NEW}) SELECT ?6, 'state', ?2, seq, attempt, NULL, NULL, state_type,"
-    " state_name, ?7, ?8, NULL FROM task_run WHERE run_id = ?1 AND seq BETWEEN ?4 AND ?5 ORDER BY seq"
-)
-_SEQS_OF_RESULTS: Final = "SELECT seq FROM result WHERE run_id = ? AND seq BETWEEN ? AND ?"
 RESET_AT_ONCE: Final = 4_000
 """Calls given up in one transaction: it holds the write lock for some hundredths of a second."""
 _NAMED: Final = 3
@@ -164,10 +144,10 @@ def give_up(
     for run_id, first, last in _stretches(rows):
         if run_id not in attempts:
             attempts[run_id] = _run(connection, run_id).attempt
-        connection.execute(
-            _RESET_EVENTS, (at_us, *to, actor, f"to run again: retry of {planned.target}", run_id, first, last)
+        journals.give_up(
+            connection, run_id, first, last, to, run_attempt=attempts[run_id], at_us=at_us, actor=actor,
+            cause=f"to run again: retry of {planned.target}",
         )
-        connection.execute(_RESET, (*to, attempts[run_id], run_id, first, last))
 
 
 def _stretches(rows: Iterable[CallRow]) -> Iterator[tuple[int, int, int]]:
@@ -238,12 +218,11 @@ class _Copy:
         for key, row in self._calls.items():
             if key in around or (key in self._kept and row.child_run_id is not None):
                 self._copy_call(row, is_kept=key in self._kept)
-        copied = (
-            (self._runs[link.run_id], link.to_seq, self._runs[link.from_run_id], link.from_seq, link.kind)
+        edges.add_rows(self._connection, (
+            link._replace(run_id=self._runs[link.run_id], from_run_id=self._runs[link.from_run_id])
             for link in self._links
             if (link.run_id, link.to_seq) in self._kept and (link.from_run_id, link.from_seq) in self._kept
-        )
-        self._connection.executemany(edges.INSERT, copied)
+        ))
 
     def _around(self) -> set[CallId]:
         """The calls and places around what is kept: without them it would not be found again."""
@@ -258,69 +237,46 @@ class _Copy:
         return found - self._kept
 
     def _copy_run(self, child: RunRow, place: CallId) -> None:
-        values = _row_of(self._connection, "SELECT * FROM flow_run WHERE id = ?", (child.id,))
-        del values["id"]
-        values |= {"parent_run_id": self._runs[place[0]], "root_id": self._runs[self._root.id], "retry_of": child.id,
+        at_us = now_us()
+        changes = {"parent_run_id": self._runs[place[0]], "root_id": self._runs[self._root.id], "retry_of": child.id,
                    "intent": "none", "schedule_id": None, "due_at_us": None, "actor": self._actor}
         if child.state_type not in TERMINAL_TYPES:
-            values |= {"state_type": "CRASHED", "state_name": "Crashed", "ended_at_us": now_us()}
-        copied = self._runs[child.id] = _insert(self._connection, "flow_run", values)
-        self._connection.execute(events.INSERT, (
-            now_us(), "state", copied, None, child.attempt, None, None, values["state_type"], values["state_name"],
-            self._actor, f"recorded by #{child.id}", None,
-        ))  # fmt: skip
+            changes |= {"state_type": "CRASHED", "state_name": "Crashed", "ended_at_us": at_us}
+        self._runs[child.id] = journals.copy_run(
+            self._connection, child.id, changes, at_us=at_us, actor=self._actor, cause=f"recorded by #{child.id}"
+        )
 
     def _copy_stretch(self, run_id: int, first: int, last: int) -> None:
         """Calls that follow each other, are kept and stand for no run."""
         to = self._runs[run_id]
         attempt = 1 if run_id == self._root.id else None
-        self._connection.execute(_COPY_CALLS, (run_id, to, attempt, first, last))
-        self._connection.execute(
-            _COPY_EVENTS, (run_id, to, attempt, first, last, now_us(), self._actor, f"recorded by #{run_id}")
-        )
-        for (seq,) in self._connection.execute(_SEQS_OF_RESULTS, (run_id, first, last)).fetchall():
+        for seq in journals.copy_calls(
+            self._connection, run_id, first, last, to, run_attempt=attempt, at_us=now_us(), actor=self._actor,
+            cause=f"recorded by #{run_id}",
+        ):
             self._copy_result(run_id, seq)
 
     def _copy_call(self, row: CallRow, *, is_kept: bool) -> None:
-        key = (row.run_id, row.seq)
-        values = _row_of(self._connection, "SELECT * FROM task_run WHERE run_id = ? AND seq = ?", key)
-        run_id = self._runs[row.run_id]
         attempt = 1 if row.run_id == self._root.id else row.run_attempt
-        values |= {"run_id": run_id, "run_attempt": attempt}
+        changes: dict[str, Any] = {"run_id": self._runs[row.run_id], "run_attempt": attempt}
         if row.child_run_id is not None:
-            values["child_run_id"] = self._runs.get(row.child_run_id)
+            changes["child_run_id"] = self._runs.get(row.child_run_id)
         if not is_kept:
             to = next_task_state(row.state_type, "run_again")
-            values |= {"state_type": to[0], "state_name": to[1], "cause": None, "ended_at_us": None,
-                       "wake_at_us": None}
-            values |= {name: None for name in values if name.startswith("result_")}
-        _insert(self._connection, "task_run", values)
-        self._connection.execute(events.INSERT, (
-            now_us(), "state", run_id, row.seq, values["attempt"], None, None, values["state_type"],
-            values["state_name"], self._actor, f"recorded by #{row.run_id}", None,
-        ))  # fmt: skip
+            changes |= {"state_type": to[0], "state_name": to[1], "cause": None, "ended_at_us": None,
+                        "wake_at_us": None}
+        journals.copy_call(
+            self._connection, row.run_id, row.seq, changes, with_result=is_kept, at_us=now_us(), actor=self._actor,
+            cause=f"recorded by #{row.run_id}",
+        )
         if is_kept:
             self._copy_result(row.run_id, row.seq)
 
     def _copy_result(self, run_id: int, seq: int) -> None:
-        found = self._connection.execute(results.SELECT_ONE, (run_id, seq)).fetchone()
-        if found is None:
+        kept = results.get_apart(self._connection, run_id, seq)
+        if kept is None:
             return
-        kept = ResultRow._make(found)
         path = None
         if kept.path is not None:
             path = self._files.link(kept.path, folder_of(self._runs[run_id]), str(seq))
-        self._connection.execute(results.PUT, kept._replace(run_id=self._runs[run_id], path=path))
-
-
-def _row_of(connection: Connection, query: str, values: tuple[int, ...]) -> dict[str, Any]:
-    cursor = connection.execute(query, values)
-    return dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
-
-
-def _insert(connection: Connection, table: str, values: dict[str, Any]) -> int:
-    places = ", ".join("?" * len(values))
-    cursor = connection.execute(
-        f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})", tuple(values.values())
-    )
-    return cursor.lastrowid or 0
+        results.put_apart(self._connection, kept._replace(run_id=self._runs[run_id], path=path))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...store.checkpoint import checkpoint, wal_size
 from ...store.connection import Connection, Database, connect, database_path, transaction
+from ...store.driver_errors import is_driver_error
 from ...store.opening import open_store
 from ...store.rows import LeaseRow
 from ...store.tables import events, leases
@@ -195,7 +195,7 @@ class Daemon:
         text = str(error) if isinstance(error, FlowdeckError) else f"{type(error).__name__}: {error}"
         if text != self._last_trouble:
             say(f"trouble: {text}")
-            if not isinstance(error, (FlowdeckError, sqlite3.Error, OSError)):
+            if not isinstance(error, (FlowdeckError, OSError)) and not is_driver_error(error):
                 sys.excepthook(type(error), error, error.__traceback__)
         self._last_trouble = text
         self._rounds.look_at_everything()

@@ -21,17 +21,6 @@ from ..states.machine import next_run_state
 STRATEGIES: Final = ("ENQUEUE", "CANCEL_NEW")
 MOST_NOTED: Final = 50
 """So many of those who wait are told their place; the rest as they come closer."""
-_KEY: Final = "coalesce(deployment, flow_name)"
-SELECT_LIVE: Final = (
-    f"SELECT id, {_KEY} FROM flow_run WHERE ended_at_us IS NULL AND root_id IS NULL"
-    " AND state_type IN ('PENDING', 'RUNNING', 'CANCELLING')"
-    f" UNION SELECT id, {_KEY} FROM lease JOIN flow_run ON flow_run.id = lease.run_id"
-    " WHERE ended_at_us IS NULL AND root_id IS NULL ORDER BY 1"
-)
-_IS_DUE: Final = (
-    "ended_at_us IS NULL AND state_type = 'SCHEDULED' AND wake_at_us <= ? AND intent = 'none' AND root_id IS NULL"
-    " AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id)"
-)
 
 
 class FlowLimit(NamedTuple):
@@ -109,20 +98,14 @@ class _Plan(NamedTuple):
 
 def _plan(state: Connection, wanted: dict[str, FlowLimit], at_us: int, most: int) -> _Plan:
     live: dict[str, list[int]] = {}
-    for run_id, key in state.execute(SELECT_LIVE):
+    for run_id, key in runs.holders(state):
         live.setdefault(key, []).append(run_id)
-    names = list(wanted)
-    places = ", ".join("?" * len(names))
-    free = state.execute(
-        f"SELECT wake_at_us, id FROM flow_run WHERE {_IS_DUE} AND {_KEY} NOT IN ({places})"
-        " ORDER BY wake_at_us, id LIMIT ?", (at_us, *names, most)).fetchall()
+    free = runs.due_of_others(state, at_us, wanted, most)
     plan = _Plan([], [], [])
     for limit in wanted.values():
         holders = live.get(limit.name, [])
         room = max(0, limit.slots - len(holders))
-        due = [RunRow._make(row) for row in state.execute(
-            f"SELECT {runs.RUN_COLUMNS} FROM flow_run WHERE {_IS_DUE} AND {_KEY} = ? ORDER BY wake_at_us, id LIMIT ?",
-            (at_us, limit.name, room + MOST_NOTED))]
+        due = runs.due_of(state, at_us, limit.name, room + MOST_NOTED)
         free += [(run.wake_at_us or 0, run.id) for run in due[:room]]
         holders = (holders + [run.id for run in due[:room]])
         place = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ...store.connection import Connection
+from ...store.connection import Connection, data_version
 from ...store.tables import events, runs
 from ..control.answering import end_overdue
 from ..control.reaping import lease_info
@@ -109,7 +109,7 @@ class Rounds:
 
     def _read_news(self, now: Now) -> None:
         """Other processes wrote something: act on what concerns us."""
-        version = self._state.execute("PRAGMA data_version").fetchone()[0]
+        version = data_version(self._state)
         if version == self._data_version:
             return
         self._data_version = version

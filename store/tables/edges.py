@@ -22,6 +22,11 @@ def add(connection: Connection, run_id: int, to_seq: int, sources: Iterable[tupl
     connection.executemany(INSERT, [(run_id, to_seq, *source) for source in sources])
 
 
+def add_rows(connection: Connection, rows: Iterable[EdgeRow]) -> None:
+    """Note dependencies of many tasks. Repeats do no harm."""
+    connection.executemany(INSERT, rows)
+
+
 def of_run(connection: Connection, run_id: int) -> list[EdgeRow]:
     """Every dependency of a run's tasks."""
     return [EdgeRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))]

@@ -60,6 +60,17 @@ def get(connection: Connection, run_id: int, seq: int) -> ResultRow | None:
     return ResultRow._make(row) if row else None
 
 
+def get_apart(connection: Connection, run_id: int, seq: int) -> ResultRow | None:
+    """The result that has a row of its own; None also when it is small and stands in its task's."""
+    row = connection.execute(SELECT_ONE, (run_id, seq)).fetchone()
+    return ResultRow._make(row) if row else None
+
+
+def put_apart(connection: Connection, row: ResultRow) -> None:
+    """Store a result in a row of its own, whatever its size."""
+    connection.execute(PUT, row)
+
+
 def of_run(connection: Connection, run_id: int) -> list[ResultRow]:
     """Every journalled result of a run, by seq."""
     found = {row[1]: ResultRow._make(row) for row in connection.execute(SELECT_OF_RUN, (run_id,))}

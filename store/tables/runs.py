@@ -45,11 +45,12 @@ UPDATE_INTENT: Final = "UPDATE flow_run SET intent = ? WHERE id = ?"
 UPDATE_RESULT_PREVIEW: Final = "UPDATE flow_run SET result_preview = ? WHERE id = ? AND attempt = ?"
 SELECT_RUN: Final = f"SELECT {RUN_COLUMNS} FROM flow_run WHERE id = ?"
 SELECT_INTENT: Final = "SELECT state_type, state_name, intent, attempt FROM flow_run WHERE id = ?"
-_DUE = (
-    "FROM flow_run WHERE ended_at_us IS NULL AND state_type = 'SCHEDULED' AND wake_at_us <= ?1 AND intent = 'none'"
+_IS_DUE = (
+    "ended_at_us IS NULL AND state_type = 'SCHEDULED' AND wake_at_us <= ?1 AND intent = 'none'"
     " AND root_id IS NULL AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id)"
-    " ORDER BY wake_at_us, id LIMIT ?2"
 )
+_DUE = f"FROM flow_run WHERE {_IS_DUE} ORDER BY wake_at_us, id LIMIT ?2"
+_LIMITED_AS = "coalesce(deployment, flow_name)"
 CLAIM_DUE: Final = (
     "UPDATE flow_run SET state_type = 'PENDING', state_name = 'Pending', cause = NULL, wake_at_us = NULL"
     f" WHERE id IN (SELECT id {_DUE}) RETURNING {RUN_COLUMNS}"
@@ -60,6 +61,15 @@ CLAIM_ONE: Final = (
 )
 SELECT_DUE: Final = f"SELECT id, state_name {_DUE}"
 """Read before the claim, in its transaction: ``RETURNING`` knows only the new values, the event wants the old name."""
+SELECT_DUE_OF: Final = (
+    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE {_IS_DUE} AND {_LIMITED_AS} = ?2 ORDER BY wake_at_us, id LIMIT ?3"
+)
+SELECT_HOLDERS: Final = (
+    f"SELECT id, {_LIMITED_AS} FROM flow_run WHERE ended_at_us IS NULL AND root_id IS NULL"
+    " AND state_type IN ('PENDING', 'RUNNING', 'CANCELLING')"
+    f" UNION SELECT id, {_LIMITED_AS} FROM lease JOIN flow_run ON flow_run.id = lease.run_id"
+    " WHERE ended_at_us IS NULL AND root_id IS NULL ORDER BY 1"
+)
 SELECT_NEXT_WAKE: Final = (
     "SELECT min(wake_at_us) FROM flow_run WHERE ended_at_us IS NULL AND state_type = 'SCHEDULED' AND intent = 'none'"
     " AND root_id IS NULL AND wake_at_us IS NOT NULL"
@@ -264,6 +274,25 @@ def claim_these(connection: Connection, run_ids: Collection[int], now_us: int, a
         )
         claimed.append(run)
     return claimed
+
+
+def holders(connection: Connection) -> list[tuple[int, str]]:
+    """Each root run that lives or has a process, and the deployment or flow for whose limit it counts; by number."""
+    return connection.execute(SELECT_HOLDERS).fetchall()
+
+
+def due_of(connection: Connection, now_us: int, name: str, limit: int) -> list[RunRow]:
+    """The runs of one deployment or flow that ``claim_due`` would take, the longest waiting first."""
+    return [RunRow._make(row) for row in connection.execute(SELECT_DUE_OF, (now_us, name, limit))]
+
+
+def due_of_others(connection: Connection, now_us: int, names: Collection[str], limit: int) -> list[tuple[int, int]]:
+    """``(wake_at_us, id)`` of runs of all deployments and flows but these that ``claim_due`` would take."""
+    places = ", ".join("?" * len(names))
+    return connection.execute(
+        f"SELECT wake_at_us, id FROM flow_run WHERE {_IS_DUE} AND {_LIMITED_AS} NOT IN ({places})"
+        " ORDER BY wake_at_us, id LIMIT ?", (now_us, *names, limit),
+    ).fetchall()  # fmt: skip
 
 
 def next_wake(connection: Connection) -> int | None:

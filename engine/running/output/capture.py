@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import sqlite3
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....store.connection import Connection, connect
+from ....store.errors import StoreError
 from ....store.spool import SpoolWriter, drain
 from ...secrets.masking import is_active, mask, when_concealed
 from ...system.clock import now_us
@@ -156,7 +156,7 @@ class Capture:
             self._next_drain = now + _DRAIN_SECONDS
             try:
                 self._drain(final=False)
-            except (sqlite3.Error, FileNotFoundError):
+            except (StoreError, FileNotFoundError):
                 # Disk full or locked: the lines are safe in the spool and are moved later.
                 self._next_drain = now + _BROKEN_SECONDS
 
@@ -229,7 +229,7 @@ class Capture:
             masked.settle()
         try:
             self._drain(final=False)
-        except (sqlite3.Error, FileNotFoundError):
+        except (StoreError, FileNotFoundError):
             # Disk full or locked: the lines are safe in the spool and moved later. Store removed: its writer says so.
             self._next_drain = time.monotonic() + _BROKEN_SECONDS
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....store.connection import connect, transaction
+from ....store.driver_errors import store_errors
 from ....store.errors import StaleState, StoreError
 from ....store.location import find_store
 from ....store.opening import open_store
@@ -206,7 +206,7 @@ def settle_broken(folder: Path, lease: LeaseRow, attempt: int, error: BaseExcept
     fate = Fate("crash", f"the engine could not go on with it: {describe_exception(error)}")
     if isinstance(error, KeyboardInterrupt):
         fate = Fate("cancel", "interrupted from the keyboard (Ctrl-C)")
-    with suppress(sqlite3.Error, StoreError):  # the store is gone or full: whoever finds the run dead settles it
+    with suppress(StoreError), store_errors(folder):  # the store is gone or full: whoever finds the run dead settles it
         connection = connect(folder, "state")
         try:
             with transaction(connection):
@@ -230,20 +230,15 @@ def make_run(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via
     kept = encoded if encoded.codec != "json" else None
     connection = connect(folder, "state")
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        run_id = runs.insert(
-            connection, flow_name=flow.name, name=flow.run_name(parameters), state=("PENDING", "Pending"), actor=actor,
-            at_us=at_us, parameters=text if text is not None else preview_json(parameters), tags=tags_of(flow),
-            entrypoint=entrypoint_of(flow), flow_description=flow.description,
-        )
-        leases.acquire(connection, _lease(run_id, 1, actor, resumable=False))
-        if kept is not None and kept.data is not None:
-            results.put(connection, _parameters_row(run_id, kept))
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        from ....store.driver_errors import translate
-
-        raise translate(error, str(folder)) from error
+        with store_errors(folder), transaction(connection):
+            run_id = runs.insert(
+                connection, flow_name=flow.name, name=flow.run_name(parameters), state=("PENDING", "Pending"),
+                actor=actor, at_us=at_us, parameters=text if text is not None else preview_json(parameters),
+                tags=tags_of(flow), entrypoint=entrypoint_of(flow), flow_description=flow.description,
+            )
+            leases.acquire(connection, _lease(run_id, 1, actor, resumable=False))
+            if kept is not None and kept.data is not None:
+                results.put(connection, _parameters_row(run_id, kept))
     finally:
         connection.close()
     return run_id
@@ -279,8 +274,7 @@ def _take(
     """Take the lease on a claimed run; only one process can."""
     connection = connect(folder, "state")
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             row = runs.get(connection, run_id)
             if row is None:
                 raise NotFound(f"there is no run #{run_id} in {folder}")
@@ -294,10 +288,6 @@ def _take(
             leases.acquire(connection, lease)
             if attempt > 1:
                 inputs.lay_aside(connection, run_id, now_us())
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
     finally:
         connection.close()
     return row, lease
@@ -307,8 +297,7 @@ def claim_here(folder: Path, run_id: int) -> int:
     """Claim a SCHEDULED run for this process (``flowdeck retry --here``); returns its attempt."""
     connection = connect(folder, "state")
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             row = runs.get(connection, run_id)
             if row is None:
                 raise NotFound(f"there is no run #{run_id} in {folder}")
@@ -318,10 +307,6 @@ def claim_here(folder: Path, run_id: int) -> int:
                 connection, run_id, attempt=row.attempt, from_type="SCHEDULED", to=("PENDING", "Pending"),
                 at_us=now_us(), actor=actor_name("cli"),
             )
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
     finally:
         connection.close()
     return row.attempt

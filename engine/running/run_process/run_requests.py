@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from ....store.connection import Connection, connect, database_path
+from ....store.connection import Connection, connect, data_version, database_path
 from ....store.tables import runs, supervision
 from ...control.questions import words_of
 from ...states.state import Cancelled
@@ -46,7 +46,7 @@ class RunRequests:
         connection = self._connection
         if connection is None:
             connection = self._connection = connect(session.folder, "state", readonly=True)
-        version = connection.execute("PRAGMA data_version").fetchone()[0]
+        version = data_version(connection)
         if version != self._data_version:
             self._data_version = version
             session.expectations.look(connection)

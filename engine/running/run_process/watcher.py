@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ....store.errors import StaleState
+from ....store.driver_errors import store_errors
+from ....store.errors import StaleState, StoreLocked
 from ...states.state import describe_exception
 from .timers import Timers
 
@@ -66,13 +66,15 @@ class Watcher:
     def _tick(self, part: Callable[[], None]) -> None:
         """One part of a tick; whatever it raises, the thread goes on."""
         try:
-            part()
+            with store_errors(self._session.folder):
+                part()
         except StaleState:
             self._session.requests.fence()
-        except sqlite3.OperationalError:
+        except StoreLocked:
             # A moment's lock or a busy checkpoint; the next tick reads again.
             self._session.requests.look_again()
         except Exception as error:  # noqa: BLE001 - a service tick: no descriptors left, a disk gone
+            self._session.requests.look_again()
             if getattr(error, "errno", None) == errno.EBADF and not self._closing:
                 self._session.ending.give_up_without_descriptors()
             if self._trouble != (trouble := describe_exception(error)):

@@ -2,14 +2,13 @@
 
 One keeper serves a process and store: the session's within a run, one of its own outside. What waits is woken within
 milliseconds of its turn: whoever gives slots back has handed them on in the store already (``store.limits``), and the
-keeper's thread, which lives only while something waits, looks at ``PRAGMA data_version``. It also carries timeouts,
+keeper's thread, which lives only while something waits, looks at the store's version. It also carries timeouts,
 frees what dead processes held, and says in the waiting task's row what it waits for.
 """
 
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections import Counter
@@ -17,7 +16,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ....store.connection import Connection, connect
+from ....store.connection import Connection, connect, data_version
+from ....store.driver_errors import store_errors
+from ....store.errors import StoreCorrupt, StoreError
 from ....store.rows import LimitRow
 from ....store.tables import limits
 from ....store.writer import Writer
@@ -94,7 +95,7 @@ class Keeper:
         """The limits that hold for a task with these tags: one cheap look into the store."""
         with self._reader_lock:
             reader = self._connection()
-            version = reader.execute("PRAGMA data_version").fetchone()[0]
+            version = data_version(reader)
             if version != self._tags_version:
                 self._tags, self._tags_version = limits.tags(reader), version
         return [f"tag:{tag}" for tag in tags if tag in self._tags] if self._tags else []
@@ -203,8 +204,11 @@ class Keeper:
                         return
                 self._wake.clear()
                 try:
-                    version = self._look(connection, version)
-                except sqlite3.OperationalError:
+                    with store_errors(self._folder):
+                        version = self._look(connection, version)
+                except StoreCorrupt:
+                    raise
+                except StoreError:
                     version = -1  # a moment's lock or a busy checkpoint: read again
                 now = time.monotonic()
                 eager = now - self._last_move < _EAGER_FOR_SECONDS
@@ -214,7 +218,7 @@ class Keeper:
             connection.close()
 
     def _look(self, connection: Connection, known_version: int) -> int:
-        version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+        version = data_version(connection)
         now = time.monotonic()
         with self._lock:
             names = list(self._names)
