@@ -68,6 +68,13 @@ class Terminal:
             if len(self.raw) != size:
                 since, size = time.monotonic(), len(self.raw)
 
+    def wait_for_the_same(self, other: Terminal, seconds: float = 5.0) -> None:
+        """Until the other shows the same, or has had its time to: one may lag behind the other."""
+        end = time.monotonic() + seconds
+        while cells(self.screen) != cells(other.screen) and time.monotonic() < end:
+            self.read()
+            other.read()
+
     def keys(self, text: str) -> None:
         os.write(self.fd, text.encode())
 
@@ -143,17 +150,21 @@ def cells(screen: pyte.Screen) -> list[list[tuple[object, ...]]]:
 
 def test_thin_and_stock_wire_show_the_same_cells(terminal: Any, ended: Path) -> None:
     """Through lists, scrolling, drill-down, tabs, palette and back: cell by cell, at a fraction of the bytes."""
-    thin, stock = terminal(ended), terminal(ended, '{"wire": "stock"}')
-    for console in (thin, stock):
+    both = thin, stock = terminal(ended), terminal(ended, '{"wire": "stock"}')
+    for console in both:
         console.shows("Completed", "no daemon")
         console.quiet()
     assert cells(thin.screen) == cells(stock.screen)
     before = len(thin.raw), len(stock.raw)
-    for keys in ("jjj", "G", "\x1b[5~", "g", "G", "\r", "3", "g", "\x1b[6~", "G", "4", "5", "2", "1", ":", "ru"):
-        for console in (thin, stock):
+    for keys in ("jjj", "G", "\x1b[5~", "g", "G", "\r", "3", "g\x1b[6~", "G", "4", "5", "2", "1", ":", "ru"):
+        shown = cells(thin.screen)
+        for console in both:
             console.keys(keys)
-        for console in (thin, stock):
-            console.quiet(0.25)
+        for console in both:  # every one of these changes the screen
+            console.until(lambda console=console, shown=shown: cells(console.screen) != shown)
+        for console in both:
+            console.quiet(0.1)
+        thin.wait_for_the_same(stock)
         for y, (ours, theirs) in enumerate(zip(cells(thin.screen), cells(stock.screen), strict=True)):
             where = [x for x, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
             assert ours == theirs, f"after {keys!r}, line {y}, columns {where}: {ours[where[0]]} {theirs[where[0]]}"
