@@ -37,7 +37,7 @@ PURE = (
     "engine/states/machine.py", "engine/states/allowed.py", "engine/authoring/retries.py",
     "engine/schedules/schedule.py", "engine/schedules/kinds.py", "engine/schedules/filters.py",
     "engine/schedules/adjustments.py", "engine/schedules/time_zones.py", "engine/encoding/json_schema.py",
-    "tui/models/graph.py", "tui/models/tree.py", "tui/text/filter.py", "tui/text/sanitize.py",
+    *(f"tui/{room}/{path.name}" for room in ("text", "models") for path in sorted((ROOT / "tui" / room).glob("*.py"))),
 )  # fmt: skip
 IMPURE = {
     "asyncio", "concurrent", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib", "select", "selectors",
@@ -45,6 +45,9 @@ IMPURE = {
 }  # fmt: skip
 ALLOWED_IN_PURE = {
     ("engine/schedules/time_zones.py", "os"): "the zone's name, read once when a schedule says 'local'",
+    ("tui/models/log_lines.py", "textual.strip"): "a line as the terminal gets it: a value",
+    ("tui/look/theme.py", "os"): "colours and glyphs, chosen once by the terminal's environment",
+    ("tui/look/theme.py", "textual.theme"): "Textual's colours, as values",
 }
 CLOCK_CALLS = {"now", "today", "utcnow", "monotonic", "perf_counter", "time_ns", "getenv", "open", "print", "input"}
 
@@ -519,6 +522,51 @@ def test_migrating_is_asked_for_only_when_it_is_needed() -> None:
         for one in imports_of(module)
         if is_within(one.name, ("flowdeck.store.models", "flowdeck.store.migrate", "flowdeck.store.migrations"))
         if not one.lazy and not one.typing_only
+    ]
+    assert wrong == []
+
+
+TUI_FLOORS = ("text", "look", "models", "feed", "widgets", "dialogs", "screens")
+"""The rooms of the console from the ground up; what stands beside them is the app and what it is made of."""
+
+
+def test_imports_of_the_console_go_down() -> None:
+    """A room of the console knows those below it only; of the files beside the rooms those that are no app."""
+    wrong = []
+    for module in modules().values():
+        own = room_of(module.name) if is_within(module.name, ("flowdeck.tui",)) else ""
+        for one in imports_of(module):
+            other = room_of(one.name) if is_within(one.name, ("flowdeck.tui",)) else ""
+            if own in TUI_FLOORS and other in TUI_FLOORS and TUI_FLOORS.index(other) > TUI_FLOORS.index(own):
+                wrong.append(f"{place(module, one.line)} imports {one.name}")
+            if own in TUI_FLOORS and other in ("app", "console", "verbs", "parts", "header_footer"):
+                wrong.append(f"{place(module, one.line)} imports {one.name}")
+    assert wrong == []
+
+
+def test_only_the_feed_reads_the_store() -> None:
+    """Rooms above and below the feed know the store's rows, states and words; its reader and files only the feed."""
+    values = ("flowdeck.store.rows", "flowdeck.store.states", "flowdeck.store.errors", "flowdeck.store.tables.nodes",
+              "flowdeck.store.tables.usages")  # fmt: skip
+    wrong = [
+        f"{place(module, one.line)} imports {one.name}"
+        for module in modules().values()
+        for one in imports_of(module)
+        if room_of(module.name) in set(TUI_FLOORS) - {"feed"} and is_within(module.name, ("flowdeck.tui",))
+        if is_within(one.name, ("flowdeck.store",)) and not is_within(one.name, values)
+    ]
+    assert wrong == []
+
+
+def test_the_command_line_takes_words_from_the_console_only() -> None:
+    """Of the console the command line knows its texts, and in one file the door that opens it."""
+    wrong = [
+        f"{place(module, one.line)} imports {one.name}"
+        for module in modules().values()
+        for one in imports_of(module)
+        if is_within(module.name, ("flowdeck.cli",)) and is_within(one.name, ("flowdeck.tui",))
+        if not is_within(one.name, ("flowdeck.tui.text",))
+        and (module.name, one.name) != ("flowdeck.cli.console", "flowdeck.tui.app")
     ]
     assert wrong == []
 

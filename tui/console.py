@@ -24,6 +24,7 @@ from textual.scrollbar import ScrollBar
 from . import actions, garbage, header_footer, verbs
 from .actions import ACTIONS, Place
 from .asks import Answer, Asker, Planned
+from .clock import now_us
 from .commands import Command, read
 from .feed.thread import Feed
 from .garbage import Garbage
@@ -33,7 +34,6 @@ from .messages import Answered, Arrived, Asked
 from .screens.page import Page
 from .screens.runs import RunsPage
 from .shell import InSight
-from .text.clock import now_us
 from .text.waiting import Daemon
 from .widgets.bars import Bar
 from .wire import ThinApp
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ..store.rows import InputRow, RunRow
     from .dialogs.form import Answered as Filled
     from .dialogs.form import Typed
-    from .feed.news import News
+    from .models.news import News
     from .screens.flows import FlowsPage
     from .screens.limits import LimitsPage
     from .screens.run import RunPage

@@ -10,7 +10,7 @@ import pytest
 from flowdeck.store.connection import transaction
 from flowdeck.store.reader import Reader
 from flowdeck.store.tables import leases, limits
-from flowdeck.tui.text.clock import now_us
+from flowdeck.tui.clock import now_us
 from flowdeck.tui.widgets.filter_line import DELAY_SECONDS
 
 pytestmark = pytest.mark.anyio

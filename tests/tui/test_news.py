@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowdeck.tui.feed.news import News, Opened, Trouble
+from flowdeck.tui.models.news import News, Opened, Trouble
 
 
 def opened(first: int, last: int, **more: Any) -> Opened:

@@ -8,7 +8,7 @@ import pytest
 from flowdeck.store.connection import connect, transaction
 from flowdeck.store.reader import Reader
 from flowdeck.store.tables.leases import acquire, run_owner, this_process
-from flowdeck.tui.text.clock import now_us
+from flowdeck.tui.clock import now_us
 
 pytestmark = pytest.mark.anyio
 

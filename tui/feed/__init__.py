@@ -1,1 +1,1 @@
-"""One thread that reads the store, and the news it hands over."""
+"""One thread that reads the store and hands over news; the only room that opens it. Changes nothing, draws nothing."""

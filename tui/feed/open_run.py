@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...store.rows import EventRow, RunRow, TaskRow
-from .news import Details, News, Opened, TaskRef
+from ..models.news import Details, News, Opened, TaskRef
 from .run_list import tries_of
 
 if TYPE_CHECKING:

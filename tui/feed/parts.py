@@ -9,7 +9,8 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from .news import FlowLine, Flows, Limits, News
+from ..models.limit_lines import NAMED
+from ..models.news import FlowLine, Flows, Limits, News
 
 if TYPE_CHECKING:
     from ...store.reader import Reader
@@ -21,8 +22,6 @@ FLOWS_SECONDS = LIMITS_SECONDS = 0.5
 """Least time between two readings."""
 _SHARE = 20
 """A reading is followed by a rest so many times as long."""
-NAMED = 200
-"""Of each limit so many holders, and as many waiters, are told by the names of what they run."""
 
 
 class FlowsPart:

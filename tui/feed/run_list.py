@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from ...store.rows import RunRow
 from ...store.states import STATE_TYPES, TERMINAL_TYPES
+from ..clock import now_us
+from ..models.news import News
 from ..text import filter as filters
-from ..text.clock import now_us
-from .news import News
 
 if TYPE_CHECKING:
     from ...store.reader import Reader

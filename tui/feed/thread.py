@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from ...store.errors import StoreCorrupt, StoreError, StoreLocked, StoreMissing, StoreNewer, StoreReadOnly
 from ...store.rows import EventRow
 from ...store.states import TERMINAL_TYPES
+from ..models.news import News, Opened, Trouble
 from ..text import filter as filters
+from ..text.progress import Progress
 from ..text.waiting import Daemon
-from .news import News, Opened, Progress, Trouble
 from .open_run import OpenRun
 from .parts import FlowsPart, LimitsPart
 from .run_list import RunList

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ...store.rows import RunRow
-from ..feed.news import Progress
 from ..text import times
 from ..text.filter import took_us
+from ..text.progress import Progress
 from ..text.sanitize import clean, to_ascii
 from . import theme
 from .spans import Spans

@@ -1,1 +1,1 @@
-"""What a widget shows, pure: tree, graph, log window."""
+"""What is shown, as values: trees, graphs, windows on logs, news. Pure: no I/O, no clock, no threads, no widgets."""

@@ -8,13 +8,13 @@ from collections import defaultdict
 from rich.style import Style
 
 from ...store.rows import ArtifactRow, LeaseRow, MetricRow, RunRow
-from ..feed.news import Details
 from ..look import cells, theme
 from ..look.spans import Spans
 from ..text import times
 from ..text.artifact_text import plain_lines
 from ..text.sanitize import clean_lines
 from ..text.waiting import Daemon, why
+from .news import Details
 
 _LABEL_WIDTH = 14
 _BLOCKS = "▁▂▃▄▅▆▇█"

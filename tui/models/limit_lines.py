@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ...store.tables.usages import Usage, Who
-from ..feed.news import Limits
-from ..feed.parts import NAMED
+from .news import Limits
+
+if TYPE_CHECKING:
+    from ...store.tables.usages import Usage, Who
+
+NAMED = 200
+"""Of each limit so many holders, and as many waiters, are told by the names of what they run."""
 
 Key = tuple[str, str]
 """The limit's name, and who of it: ``""`` for the limit itself."""

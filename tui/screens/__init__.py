@@ -1,1 +1,1 @@
-"""The places of the console: runs, one run, flows and schedules."""
+"""The places of the console: each takes news, shows them in widgets, and says which runs the verbs act on. No SQL."""

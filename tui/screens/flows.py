@@ -9,11 +9,11 @@ from textual import on
 from textual.app import ComposeResult
 
 from ...store.rows import FlowFileRow, ScheduleRow
-from ..feed.news import FlowLine
+from ..clock import now_us
 from ..look import cells, theme
 from ..look.spans import Spans
+from ..models.news import FlowLine
 from ..text import times
-from ..text.clock import now_us
 from ..text.sanitize import clean_lines
 from ..widgets.bars import Bar
 from ..widgets.columns import Column
@@ -22,7 +22,7 @@ from ..widgets.text_view import TextView
 from .page import Page
 
 if TYPE_CHECKING:
-    from ..feed.news import News
+    from ..models.news import News
 
 _TICKS = 20
 

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.app import ComposeResult
 
-from ..feed.news import Limits
+from ..clock import now_us
 from ..look import cells, theme
 from ..look.spans import Span, Spans
 from ..models.limit_lines import Key, LimitLine, lines_of, place_words
+from ..models.news import Limits
 from ..models.tree import guide
 from ..text import times
-from ..text.clock import now_us
 from ..widgets.bars import Bar
 from ..widgets.columns import Column
 from ..widgets.rows import RowView
 from .page import Page
 
 if TYPE_CHECKING:
-    from ..feed.news import News
+    from ..models.news import News
 
 _BAR = 10
 

@@ -11,8 +11,8 @@ from ..actions import Place
 from ..shell import NodeAt, Shell
 
 if TYPE_CHECKING:
-    from ..feed.news import News
     from ..look.spans import Spans
+    from ..models.news import News
 
 
 class Page(Vertical):

@@ -13,14 +13,14 @@ from textual.widget import Widget
 from ...store.rows import EdgeRow, EventRow, LogRow, RunRow, TaskRow
 from ...store.tables.nodes import Node
 from ..actions import TABS
-from ..feed.news import Details, Opened, TaskRef
+from ..clock import now_us
+from ..feed.log_source import SEARCH_LINES, StoreLog
 from ..look import cells, theme
 from ..look.spans import Spans
 from ..models import details
-from ..models.log_source import SEARCH_LINES, StoreLog
+from ..models.news import Details, Opened, TaskRef
 from ..models.tree_parts import GroupKey, TaskKey, TreeKey
 from ..shell import NodeAt
-from ..text.clock import now_us
 from ..widgets.bars import Bar
 from ..widgets.rows import RowView
 from ..widgets.text_view import TextView
@@ -30,7 +30,7 @@ from .run_events import EventsView, event_columns
 from .run_head import head_of, line_at_cursor, node_of, tabs_of, why_of
 
 if TYPE_CHECKING:
-    from ..feed.news import News
+    from ..models.news import News
     from ..widgets.graph_view import GraphView
     from ..widgets.log_view import LogView
 

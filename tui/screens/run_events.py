@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...store.rows import EventRow, TaskRow
-from ..feed.news import TaskRef
 from ..look import cells, theme
 from ..look.spans import Spans
+from ..models.news import TaskRef
 from ..text import times
 from ..widgets.columns import Column
 from ..widgets.rows import RowView

@@ -8,12 +8,12 @@ from ...store.rows import RunRow, TaskRow
 from ...store.states import is_terminal
 from ...store.tables.nodes import Node
 from ..actions import TABS
+from ..clock import now_us
 from ..look import cells, theme
 from ..look.spans import Span, Spans
 from ..models.tree_parts import TreeLine
 from ..shell import NodeAt
 from ..text import times, waiting
-from ..text.clock import now_us
 from ..text.waiting import Daemon
 from ..widgets.tree_view import why_line
 

@@ -10,20 +10,20 @@ from textual.app import ComposeResult
 from textual.strip import Strip
 
 from ...store.rows import RunRow
+from ..clock import now_us
 from ..feed.run_list import GAP_KEY
 from ..look import cells, theme
 from ..look.cells import RunLine
 from ..look.spans import Span, Spans, spans_width
 from ..text import filter as filters
 from ..text import times, waiting
-from ..text.clock import now_us
 from ..widgets.bars import Bar
 from ..widgets.columns import Column
 from ..widgets.rows import RowView, line_strip
 from .page import Page
 
 if TYPE_CHECKING:
-    from ..feed.news import News
+    from ..models.news import News
     from ..widgets.filter_line import FilterLine
 
 _SHOWN_TYPES = (

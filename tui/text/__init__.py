@@ -1,1 +1,1 @@
-"""Text for people from rows: pure, no Textual, the command line may import it too."""
+"""Text for people, made from rows: no Textual, no clock, no I/O; the one room that the command line may use, too."""

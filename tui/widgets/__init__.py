@@ -1,1 +1,1 @@
-"""Textual widgets on the line API; hold no data of the store."""
+"""What draws and takes keys, on Textual's line API: lists, logs, graphs, bars. Knows no screen and reads no store."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..clock import now_us
 from ..look import cells, theme
 from ..look.spans import Span, Spans
 from ..models.graph_fold import GROUP_BAR_CELLS
 from ..models.graph_model import NodeState
 from ..models.tree_parts import Counts
 from ..text import times, waiting
-from ..text.clock import now_us
 
 if TYPE_CHECKING:
     pass

@@ -5,6 +5,8 @@ Promises: only lines in sight are read and drawn; no search ever runs in the wid
 
 It keeps its own place instead of Textual's scroll offset: a growing log would otherwise lay the screen out anew with
 every line, and the rows of wrapped lines are not countable without reading all of them.
+
+Longer than most: the place, the filter and the jump that waits are one state, and its methods are short.
 """
 
 from __future__ import annotations

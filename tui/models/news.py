@@ -21,6 +21,7 @@ from ...store.rows import (
     ScheduleRow,
     TaskRow,
 )
+from ..text.progress import Progress
 from ..text.waiting import Daemon
 
 if TYPE_CHECKING:
@@ -30,13 +31,6 @@ TaskRef = tuple[int, int]
 """Run id and seq."""
 
 
-class Progress(NamedTuple):
-    """How far a run's tasks are."""
-
-    done: int
-    total: int
-    failed: int
-    running: int
 
 
 class Trouble(NamedTuple):
