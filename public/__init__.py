@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flowdeck import events as events
     from flowdeck import executors as executors
     from flowdeck import futures as futures
+    from flowdeck import runtime as runtime
     from flowdeck import schedules as schedules
     from flowdeck import signals as signals
     from flowdeck import state as state
@@ -86,7 +87,6 @@ if TYPE_CHECKING:
     from flowdeck.engine.schedules.kinds import RRule as RRule
     from flowdeck.engine.schedules.schedule import Cron as Cron
     from flowdeck.engine.schedules.schedule import Interval as Interval
-    from flowdeck.engine.sdk import runtime as runtime
     from flowdeck.engine.sdk.artifacts import Artifact as Artifact
     from flowdeck.engine.sdk.artifacts import create_image_artifact as create_image_artifact
     from flowdeck.engine.sdk.artifacts import create_link_artifact as create_link_artifact
@@ -268,20 +268,27 @@ _HOME = {
 }
 _STORED = {
     "Annotation": "authoring.annotations",
+    "CompoundCachePolicy": "authoring.cache_policies",
     "FlowFileError": "errors",
+    "FlowParameters": "authoring.cache_policies",
     "FlowRunView": "running.calls.hooks",
+    "Inputs": "authoring.cache_policies",
+    "NoCache": "authoring.cache_policies",
     "NotAllowed": "errors",
     "NotFound": "errors",
     "OptionError": "errors",
     "ParameterError": "errors",
     "Recording": "states.state",
+    "ResultRecord": "authoring.transaction",
     "ResultUnreadable": "errors",
     "RunCrashed": "errors",
     "RunFailed": "errors",
+    "RunId": "authoring.cache_policies",
     "RunTimedOut": "errors",
     "ScheduleError": "errors",
     "SecretExists": "errors",
     "StaleState": "errors",
+    "StorageKeyPolicy": "authoring.cache_policies",
     "StoreCorrupt": "errors",
     "StoreError": "errors",
     "StoreFull": "errors",
@@ -292,11 +299,14 @@ _STORED = {
     "StoreUnsupported": "errors",
     "StoredState": "encoding.stored_state",
     "TaskRunView": "running.calls.hooks",
+    "TaskSource": "authoring.cache_policies",
     "UpstreamFailed": "errors",
     "UsageError": "errors",
     "VariableExists": "errors",
     "WorkerDied": "errors",
     "_UNSET": "states.state",
+    "_remade": "prefect1.signals",
+    "_retry": "prefect1.signals",
 }
 """Names that values in a store may hold and nobody imports; they are found here for good."""
 _MODULES = frozenset({"runtime"})
@@ -315,13 +325,13 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name in _BESIDE:
+    if name in _BESIDE or name in _MODULES:
         return import_module(f".{name}", __name__)
     home = _HOME.get(name) or _STORED.get(name)
     if home is None:
         raise AttributeError(f"module 'flowdeck' has no attribute {name!r}")
     module = import_module(f".engine.{home}", __name__)
-    value: object = module if name in _MODULES else getattr(module, name)
+    value: object = getattr(module, name)
     if isinstance(value, FunctionType):
         value.__module__ = __name__  # what is stored names it here, wherever it stands
     globals()[name] = value

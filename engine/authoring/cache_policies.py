@@ -133,6 +133,8 @@ class CacheKeyFnPolicy(CachePolicy):
 class StorageKeyPolicy(CachePolicy):
     """The key is a template: ``"x-{parameters[name]}"``; also ``{task_run.…}`` and ``{flow_run.…}``."""
 
+    __module__ = "flowdeck"
+
     def __init__(self, template: str) -> None:
         self.template = template
 
@@ -156,6 +158,8 @@ def _agreed(what: str, values: list[Any]) -> Any:
 
 class CompoundCachePolicy(CachePolicy):
     """Parts that make one key together; a part without a key counts as nothing."""
+
+    __module__ = "flowdeck"
 
     def __init__(self, *policies: CachePolicy) -> None:
         parts: list[CachePolicy] = []
@@ -188,6 +192,8 @@ class CompoundCachePolicy(CachePolicy):
 class Inputs(CachePolicy):
     """The arguments, by value, but those left out."""
 
+    __module__ = "flowdeck"
+
     holds_task = True
 
     def __init__(self, exclude: frozenset[str] = frozenset()) -> None:
@@ -215,6 +221,8 @@ class Inputs(CachePolicy):
 class TaskSource(CachePolicy):
     """The code of the task's function; not what it calls."""
 
+    __module__ = "flowdeck"
+
     holds_task = True
 
     def compute_key(
@@ -226,6 +234,8 @@ class TaskSource(CachePolicy):
 
 class FlowParameters(CachePolicy):
     """The parameters of the flow around the task."""
+
+    __module__ = "flowdeck"
 
     holds_task = True
 
@@ -239,6 +249,8 @@ class FlowParameters(CachePolicy):
 class RunId(CachePolicy):
     """The run: nothing is shared between runs."""
 
+    __module__ = "flowdeck"
+
     holds_task = True
 
     def compute_key(
@@ -250,6 +262,8 @@ class RunId(CachePolicy):
 
 class NoCache(CachePolicy):
     """Never cached."""
+
+    __module__ = "flowdeck"
 
     def compute_key(
         self, task_ctx: Any, inputs: dict[str, Any], flow_parameters: dict[str, Any]

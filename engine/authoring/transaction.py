@@ -61,6 +61,9 @@ class ResultRecord(NamedTuple):
     result: Any
 
 
+ResultRecord.__module__ = "flowdeck"
+
+
 class Transaction:
     """A block, or one task in it (``TaskTransaction``): the values, hooks and children it commits or rolls back."""
 

@@ -146,6 +146,7 @@ def signal_from_state(state: State) -> type[Signal]:
     raise ValueError(f"no signal asks for {state!r}")
 
 
+_remade.__module__ = _retry.__module__ = "flowdeck"
 for _kind in tuple(vars().values()):
     if isinstance(_kind, type) and _kind.__module__ == __name__:
         _kind.__module__ = "flowdeck.signals"  # what is stored names it there, wherever this file stands

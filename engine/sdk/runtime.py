@@ -25,6 +25,8 @@ _PREFIX = "FLOWDECK__RUNTIME__"
 class _Part:
     """Attributes computed from the current frame; each has what it is outside a run."""
 
+    __module__ = "flowdeck.runtime"
+
     def __init__(self, word: str, attributes: dict[str, tuple[Callable[[Frame], Any], Any]]) -> None:
         self._word = word
         self._attributes = attributes
