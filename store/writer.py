@@ -25,26 +25,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from .checkpoint import AFFECTED, checkpoint, log_size
-from .connection import LOG_BYTES, Connection, Database, connect, database_path
+from .connection import Connection, Database, connect, database_path
 from .driver_errors import is_store_trouble, translate
-from .errors import StoreError, StoreFull, StoreLocked, StoreMissing
+from .errors import StoreError, StoreFull, StoreLocked
+from .growing_log import GrowingLog
 from .locking import begin_immediate
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 Done = Callable[[Any, BaseException | None], object]
 
-CHECKPOINT_AGAIN_SECONDS: Final = 1.0
-"""How long to wait after a checkpoint that could not move everything because a reader stood in the way."""
 RETRY_SECONDS: Final[tuple[float, ...]] = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Pauses between tries when the disk is full or the file locked; the last one repeats."""
 LOCK_WAIT_SECONDS: Final = 1.0
 """How long to try for the write lock before saying that it is held; then it is tried again."""
 DISK_ERROR_TRIES: Final = 4
 """After so many input/output errors in a row the operations fail: the disk is broken, not busy."""
-LOOK_SECONDS: Final = 0.005
-"""How often to look, while writing, whether the file is still there and how long its log is."""
 IDLE_WAKE_SECONDS: Final = 1.0
 """A caller can be interrupted between handing over and waking the thread; it looks for itself now and then."""
 
@@ -103,11 +99,7 @@ class Writer:
 
         self._trouble: str | None = None
         self._connection: Connection | None = None
-        self._second: Connection | None = None
-        self._log_path = self._path + "-wal"
-        self._log_bytes = 0
-        self._no_look_before = 0.0
-        self._no_checkpoint_before = 0.0
+        self._log = GrowingLog(self._folder, database)
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
@@ -185,10 +177,10 @@ class Writer:
             if not isinstance(error, Exception) and not is_done:
                 self._put(ticket, urgent=False)  # interrupted from the keyboard: it still happens
             raise
-        if time.monotonic() >= self._no_look_before:
+        if time.monotonic() >= self._log.no_look_before:
             if (missing := self._look_at_log()) is not None:
                 raise missing
-            self._checkpoint_if_due()
+            self._log.move_if_due(self._connection)
         return True
 
     def submit(self, operation: Operation[T], done: Callable[[T | None, BaseException | None], object]) -> None:
@@ -340,7 +332,7 @@ class Writer:
                 self._try_until_settled([ticket])
         for ticket in group:
             self._acknowledge(ticket)
-        self._checkpoint_if_due()
+        self._log.move_if_due(self._connection)
 
     def _acknowledge(self, ticket: _Ticket) -> None:
         if ticket.lock is not None:
@@ -406,18 +398,13 @@ class Writer:
             return error
         except BaseException as error:  # noqa: BLE001 - an operation is somebody else's code; its error is handed back
             return error
-        return self._look_at_log() if time.monotonic() >= self._no_look_before else None
+        return self._look_at_log() if time.monotonic() >= self._log.no_look_before else None
 
     def _look_at_log(self) -> StoreError | None:
-        """After a commit: how long the log is, and that the file is still there."""
-        self._no_look_before = time.monotonic() + LOOK_SECONDS
-        try:
-            self._log_bytes = log_size(self._log_path)
-        except FileNotFoundError:
-            # SQLite writes on into files that have no name any more; nobody would find what it stores there.
+        missing = self._log.look()
+        if missing is not None:
             self._close_connections()
-            return StoreMissing(f"{self._path} was removed or moved away while in use; what is written now is lost.")
-        return None
+        return missing
 
     def _fail(self, group: list[_Ticket], error: StoreError) -> None:
         self._trouble = str(error)
@@ -435,29 +422,8 @@ class Writer:
         while (left := until - time.monotonic()) > 0 and not self._has_given_up():
             time.sleep(min(left, 0.05))
 
-    # ------------------------------------------------------------------------------------------ checkpoints
-
-    def _checkpoint_if_due(self) -> None:
-        if not AFFECTED:
-            return  # SQLite's own checkpoints are safe, and on
-        if self._log_bytes <= LOG_BYTES[self._database] or time.monotonic() < self._no_checkpoint_before:
-            return
-        if self._connection is None:
-            return  # it never opened; its operations have been told why
-        try:
-            if self._second is None:
-                self._second = connect(self._folder, self._database)
-            result = checkpoint(self._connection, self._second)
-            if result.ran and result.moved_pages == result.log_pages:
-                self._log_bytes = 0  # the next commit starts it anew
-                return
-        except (sqlite3.DatabaseError, StoreError) as error:
-            # The log stays as it is and everything in it is safe; the next group will say if the file is broken.
-            logger.warning("the log of %s could not be moved into it: %s", self._path, error)
-        self._no_checkpoint_before = time.monotonic() + CHECKPOINT_AGAIN_SECONDS
-
     def _close_connections(self) -> None:
-        for connection in (self._second, self._connection):
-            if connection is not None:
-                connection.close()
-        self._second = self._connection = None
+        self._log.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

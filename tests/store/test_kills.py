@@ -16,13 +16,13 @@ ROUNDS = int(os.environ.get("FLOWDECK_CRASH_ROUNDS", "6"))
 
 WRITE_UNTIL_KILLED = """
 import os, sys, threading
-from flowdeck.store import connection, writer as writer_module
+from flowdeck.store import connection, growing_log
 from flowdeck.store.tables import runs, tasks
 from flowdeck.store.rows import TaskRow
 from flowdeck.store.writer import Writer
 
 # So small that checkpoints are among what is interrupted.
-for module in (connection, writer_module):
+for module in (connection, growing_log):
     module.LOG_BYTES = {"state": 128 * 1024, "telemetry": 128 * 1024}
 writer = Writer(sys.argv[1])
 told = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND)

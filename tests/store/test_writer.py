@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flowdeck.store import growing_log
 from flowdeck.store import writer as writer_module
 from flowdeck.store.checkpoint import AFFECTED, checkpoint, wal_size
 from flowdeck.store.connection import connect, database_path
@@ -406,7 +407,7 @@ def test_a_store_removed_in_use_is_noticed(folder: Path) -> None:
     writer = Writer(folder)
     writer.commit(_insert("a"))
     shutil.rmtree(folder)
-    time.sleep(writer_module.LOOK_SECONDS)
+    time.sleep(growing_log.LOOK_SECONDS)
     with pytest.raises(StoreMissing, match="removed or moved away"):
         writer.commit(_insert("b"))
     with pytest.raises(StoreMissing):
@@ -496,7 +497,7 @@ def test_values_are_not_kept_alive(writer: Writer) -> None:
 @pytest.mark.skipif(not AFFECTED, reason="this SQLite checkpoints by itself, safely")
 def test_the_log_is_moved_when_it_has_grown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a bound of 64 KiB, writing megabytes leaves a log near the bound."""
-    for module in ("flowdeck.store.connection", "flowdeck.store.writer"):
+    for module in ("flowdeck.store.connection", "flowdeck.store.growing_log"):
         monkeypatch.setattr(f"{module}.LOG_BYTES", {"state": 64 * 1024, "telemetry": 64 * 1024})
     writer = Writer(folder)
     for number in range(300):
@@ -511,10 +512,10 @@ def test_the_log_is_moved_when_it_has_grown(folder: Path, monkeypatch: pytest.Mo
 @pytest.mark.skipif(not AFFECTED, reason="this SQLite checkpoints by itself, safely")
 def test_a_reader_in_the_way_delays_a_checkpoint_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer goes on meanwhile, and the log shrinks once the reader is gone."""
-    for module in ("flowdeck.store.connection", "flowdeck.store.writer"):
+    for module in ("flowdeck.store.connection", "flowdeck.store.growing_log"):
         monkeypatch.setattr(f"{module}.LOG_BYTES", {"state": 64 * 1024, "telemetry": 64 * 1024})
-    monkeypatch.setattr(writer_module, "CHECKPOINT_AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(writer_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(growing_log, "CHECKPOINT_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(growing_log, "LOOK_SECONDS", 0.0)
     writer = Writer(folder)
     writer.commit(_insert("first"))
     reader = connect(folder, "state", readonly=True)
