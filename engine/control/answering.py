@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from ...store.connection import Connection, transaction
 from ...store.rows import InputRow, RunRow
 from ...store.states import is_terminal
-from ...store.tables import events, inputs, runs, supervision, tasks
+from ...store.tables import events, inputs, runs, supervision
 from ..encoding.json_schema import describe_fields, problems
 from ..errors import InputError
-from ..states.machine import Target, next_run_state, next_task_state
+from ..states.machine import RunEvent
+from ..states.transitions import move_run, move_task
 from ..system.clock import now_us
 from .questions import EXPIRED, expire, first_question, words_of
 
@@ -23,7 +24,7 @@ from .questions import EXPIRED, expire, first_question, words_of
 class Held(NamedTuple):
     """How a held run without a process is to be shown."""
 
-    target: Target
+    event: RunEvent
     cause: str
 
 
@@ -73,12 +74,12 @@ def _respond(conn: Connection, request: InputRow, value: Any, actor: str, at_us:
                       message=f"answered: {words_of(request).removeprefix('awaiting input: ')}")
 
 
-def held(conn: Connection, run: RunRow, fallback: str, cause: str) -> Held:
+def held(conn: Connection, run: RunRow, fallback: RunEvent, cause: str) -> Held:
     """The state of a run that is held although its process is gone: what it asks comes before how that ended."""
     first = first_question(inputs.open_requests(conn, run.id))
     if first is not None and first.json_schema is not None:
-        return Held(next_run_state(run.state_type, "await_input"), f"{words_of(first)}; {cause}")
-    return Held(next_run_state(run.state_type, fallback), cause)
+        return Held("await_input", f"{words_of(first)}; {cause}")
+    return Held(fallback, cause)
 
 
 def until_us(conn: Connection, root_id: int) -> int | None:
@@ -109,10 +110,8 @@ def expire_overdue(conn: Connection, run: RunRow, at_us: int) -> bool:
         free = expire(conn, run.id, request)
     if not over:
         return False
-    event = "requeue" if free else "await_input"
-    runs.transition(
-        conn, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
-        to=next_run_state(run.state_type, event), at_us=at_us, actor="engine", intent="none", cause=EXPIRED,
+    move_run(
+        conn, run, "requeue" if free else "await_input", at_us=at_us, actor="engine", intent="none", cause=EXPIRED,
         wake_at_us=at_us if free else until_us(conn, run.id),
     )
     return True
@@ -120,16 +119,12 @@ def expire_overdue(conn: Connection, run: RunRow, at_us: int) -> bool:
 
 def cancel_parts(conn: Connection, run: RunRow, at_us: int, actor: str) -> None:
     """A run without a process was cancelled: so are its subflows and tasks that wait to go on."""
+    cause = f"its run #{run.id} was cancelled"
     for part in [*reversed(runs.of_root(conn, run.id)), run]:
         for task in supervision.live_tasks(conn, part.id):
-            tasks.transition(
-                conn, part.id, task.seq, run_attempt=max(task.run_attempt, part.attempt),
-                from_=(task.state_type, task.state_name), to=next_task_state(task.state_type, "cancel"), at_us=at_us,
-                actor=actor, cause=f"its run #{run.id} was cancelled",
+            move_task(
+                conn, task, "cancel", run_attempt=max(task.run_attempt, part.attempt), at_us=at_us, actor=actor,
+                cause=cause,
             )
         if part.id != run.id and not is_terminal(part.state_type):
-            runs.transition(
-                conn, part.id, attempt=part.attempt, from_=(part.state_type, part.state_name),
-                to=next_run_state(part.state_type, "cancel"), at_us=at_us, actor=actor, intent="none",
-                cause=f"its run #{run.id} was cancelled",
-            )
+            move_run(conn, part, "cancel", at_us=at_us, actor=actor, intent="none", cause=cause)

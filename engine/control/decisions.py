@@ -12,11 +12,12 @@ from ...store.connection import Connection
 from ...store.rows import ResultRow, TaskRow
 from ...store.tables import results, tasks
 from ..encoding import codec
-from ..states.machine import next_task_state
+from ..states.machine import TaskEvent, next_task_state
 from ..states.state import State
+from ..states.transitions import move_task
 from ..system.clock import now_us
 
-EVENTS: Final = {"completed": "mark_completed", "skipped": "mark_skipped"}
+EVENTS: Final[dict[str, TaskEvent]] = {"completed": "mark_completed", "skipped": "mark_skipped"}
 
 
 class Decision(NamedTuple):
@@ -38,10 +39,9 @@ class Decision(NamedTuple):
 
     def write(self, connection: Connection, row: TaskRow, run_attempt: int) -> None:
         """Record it, from whatever state the row has."""
-        to = next_task_state(row.state_type, EVENTS[self.word])
-        tasks.transition(
-            connection, row.run_id, row.seq, run_attempt=max(row.run_attempt, run_attempt),
-            from_=(row.state_type, row.state_name), to=to, at_us=now_us(), actor=self.actor, cause=self.cause,
+        move_task(
+            connection, row, EVENTS[self.word], run_attempt=max(row.run_attempt, run_attempt), at_us=now_us(),
+            actor=self.actor, cause=self.cause,
         )
         tasks.forget_inputs(connection, row.run_id, row.seq)
         kept = codec.encode(self.value)

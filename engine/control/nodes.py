@@ -15,8 +15,11 @@ from ...store.tables import events, nodes, runs, tasks
 from ...store.tables.nodes import Node
 from ..encoding import codec
 from ..errors import NotAllowed, NotFound
+from ..states.asked import done_by
 from ..states.machine import next_task_state
+from ..states.transitions import move_task
 from ..system.clock import now_us
+from .asking import live_lease
 from .decisions import EVENTS, Decision
 
 
@@ -70,28 +73,36 @@ def root_of(connection: Connection, run: RunRow) -> RunRow:
     return root
 
 
-def cancel(
-    connection: Connection, root: RunRow, lease: LeaseRow | None, places: Sequence[Place], actor: str
-) -> str:
+def cancel(connection: Connection, wanted: Sequence[Node], actor: str) -> tuple[int, str]:
     """Ask it of these nodes of a tree; what waits without a process ends now, the rest when its process sees it."""
+    places = [find(connection, node) for node in wanted]
+    root = _common_root(connection, places)
+    lease = live_lease(connection, root.id)
     if root.state_type in TERMINAL_TYPES:
         raise NotAllowed(f"run #{root.id} is {root.state_name}: nothing of it runs that could be asked to cancel")
     if root.state_type == "CANCELLING":
         raise NotAllowed(f"run #{root.id} is being cancelled as a whole")
-    wanted = [_as_cancelled(connection, place, lease) for place in places]
+    ending = [_as_cancelled(connection, place, lease) for place in places]
     labels = ", ".join(place.label for place in places)
     events.append(
         connection, at_us=now_us(), kind="request", actor=actor, run_id=root.id, message=f"cancel {labels}",
-        data={"cancel": [node.as_json() for node in wanted]},
+        data={"cancel": [node.as_json() for node in ending]},
     )
     if lease is not None:
         held = "; the run is frozen: it hears of it once it is thawed" if root.state_name == "Frozen" else ""
-        return f"cancelling {labels}{held}"
+        return root.id, f"cancelling {labels}{held}"
     for place in places:
         for row in place.rows:
             if row.kind == "task" and not is_terminal(row.state_type, row.state_name):
                 _end_now(connection, row, actor)
-    return f"cancelled {labels}: not run when the run goes on"
+    return root.id, f"cancelled {labels}: not run when the run goes on"
+
+
+def _common_root(connection: Connection, places: Sequence[Place]) -> RunRow:
+    roots = {place.run.root_id or place.run.id for place in places}
+    if len(roots) != 1:
+        raise NotAllowed("nodes of several runs are asked for one run after the other")
+    return root_of(connection, places[0].run)
 
 
 def _as_cancelled(connection: Connection, place: Place, lease: LeaseRow | None) -> Node:
@@ -119,10 +130,11 @@ def _refuse_ended(what: str, states: Sequence[tuple[str, str]], lease: LeaseRow 
         raise NotAllowed(f"{what} is {name}: it cannot be asked to cancel")
 
 
-def set_state(
-    connection: Connection, root: RunRow, lease: LeaseRow | None, place: Place, decision: Decision
-) -> str:
+def set_state(connection: Connection, node: Node, decision: Decision) -> tuple[int, str]:
     """Decide for a task, or for each call of a map."""
+    place = find(connection, node)
+    root = _common_root(connection, [place])
+    lease = live_lease(connection, root.id)
     if not place.rows:
         raise NotAllowed(f"{place.label} is a run: a state can be set for tasks of it, as {place.run.id}/1")
     what = place.label if len(place.rows) == 1 else f"{len(place.rows)} calls of {place.label}"
@@ -130,7 +142,7 @@ def set_state(
     if lease is None:
         for row in place.rows:
             decision.write(connection, row, place.run.attempt)
-        return f"{what} is {named}: a retry does not run it and it gives {codec.preview(decision.value)}"
+        return place.run.id, f"{what} is {named}: a retry does not run it and it gives {codec.preview(decision.value)}"
     if any(row.state_type != "PAUSED" for row in place.rows):
         raise NotAllowed(
             f"{place.label} is {place.rows[0].state_name} and run #{root.id} lives: a state can be set once the run "
@@ -143,16 +155,16 @@ def set_state(
         data={"set": [{"run": row.run_id, "seq": row.seq} for row in place.rows], "state": decision.word,
               "result": (value.data or b"null").decode()},
     )  # fmt: skip
-    return f"{what} becomes {named} and gives {value.preview}; `flowdeck resume {root.id}` lets the run go on"
+    said = f"{what} becomes {named} and gives {value.preview}; `flowdeck resume {root.id}` lets the run go on"
+    return place.run.id, said
 
 
 def _end_now(connection: Connection, row: TaskRow, actor: str) -> None:
     run = runs.get(connection, row.run_id)
     assert run is not None
-    to = next_task_state(row.state_type, "cancel")
-    tasks.transition(
-        connection, row.run_id, row.seq, run_attempt=max(row.run_attempt, run.attempt),
-        from_=(row.state_type, row.state_name), to=to, at_us=now_us(), actor=actor, cause=f"cancelled by {actor}",
+    move_task(
+        connection, row, "cancel", run_attempt=max(row.run_attempt, run.attempt), at_us=now_us(), actor=actor,
+        cause=done_by("cancel", actor),
     )
 
 

@@ -15,10 +15,12 @@ from ...store import spool
 from ...store.connection import Connection, connect, transaction
 from ...store.rows import LeaseRow, RunRow
 from ...store.states import is_terminal
-from ...store.tables import leases, limits, runs, supervision, tasks
+from ...store.tables import leases, limits, runs, supervision
 from ..errors import NotAllowed
 from ..states import exits as deaths
-from ..states.machine import RunEvent, next_run_state, next_task_state
+from ..states.asked import done_as_asked
+from ..states.machine import RunEvent, TaskEvent
+from ..states.transitions import move_run, move_task
 from ..system import processes
 from ..system.clock import now_us
 from .answering import held, until_us
@@ -130,54 +132,47 @@ def _event_for(run: RunRow, root: RunRow, fate: Fate) -> RunEvent:
 
 
 def _cancel_cause(connection: Connection, run: RunRow, fate: Fate) -> str:
-    asked = supervision.requester(connection, run.id)
-    by = f"cancelled by {asked[0]}" if asked is not None else "cancelled"
-    return f"{run.cause if run.state_type == 'CANCELLING' and run.cause else by}; {fate.cause}"
+    known = run.cause if run.state_type == "CANCELLING" else None
+    return f"{known or done_as_asked(connection, run.id, 'cancel')}; {fate.cause}"
 
 
 def _end(connection: Connection, run: RunRow, event: RunEvent, cause: str, at_us: int,
          lease: LeaseRow | None = None) -> Settled:
     _end_tasks(connection, run, event, cause, at_us)
-    target = next_run_state(run.state_type, event)
     crashed = event in ("crash", "run_out_of_memory", "reboot")
     # Nobody's monotonic clock saw the end: the wall clock's difference is the best that is known.
     ran_us = max(0, at_us - lease.acquired_at_us) if lease is not None else None
-    runs.transition(connection, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name), to=target,
-                    at_us=at_us, actor=ACTOR, cause=cause, intent="none", ended_duration_us=ran_us,
-                    crash_count=run.crash_count + 1 if crashed else None,
-                    # A subflow that waited for its retry goes on waiting until then when its parent calls it again.
-                    wake_at_us=run.wake_at_us if crashed and run.root_id is not None else None)
-    return Settled(run.id, target.state_name, cause, None)
+    ended = move_run(connection, run, event, at_us=at_us, actor=ACTOR, cause=cause, intent="none",
+                     ended_duration_us=ran_us, crash_count=run.crash_count + 1 if crashed else None,
+                     # A subflow that waited for its retry goes on waiting until then when its parent calls it again.
+                     wake_at_us=run.wake_at_us if crashed and run.root_id is not None else None)
+    return Settled(run.id, ended.state_name, cause, None)
 
 
 def _end_tasks(connection: Connection, run: RunRow, event: RunEvent, cause: str, at_us: int) -> None:
     for row in supervision.live_tasks(connection, run.id):
         # What was held had failed as often as it may; a resumed run tries it as often again.
-        fate = "fail" if row.state_type == "PAUSED" else "crash"
-        target = next_task_state(row.state_type, "cancel" if event == "cancel" else fate)
+        ends: TaskEvent = "fail" if row.state_type == "PAUSED" else "crash"
+        fate: TaskEvent = "cancel" if event == "cancel" else ends
         duration_us = at_us - row.started_at_us if row.started_at_us is not None else None
         # What waited for a retry goes on waiting until then when the run is resumed.
-        wake_at_us = row.wake_at_us if target.state_type == "CRASHED" else None
-        tasks.transition(connection, run.id, row.seq, run_attempt=max(row.run_attempt, run.attempt),
-                         from_=(row.state_type, row.state_name), to=target, at_us=at_us, actor=ACTOR,
-                         cause=row.cause if target.state_type == "FAILED" else cause, duration_us=duration_us,
-                         wake_at_us=wake_at_us)
+        wake_at_us = row.wake_at_us if fate == "crash" else None
+        move_task(connection, row, fate, run_attempt=max(row.run_attempt, run.attempt), at_us=at_us, actor=ACTOR,
+                  cause=row.cause if fate == "fail" else cause, duration_us=duration_us, wake_at_us=wake_at_us)
 
 
 def _suspend(connection: Connection, run: RunRow, fate: Fate, at_us: int) -> Settled:
     """A paused run that lost its process is still paused: it goes on by replay when somebody resumes it."""
     _end_tasks(connection, run, fate.event, fate.cause, at_us)
-    target, cause = held(connection, run, "suspend", f"{fate.cause} while paused; resume it to go on by replay")
-    runs.transition(connection, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name), to=target,
-                    at_us=at_us, actor=ACTOR, cause=cause, intent="none", new_attempt=run.attempt + 1,
-                    wake_at_us=until_us(connection, run.id))
+    event, cause = held(connection, run, "suspend", f"{fate.cause} while paused; resume it to go on by replay")
+    left = move_run(connection, run, event, at_us=at_us, actor=ACTOR, cause=cause, intent="none",
+                    new_attempt=run.attempt + 1, wake_at_us=until_us(connection, run.id))
     if run.intent == "none":
         # Somebody had resumed it, and its process died before it saw that.
-        queued = next_run_state(target.state_type, "requeue")
-        runs.transition(connection, run.id, attempt=run.attempt + 1, from_=target, to=queued, at_us=at_us, actor=ACTOR,
-                        wake_at_us=at_us, message="resumed before")
+        queued = move_run(connection, left, "requeue", at_us=at_us, actor=ACTOR, wake_at_us=at_us,
+                          message="resumed before")
         return Settled(run.id, queued.state_name, f"{fate.cause} while it was to go on", at_us)
-    return Settled(run.id, target.state_name, cause, None)
+    return Settled(run.id, left.state_name, cause, None)
 
 
 def _resume(connection: Connection, run: RunRow, settled: Settled, crash_retries: int, at_us: int) -> Settled:
@@ -185,20 +180,17 @@ def _resume(connection: Connection, run: RunRow, settled: Settled, crash_retries
     count = run.crash_count + 1
     crashed = runs.get(connection, run.id)
     assert crashed is not None
-    target = next_run_state(crashed.state_type, "resume_crashed")
     seconds = min(FIRST_RESUME_SECONDS * 2 ** (count - 1), LONGEST_RESUME_SECONDS)
     wake_at_us = max(at_us + round(seconds * 1e6), run.wake_at_us or 0)
-    runs.transition(connection, run.id, attempt=run.attempt, from_=(crashed.state_type, crashed.state_name), to=target,
-                    at_us=at_us, actor=ACTOR, new_attempt=run.attempt + 1, wake_at_us=wake_at_us,
-                    cause=f"{settled.cause}; resumes by replay ({count} of {crash_retries} crash retries)")
+    queued = move_run(connection, crashed, "resume_crashed", at_us=at_us, actor=ACTOR, new_attempt=run.attempt + 1,
+                      wake_at_us=wake_at_us,
+                      cause=f"{settled.cause}; resumes by replay ({count} of {crash_retries} crash retries)")
     if run.intent in ("pause", "freeze") or run.state_name in ("Pausing", "Frozen"):
-        queued = runs.get(connection, run.id)
-        assert queued is not None
-        to, cause = held(connection, queued, "pause",
-                         f"{settled.cause} while it was to pause; resume it to go on by replay")
-        runs.transition(connection, run.id, attempt=run.attempt + 1, from_=target, to=to, at_us=at_us, actor=ACTOR,
-                        cause=cause, wake_at_us=until_us(connection, run.id))
-        return Settled(run.id, to.state_name, cause, None)
+        event, cause = held(connection, queued, "pause",
+                            f"{settled.cause} while it was to pause; resume it to go on by replay")
+        paused = move_run(connection, queued, event, at_us=at_us, actor=ACTOR, cause=cause,
+                          wake_at_us=until_us(connection, run.id))
+        return Settled(run.id, paused.state_name, cause, None)
     return settled._replace(resumes_at_us=wake_at_us)
 
 
@@ -211,11 +203,10 @@ def release_claim(connection: Connection, run: RunRow, why: str, at_us: int, wai
         if leases.of_run(connection, run.id) is not None:
             return False
         try:
-            target = next_run_state(now.state_type, "release")
+            move_run(connection, now, "release", at_us=at_us, actor=ACTOR,
+                     wake_at_us=at_us + round(wait_seconds * 1e6), message=why)
         except NotAllowed:
             return False
-        runs.transition(connection, run.id, attempt=now.attempt, from_=(now.state_type, now.state_name), to=target,
-                        at_us=at_us, actor=ACTOR, wake_at_us=at_us + round(wait_seconds * 1e6), message=why)
     return True
 
 

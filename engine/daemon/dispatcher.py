@@ -16,7 +16,7 @@ from ...store.states import is_terminal
 from ...store.tables import deployments, runs, supervision
 from ..control import reaping
 from ..errors import NotAllowed, StaleState
-from ..states.machine import next_run_state
+from ..states.transitions import move_run
 from . import flow_limits
 
 UNLIMITED: Final = 1 << 30
@@ -119,9 +119,7 @@ class Dispatcher:
         cause = f"could not start: {why}"
         try:
             with transaction(self._state):
-                runs.transition(self._state, run_id, attempt=attempt, from_=(run.state_type, run.state_name),
-                                to=next_run_state(run.state_type, "fail"), at_us=at_us, actor=reaping.ACTOR,
-                                cause=cause, intent="none")
+                move_run(self._state, run, "fail", at_us=at_us, actor=reaping.ACTOR, cause=cause, intent="none")
         except (StaleState, NotAllowed):
             return  # somebody cancelled it at the same moment
         self._say(f"run #{run_id}: Failed: {cause}")
@@ -142,7 +140,6 @@ class Dispatcher:
             return
         with transaction(self._state):
             for run in waiting:
-                runs.transition(self._state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
-                                to=next_run_state(run.state_type, "await_slot"), at_us=at_us, actor=reaping.ACTOR,
-                                wake_at_us=run.wake_at_us, cause=f"all {self._limit} slots are taken")
+                move_run(self._state, run, "await_slot", at_us=at_us, actor=reaping.ACTOR,
+                         wake_at_us=run.wake_at_us, cause=f"all {self._limit} slots are taken")
         self._say(f"{len(waiting)} due runs wait for a slot ({self._limit} taken)")

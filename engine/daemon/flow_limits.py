@@ -16,7 +16,7 @@ from ...store.connection import Connection, transaction
 from ...store.rows import DeploymentRow, RunRow
 from ...store.tables import deployments, limits, runs
 from ..errors import UsageError
-from ..states.machine import next_run_state
+from ..states.transitions import claim_due, claim_these, move_run
 
 STRATEGIES: Final = ("ENQUEUE", "CANCEL_NEW")
 MOST_NOTED: Final = 50
@@ -69,22 +69,19 @@ def claim(
     wanted = in_force(state)
     if not wanted:
         with transaction(state):
-            return runs.claim_due(state, at_us, most, actor)
+            return claim_due(state, at_us, most, actor)
     plan = _plan(state, wanted, at_us, most)
     if not plan.fits and not plan.cancelled and not plan.waits:
         return []
     with transaction(state):
         plan = _plan(state, wanted, at_us, most)  # again, now that nobody else can change it
-        claimed = runs.claim_these(state, plan.fits, at_us, actor)
+        claimed = claim_these(state, plan.fits, at_us, actor)
         for run, limit, holders in plan.cancelled:
             words = f"cancelled: the limit of {limit.slots} for {limit.name} was reached ({_held(holders)}), and its " \
                     "collision strategy is CANCEL_NEW"
-            runs.transition(state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
-                            to=next_run_state(run.state_type, "cancel"), at_us=at_us, actor=actor, cause=words)
+            move_run(state, run, "cancel", at_us=at_us, actor=actor, cause=words)
         for run, words in plan.waits:
-            runs.transition(state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
-                            to=next_run_state(run.state_type, "await_slot"), at_us=at_us, actor=actor,
-                            wake_at_us=run.wake_at_us, cause=words)
+            move_run(state, run, "await_slot", at_us=at_us, actor=actor, wake_at_us=run.wake_at_us, cause=words)
     for run, limit, _ in plan.cancelled:
         say(f"run #{run.id}: Cancelled: the limit of {limit.slots} for {limit.name} was reached")
     return claimed

@@ -17,7 +17,8 @@ from ...store.rows import DeploymentRow, RunRow, ScheduleRow
 from ...store.tables import deployments, events, runs, schedules, supervision
 from ..errors import ScheduleError
 from ..schedules.schedule import Schedule, from_json, last_before, next_after
-from ..states.machine import next_run_state
+from ..states.asked import done_by
+from ..states.transitions import move_run
 from .flow_limits import is_limited
 from .registration import from_us, next_due_us, to_us
 
@@ -113,9 +114,8 @@ class Scheduler:
             elif len(held) == len(live):
                 run = held[0]
                 with transaction(self._state):
-                    runs.transition(self._state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
-                                    to=next_run_state(run.state_type, "await_slot"), at_us=at_us,
-                                    wake_at_us=at_us, actor=run.actor, cause="its turn has come")
+                    move_run(self._state, run, "await_slot", at_us=at_us, wake_at_us=at_us, actor=run.actor,
+                             cause="its turn has come")
 
     # -- one schedule --------------------------------------------------------------------------------------------
 
@@ -184,21 +184,16 @@ class Scheduler:
         assert run is not None
         if live:
             self._queued.add(row.id)
-            runs.transition(self._state, run_id, attempt=1, from_=("SCHEDULED", "Scheduled"),
-                            to=next_run_state("SCHEDULED", "await_slot"), at_us=at_us, actor=actor,
-                            cause=f"waits for run #{live[-1].id} to end (overlap={row.overlap!r})")
+            move_run(self._state, run, "await_slot", at_us=at_us, actor=actor,
+                     cause=f"waits for run #{live[-1].id} to end (overlap={row.overlap!r})")
         elif self._free_slots() > len(claimed) and not is_limited(self._state, deployment):
-            target = next_run_state("SCHEDULED", "claim")
-            runs.transition(self._state, run_id, attempt=1, from_=("SCHEDULED", "Scheduled"), to=target, at_us=at_us,
-                            actor=actor)
-            claimed.append(run._replace(state_type=target.state_type, state_name=target.state_name, wake_at_us=None))
+            claimed.append(move_run(self._state, run, "claim", at_us=at_us, actor=actor))
 
     def _cancel_running(self, live: list[RunRow], at_us: int, actor: str) -> None:
         for run in live:
             if run.state_type == "SCHEDULED":
-                runs.transition(self._state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
-                                to=next_run_state(run.state_type, "cancel"), at_us=at_us, actor=actor, intent="none",
-                                cause=f"cancelled by {actor}: its next tick has come")
+                move_run(self._state, run, "cancel", at_us=at_us, actor=actor, intent="none",
+                         cause=f"{done_by('cancel', actor)}: its next tick has come")
             elif run.intent != "cancel":
                 runs.set_intent(self._state, run.id, "cancel", at_us=at_us, actor=actor,
                                 message="its next tick has come (overlap='cancel_running')")

@@ -29,7 +29,9 @@ from ..control.reaping import Settled, reap_dead_runs
 from ..errors import NotAllowed, StaleState
 from ..settings import cancel_grace_seconds
 from ..states import exits as deaths
-from ..states.machine import next_run_state
+from ..states.asked import done_as_asked
+from ..states.machine import RunEvent
+from ..states.transitions import move_run
 from ..system import processes
 from ..system.clock import Now
 
@@ -297,18 +299,15 @@ class Supervisor:
         """The request met the run while nothing of it lived."""
         if leases.of_run(self._state, run.id) is not None:
             return
-        event = "cancel" if run.intent == "cancel" else "pause"
-        asked = supervision.requester(self._state, run.id)
-        by = f" by {asked[0]}" if asked is not None else ""
+        event: RunEvent = "cancel" if run.intent == "cancel" else "pause"
+        cause = done_as_asked(self._state, run.id, event)
         try:
             with transaction(self._state):
-                target = next_run_state(run.state_type, event)
-                runs.transition(self._state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
-                                to=target, at_us=now.us, actor=reaping.ACTOR, intent="none",
-                                cause=f"{'cancelled' if event == 'cancel' else 'paused'}{by}")
+                moved = move_run(self._state, run, event, at_us=now.us, actor=reaping.ACTOR, cause=cause,
+                                 intent="none")
         except (StaleState, NotAllowed):
             return  # it moved meanwhile; whoever moved it looks at the request
-        self._say(f"run #{run.id}: {target.state_name} as asked{by}")
+        self._say(f"run #{run.id}: {moved.state_name} as asked {cause.partition(' ')[2]}".rstrip())
 
     def _enforce_cancel(self, watched: Watched, now: Now) -> None:
         """Its own process cancels it; this is for the case that it does not."""
@@ -342,12 +341,10 @@ class Supervisor:
         run = runs.get(self._state, watched.lease.run_id or 0)
         if run is None or run.state_type not in ("RUNNING", "PENDING", "PAUSED"):
             return
-        asked = supervision.requester(self._state, run.id)
+        cause = done_as_asked(self._state, run.id, "cancel")
         try:
             with transaction(self._state):
-                runs.transition(self._state, run.id, attempt=run.attempt, from_=(run.state_type, run.state_name),
-                                to=next_run_state(run.state_type, "begin_cancel"), at_us=now.us,
-                                actor=reaping.ACTOR, cause=f"cancelled by {asked[0]}" if asked else "cancelled")
+                move_run(self._state, run, "begin_cancel", at_us=now.us, actor=reaping.ACTOR, cause=cause)
         except StaleState:
             return  # its process did it at the same moment
 

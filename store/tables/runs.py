@@ -52,12 +52,12 @@ _IS_DUE = (
 _DUE = f"FROM flow_run WHERE {_IS_DUE} ORDER BY wake_at_us, id LIMIT ?2"
 _LIMITED_AS = "coalesce(deployment, flow_name)"
 CLAIM_DUE: Final = (
-    "UPDATE flow_run SET state_type = 'PENDING', state_name = 'Pending', cause = NULL, wake_at_us = NULL"
+    "UPDATE flow_run SET state_type = ?3, state_name = ?4, cause = NULL, wake_at_us = NULL"
     f" WHERE id IN (SELECT id {_DUE}) RETURNING {RUN_COLUMNS}"
 )
 CLAIM_ONE: Final = (
-    "UPDATE flow_run SET state_type = 'PENDING', state_name = 'Pending', cause = NULL, wake_at_us = NULL"
-    f" WHERE id = ? AND state_type = 'SCHEDULED' AND state_name = ? RETURNING {RUN_COLUMNS}"
+    "UPDATE flow_run SET state_type = ?3, state_name = ?4, cause = NULL, wake_at_us = NULL"
+    f" WHERE id = ?1 AND state_type = 'SCHEDULED' AND state_name = ?2 RETURNING {RUN_COLUMNS}"
 )
 SELECT_DUE: Final = f"SELECT id, state_name {_DUE}"
 """Read before the claim, in its transaction: ``RETURNING`` knows only the new values, the event wants the old name."""
@@ -90,8 +90,6 @@ SELECT_FLOWS: Final = (
     "SELECT name, description, created_at_us, (SELECT max(id) FROM flow_run WHERE flow_name = flow.name)"
     " FROM flow ORDER BY name"
 )
-
-PENDING: Final = ("PENDING", "Pending")
 
 
 def insert(
@@ -241,36 +239,40 @@ def is_tried_again(connection: Connection, run_id: int) -> bool:
     return row is None or row[0] in TERMINAL_TYPES
 
 
-def claim_due(connection: Connection, now_us: int, limit: int, actor: str) -> list[RunRow]:
-    """Move root runs whose time has come to PENDING and return them, the longest waiting first.
+def claim_due(
+    connection: Connection, now_us: int, limit: int, actor: str, *, to: tuple[str, str]
+) -> list[RunRow]:
+    """Move root runs whose time has come to the state of claimed ones and return them, the longest waiting first.
 
     A run somebody asked something of, and a run that still has a process (a lease), is left alone.
     """
     before = dict(connection.execute(SELECT_DUE, (now_us, limit)).fetchall())
     if not before:
         return []
-    claimed = [RunRow._make(row) for row in connection.execute(CLAIM_DUE, (now_us, limit)).fetchall()]
+    claimed = [RunRow._make(row) for row in connection.execute(CLAIM_DUE, (now_us, limit, *to)).fetchall()]
     place = {run_id: number for number, run_id in enumerate(before)}
     claimed.sort(key=lambda run: place[run.id])
     connection.executemany(
         events.INSERT,
         [
-            (now_us, "state", run.id, None, run.attempt, "SCHEDULED", before[run.id], *PENDING, actor, None, None)
+            (now_us, "state", run.id, None, run.attempt, "SCHEDULED", before[run.id], *to, actor, None, None)
             for run in claimed
         ],
     )
     return claimed
 
 
-def claim_these(connection: Connection, run_ids: Collection[int], now_us: int, actor: str) -> list[RunRow]:
+def claim_these(
+    connection: Connection, run_ids: Collection[int], now_us: int, actor: str, *, to: tuple[str, str]
+) -> list[RunRow]:
     """As ``claim_due``, for runs that somebody chose among those that are due, in the same transaction."""
     claimed = []
     for run_id in run_ids:
         before = connection.execute(SELECT_INTENT, (run_id,)).fetchone()[1]
-        run = RunRow._make(connection.execute(CLAIM_ONE, (run_id, before)).fetchone())
+        run = RunRow._make(connection.execute(CLAIM_ONE, (run_id, before, *to)).fetchone())
         connection.execute(
             events.INSERT,
-            (now_us, "state", run.id, None, run.attempt, "SCHEDULED", before, *PENDING, actor, None, None),
+            (now_us, "state", run.id, None, run.attempt, "SCHEDULED", before, *to, actor, None, None),
         )
         claimed.append(run)
     return claimed

@@ -159,15 +159,15 @@ def test_claiming_takes_what_is_due_once_and_in_order(state: sqlite3.Connection,
     third = make_run(state=SCHEDULED, wake_at_us=60)
     future = make_run(state=SCHEDULED, wake_at_us=5_000)
     with transaction(state):
-        claimed = runs.claim_due(state, 100, 2, "daemon")
+        claimed = runs.claim_due(state, 100, 2, "daemon", to=PENDING)
     assert [run.id for run in claimed] == [early, late]
     assert {run.state_type for run in claimed} == {"PENDING"}
     assert events.of_run(state, late)[-1].from_name == "Late"
     assert events.of_run(state, early)[-1].actor == "daemon"
     assert runs.next_wake(state) == 60
     with transaction(state):
-        assert [run.id for run in runs.claim_due(state, 100, 10, "daemon")] == [third]
-        assert runs.claim_due(state, 100, 10, "daemon") == []
+        assert [run.id for run in runs.claim_due(state, 100, 10, "daemon", to=PENDING)] == [third]
+        assert runs.claim_due(state, 100, 10, "daemon", to=PENDING) == []
     assert runs.next_wake(state) == 5_000
     assert _run(state, future).state_type == "SCHEDULED"
 
@@ -183,14 +183,15 @@ def test_claiming_leaves_alone_what_is_not_its_own(state: sqlite3.Connection, ma
     mine = leases.this_process(leases.run_owner(owned), actor=ACTOR, at_us=1, run_id=owned, attempt=1)
     with transaction(state):
         leases.acquire(state, mine)
-        assert runs.claim_due(state, 1_000_000, 10, "daemon") == []
+        assert runs.claim_due(state, 1_000_000, 10, "daemon", to=PENDING) == []
         leases.release(state, mine.owner)
-        assert [run.id for run in runs.claim_due(state, 1_000_000, 10, "daemon")] == [owned]
+        assert [run.id for run in runs.claim_due(state, 1_000_000, 10, "daemon", to=PENDING)] == [owned]
 
 
 def test_due_runs_are_found_by_the_index(state: sqlite3.Connection) -> None:
     """The dispatcher's look-ups never walk the table."""
-    for statement, values in ((runs.SELECT_DUE, (1, 2)), (runs.SELECT_NEXT_WAKE, ()), (runs.CLAIM_DUE, (1, 2))):
+    asked = ((runs.SELECT_DUE, (1, 2)), (runs.SELECT_NEXT_WAKE, ()), (runs.CLAIM_DUE, (1, 2, *PENDING)))
+    for statement, values in asked:
         plan = " ".join(row[3] for row in state.execute(f"EXPLAIN QUERY PLAN {statement}", values))
         assert "flow_run_live" in plan, plan
         assert "SCAN flow_run" not in plan, plan
@@ -201,7 +202,7 @@ def test_replaying_the_events_gives_the_states(state: sqlite3.Connection, make_r
     first, second = make_run(), make_run(state=SCHEDULED, wake_at_us=5)
     _move(state, first, from_=PENDING, to=RUNNING, started=True)
     with transaction(state):
-        runs.claim_due(state, 10, 5, "daemon")
+        runs.claim_due(state, 10, 5, "daemon", to=PENDING)
         runs.set_intent(state, first, "pause", at_us=5, actor=ACTOR)
     _move(state, first, from_=RUNNING, to=("PAUSED", "Paused"), intent="none")
     _move(state, second, from_=PENDING, to=("CRASHED", "Crashed"))

@@ -1,0 +1,64 @@
+"""Deployments and schedules: queueing runs by name, pausing and resuming, within ``Control``'s transactions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ...store.connection import Connection
+from ...store.tables import deployments, events, runs, schedules
+from ..errors import NotFound, ParameterError
+from ..system.clock import now_us
+
+
+def trigger(
+    conn: Connection, name: str, given: dict[str, Any], scheduled_at_us: int | None, *, actor: str, folder: Path
+) -> int:
+    """Queue a run of a deployment; returns its number."""
+    found = deployments.get(conn, name)
+    if found is None:
+        near = ", ".join(row.name for row in deployments.all(conn)) or "none; start a daemon with its file"
+        raise NotFound(f"no deployment {name!r} in {folder}; there are: {near}")
+    check_parameters(found.name, json.loads(found.parameters_schema), given)
+    merged = {**json.loads(found.parameters), **given}
+    return runs.insert(
+        conn, flow_name=found.flow_name, name="", state=("SCHEDULED", "Scheduled"), actor=actor,
+        at_us=now_us(), parameters=json.dumps(merged, ensure_ascii=False), tags=found.tags,
+        deployment=found.name, entrypoint=found.entrypoint, scheduled_at_us=scheduled_at_us,
+        source_hash=found.source_hash,
+    )
+
+
+def switch_schedule(conn: Connection, schedule_id: int, active: bool, *, actor: str, folder: Path) -> None:
+    """Have a schedule make no runs, or make them again."""
+    row = schedules.get(conn, schedule_id)
+    if row is None:
+        raise NotFound(f"no schedule {schedule_id} in {folder}")
+    schedules.set_active(conn, schedule_id, active)
+    word = "resumed" if active else "paused"
+    events.append(
+        conn, at_us=now_us(), kind="schedule", actor=actor, message=f"schedule {row.slug} of {row.deployment} {word}",
+        data={"schedule_id": schedule_id, "active": active},
+    )
+
+
+def check_parameters(name: str, schema: dict[str, Any], given: dict[str, Any]) -> None:
+    """Unknown and missing names; types are checked when the run starts, by the flow's own hints."""
+    properties = schema.get("properties", {})
+    for key in given:
+        if key not in properties and not schema.get("additionalProperties", False):
+            from difflib import get_close_matches
+
+            near = get_close_matches(key, properties, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"its parameters are {', '.join(properties) or 'none'}"
+            raise ParameterError(f"flow {name!r} has no parameter {key!r}; {hint}")
+    for key, value in given.items():
+        if properties.get(key, {}).get("format") == "password" and not str(value).startswith("secret:"):
+            raise ParameterError(
+                f"parameter {key!r} of flow {name!r} is a secret, and a value would have to be stored: put it into "
+                f"FLOWDECK_SECRET_… or a file of the daemon's user, and give its name, {key}=secret:NAME"
+            )
+    missing = [key for key in schema.get("required", ()) if key not in given]
+    if missing:
+        raise ParameterError(f"flow {name!r} needs the parameter {missing[0]!r}: give it with -p {missing[0]}=VALUE")
