@@ -11,6 +11,7 @@ from contextlib import closing
 import pytest
 from flowdeck.engine.control.reaping import reap, reap_dead_runs
 from flowdeck.engine.states import exits as deaths
+from flowdeck.engine.system.clock import now_us
 from flowdeck.store.connection import connect, transaction
 from flowdeck.store.tables import leases
 
@@ -364,8 +365,8 @@ def test_two_who_see_one_death_settle_it_once(box):
     os.kill(lease.pid, signal.SIGKILL)
     box.wait(lambda: not leases.is_alive(lease))
     with closing(connect(box.folder, "state")) as state, closing(connect(box.folder, "telemetry")) as telemetry:
-        assert reap(state, telemetry, str(box.folder), lease).state_name == "Suspended"
-        assert reap(state, telemetry, str(box.folder), lease) is None
+        assert reap(state, telemetry, str(box.folder), lease, now_us()).state_name == "Suspended"
+        assert reap(state, telemetry, str(box.folder), lease, now_us()) is None
     assert box.states(run_id)[-2:] == ["Paused", "Suspended"]
 
 
