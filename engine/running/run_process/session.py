@@ -6,31 +6,35 @@
 **Which thread does what.** *The flow's thread* is the one that called ``run_here`` or ``execute_run``, mostly the main
 one: it drives the steps of the root run, of subflows and of every call that is not submitted, and runs their code (of
 async flows in the event loop that runs there). *Pool threads* and *the loop's thread* (``runners.threads``) do the
-same for submitted calls, plain and async. *The watcher* (``watcher``) is the run's ear and clock: every 40 ms it calls
-timers, writes beginnings, grows the pool, moves captured lines and follows signals and requests. *The writer's thread*
-(``store.writer``) commits groups and goes on with the calls of the pool that waited for that, as long as no user code
-is due. Threads that come on need: one for metrics' writer, *the keeper* for slots of limits, one that hears worker
-processes, one for each async task in a worker process, one for each masked descriptor. User code runs in the first
-three only, but for the done callbacks of futures, which run where the future is settled: often on the writer's thread.
+same for submitted calls, plain and async. *The watcher* (``watcher``) is the run's ear and clock: every 40 ms, and when
+it is woken, it calls timers, writes beginnings, grows the pool, moves captured lines, follows signals and requests.
+*The writer's thread* (``store.writer``) commits groups, and goes on with those calls of the pool that waited for one,
+as far as no code of the user's is due. On need come one for the writer of metrics, *the keeper* of those who wait for
+slots, one that hears worker processes, one for each masked descriptor, and for a moment one for each async task in a
+worker process (it runs what that task calls) and for an async hook where a loop runs already. User code runs in the
+first three and these last two; but the done callbacks of futures run where a future is settled, often by the writer.
 
-**Who may raise where.** Only a slot (``effects.interrupts``) raises in user code, on behalf of whoever ends it, from
-any thread: in the main thread by a signal, in others at their next bytecode, in coroutines at their await; a worker
-process is ended by who waits for it. A slot is open only while user code itself runs, so nothing is ever raised in
-code of ours, in the watcher, the writer or the keeper. Two come unasked, both in the main thread: SIGTERM's handler
-raises ``Cancelled`` if user code runs there, takes no lock and leaves the rest to the watcher's next tick; Ctrl-C
-raises ``KeyboardInterrupt`` wherever that thread is, in code of ours as well, which ends the run as cancelled.
+**Who may raise where.** From outside only a slot (``effects.interrupts``) raises in user code, told by any thread: in
+the main thread by a signal, in others at their next bytecode, in coroutines at their await; a worker process is ended
+by the thread that waits for it. A slot is open while user code itself runs and closed while that waits in code of
+ours, which learns of its end by ``gate.check`` or its waker; so the watcher, the writer and the keeper are never
+interrupted. Two come unasked, both in the main thread: the handler of SIGTERM raises ``Cancelled`` where a slot is
+open, takes no lock and leaves the rest to the watcher's next tick; Ctrl-C raises ``KeyboardInterrupt`` wherever that
+thread is, in code of ours as well, and ends the run as cancelled.
 
-**What is locked by what.** No lock of a session is held while user code runs. The gate has one for being open or shut
-and one for counting who waits; a run's ``state_lock`` orders what its own thread and the watcher make of its state;
-the pool's lock guards the set of unsettled calls, and who takes a call out of it settles it, so that each is settled
-once; ``_made`` guards the reader's connection and what is made on need. Without a lock: activations (who starts code
-is listed first and looks at the gate then, who ends it breaks the gate first and looks at the list then, so one of
-them sees the other) and what nodes were told (written by the watcher alone once code runs, read by all).
+**What is locked by what.** A run's ``state_lock`` is held from a change of its state, by whatever thread, until its
+write is queued, so that both have one order (its result is pickled under it: no other change comes between). The gate
+has a lock for being open or shut and one for counting who waits; the pool's guards the set of unsettled calls: who
+takes a call out of it settles it, so each is settled once. ``_made`` guards the reader's connection and what is made
+on need. None of these is held while the code of a task, a flow or a hook runs. Without a lock: activations (who starts
+code is listed first and looks at the gate then, who ends it breaks the gate first and looks at the list then, so one
+of them sees the other) and what nodes were told (written by the watcher alone once code runs, read by all).
 
-**In which order things close.** First the watcher, so that nobody is told anything any more; the pool's threads and
-the worker processes; the signal handlers; the keeper and the metrics; then the output, drained to its last line. Last
-the lease is released and the writer ends: while the lease stands nobody else moves or removes this run's output. A
-process of an older attempt loses its writes (``StaleState``) and is fenced: it ends and records nothing.
+**In which order things close.** First the watcher, so that nobody is told anything any more; then idle threads of the
+pool (busy ones end with the process), the worker processes, the signal handlers, the keeper and the metrics; then the
+output, drained to its last line. Last the lease is released and the writer ends: while the lease stands nobody else
+moves or removes this run's output. A process of an older attempt loses its writes (``StaleState``) and is fenced: it
+ends and records nothing.
 """
 
 from __future__ import annotations
