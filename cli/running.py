@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         return 0
     folder = folder_of(args)
     open_store(folder)
-    from ..engine.running.run_process.entry import make_run
+    from ..engine.running.run_process.claiming import make_run
 
     run_id = make_run(folder, flow, flow.parameters.bind((), given), "cli")
     return _execute(folder, run_id, 1, flow, out)
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 def execute_queued(folder: Path, run_id: int, out: Output) -> int:
     """Take a run that waits for its time or a daemon, and run it in this process."""
     from ..engine.authoring.loader import find_flow
-    from ..engine.running.run_process.entry import claim_here
+    from ..engine.running.run_process.claiming import claim_here
 
     with Reader(folder) as reader:
         row = reader.run(run_id)

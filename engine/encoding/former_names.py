@@ -110,7 +110,9 @@ FORMER: Final[dict[str, tuple[str, ...]]] = {
     "run_context": ("sdk.run_context",),
     "run_deployment": ("sdk.run_deployment",),
     "run_inputs": ("sdk.run_inputs",),
-    "run_process": ("running.run_process.entry", "system.actors", "running.run_process.answers"),
+    "run_process": (
+        "running.run_process.entry", "system.actors", "running.run_process.answers", "running.run_process.claiming",
+    ),
     "runners": ("running.runners.threads",),
     "runtime": ("sdk.runtime",),
     "schedule_adjustments": ("schedules.adjustments",),

@@ -67,7 +67,7 @@ def suspend_flow_run(
 
 
 def _is_in_no_file(frame: Frame) -> bool:
-    from ..running.run_process.entry import entrypoint_of
+    from ..running.run_process.claiming import entrypoint_of
 
     session = frame.run.session
     return session.root is not None and not session.ending.is_resumable and entrypoint_of(session.root.flow) is None

@@ -356,7 +356,8 @@ def test_a_cached_call_has_its_own_record(reader, effects) -> None:
 def test_a_replay_keeps_what_was_cached(store, reader, effects) -> None:
     """A Cached task is a finished one: a retry returns its recorded value, whatever became of the entry."""
     from flowdeck.engine.control.control import Control
-    from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+    from flowdeck.engine.running.run_process.claiming import claim_here
+    from flowdeck.engine.running.run_process.entry import execute_run
 
     @task(cache_policy=INPUTS)
     def step(x):

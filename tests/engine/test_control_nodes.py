@@ -12,7 +12,8 @@ import pytest
 from flowdeck import Cancelled, flow, task
 from flowdeck.engine.control.control import Control, Node
 from flowdeck.engine.errors import NotAllowed, NotFound
-from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+from flowdeck.engine.running.run_process.claiming import claim_here
+from flowdeck.engine.running.run_process.entry import execute_run
 from flowdeck.store.connection import connect
 from flowdeck.store.reader import Reader
 

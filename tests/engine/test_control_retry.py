@@ -10,7 +10,8 @@ import pytest
 from flowdeck import flow, task
 from flowdeck.engine.control.control import Control, Node
 from flowdeck.engine.errors import NotAllowed, NotFound, ParameterError
-from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+from flowdeck.engine.running.run_process.claiming import claim_here
+from flowdeck.engine.running.run_process.entry import execute_run
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from flowdeck.engine.control.control import Control
 from flowdeck.engine.encoding.code_hash import code_hash, is_changed
 from flowdeck.engine.encoding.fingerprint import changed_names, fingerprint
 from flowdeck.engine.running.calls.replay import what_next
-from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+from flowdeck.engine.running.run_process.claiming import claim_here
+from flowdeck.engine.running.run_process.entry import execute_run
 
 
 @pytest.fixture

@@ -402,7 +402,7 @@ def test_a_run_that_the_engine_itself_cannot_bring_to_its_end_is_not_left_runnin
     reader: Reader, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its process lives on, so nobody would find it dead: it is recorded as Crashed at once, its tasks too."""
-    from flowdeck.engine.running.calls import flow_run
+    from flowdeck.engine.running.lifecycle import flow_steps
 
     started = threading.Event()
 
@@ -419,7 +419,7 @@ def test_a_run_that_the_engine_itself_cannot_bring_to_its_end_is_not_left_runnin
         started.set()
         raise OSError("a fault of the engine's own")
 
-    monkeypatch.setattr(flow_run, "_judge", broken)
+    monkeypatch.setattr(flow_steps, "judge_flow", broken)
     with pytest.raises(OSError, match="own"):
         f()
     run = reader.run(1)

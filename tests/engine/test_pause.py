@@ -354,7 +354,8 @@ def test_a_paused_script_that_is_killed_stays_paused(store, reader, script, effe
         control.resume(1, True)
     assert reader.run(1).state_name == "Resuming"
     from flowdeck.engine.authoring.loader import find_flow
-    from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+    from flowdeck.engine.running.run_process.claiming import claim_here
+    from flowdeck.engine.running.run_process.entry import execute_run
 
     code = execute_run(store, 1, claim_here(store, 1), find_flow(str(script.path), "release"))
     assert code == 0

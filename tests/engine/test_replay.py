@@ -8,7 +8,8 @@ import threading
 import pytest
 from flowdeck import flow, task
 from flowdeck.engine.control.control import Control
-from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+from flowdeck.engine.running.run_process.claiming import claim_here
+from flowdeck.engine.running.run_process.entry import execute_run
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 from flowdeck import INPUTS, flow, task
 from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import ResultUnreadable, UsageError
-from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+from flowdeck.engine.running.run_process.claiming import claim_here
+from flowdeck.engine.running.run_process.entry import execute_run
 
 pytestmark = pytest.mark.usefixtures("store")
 

@@ -671,7 +671,8 @@ def execute_here(script, run_id):
     """A process that takes a queued run, as a daemon's would."""
     program = (
         "import sys; from pathlib import Path; from flowdeck.engine.authoring.loader import find_flow;"
-        "from flowdeck.engine.running.run_process.entry import claim_here, execute_run; folder = Path(sys.argv[1]);"
+        "from flowdeck.engine.running.run_process.claiming import claim_here; "
+        "from flowdeck.engine.running.run_process.entry import execute_run; folder = Path(sys.argv[1]);"
         "sys.exit(execute_run(folder, int(sys.argv[2]), claim_here(folder, int(sys.argv[2])), find_flow(sys.argv[3])))"
     )
     command = [sys.executable, "-P", "-c", program, str(script.store), str(run_id), str(script.path)]

@@ -11,7 +11,8 @@ import pytest
 from flowdeck import flow, task
 from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import NotAllowed, NotFound, StaleState
-from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+from flowdeck.engine.running.run_process.claiming import claim_here
+from flowdeck.engine.running.run_process.entry import execute_run
 from flowdeck.engine.states.machine import RUN_TABLE, TASK_TABLE
 from flowdeck.store.reader import Reader
 from flowdeck.store.states import is_terminal
@@ -223,7 +224,8 @@ def test_a_store_that_cannot_be_opened_is_one_line(script, tmp_path, how) -> Non
 
 KILLED = """
 from pathlib import Path
-from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+from flowdeck.engine.running.run_process.claiming import claim_here
+from flowdeck.engine.running.run_process.entry import execute_run
 import random
 
 @task

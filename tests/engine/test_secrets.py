@@ -254,7 +254,8 @@ def test_a_retry_of_a_run_whose_secret_was_not_stored_says_so(store: Path, scrip
     control.retry(1)
     control.close()
     from flowdeck.engine.authoring.loader import find_flow
-    from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+    from flowdeck.engine.running.run_process.claiming import claim_here
+    from flowdeck.engine.running.run_process.entry import execute_run
 
     attempt = claim_here(store, 1)
     assert execute_run(store, 1, attempt, find_flow(str(script.path), "main")) == 1

@@ -24,7 +24,8 @@ from flowdeck import (
 )
 from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import UsageError
-from flowdeck.engine.running.run_process.entry import claim_here, execute_run
+from flowdeck.engine.running.run_process.claiming import claim_here
+from flowdeck.engine.running.run_process.entry import execute_run
 from flowdeck.store.connection import connect
 
 pytestmark = pytest.mark.usefixtures("store")

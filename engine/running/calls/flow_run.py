@@ -7,12 +7,14 @@ What happens when is decided by the steps (``lifecycle.flow_steps``); nothing he
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ....store.tables import results, runs, tasks
+from ...context import current_tags
 from ...states.machine import next_run_state
 from ...states.state import Cancelled, State, describe_exception
 from ...system.clock import now_us
@@ -289,3 +291,8 @@ class FlowRun:
     def is_root(self) -> bool:
         """Whether the process belongs to this run."""
         return self.parent is None
+
+
+def tags_of(flow: Flow[Any, Any]) -> str:
+    """The tags of a new run of ``flow``, its own and those of the block around its call, as JSON."""
+    return json.dumps(sorted(set(flow.tags) | current_tags.get()), ensure_ascii=False)

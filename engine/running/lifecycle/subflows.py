@@ -15,7 +15,7 @@ from ...states.machine import next_run_state
 from ...states.state import State
 from ...system.clock import now_us
 from ..calls.dependencies import collect_dependencies, replace_futures
-from ..calls.flow_run import FlowRun
+from ..calls.flow_run import FlowRun, tags_of
 from ..calls.subflow_call import SubflowCall
 from ..calls.task_call import record_caller
 from ..effects.effects import Await, Durable, Steps, drive, drive_async
@@ -167,12 +167,3 @@ def _queue_again(conn: Connection, run_id: int, at_us: int) -> int:
         new_attempt=attempt + 1, message="run again by its parent", intent="none",
     )
     return attempt + 1
-
-
-def tags_of(flow: Flow[Any, Any]) -> str:
-    """The tags of a new run of ``flow``, its own and those of the block around its call, as JSON."""
-    import json
-
-    from ...context import current_tags
-
-    return json.dumps(sorted(set(flow.tags) | current_tags.get()), ensure_ascii=False)

@@ -16,7 +16,7 @@ from ...secrets.secret import conceal_known
 from ...states.state import State
 from ..calls.flow_run import FlowRun
 from ..calls.hooks import RunHooks
-from .entry import stored_parameters
+from .claiming import stored_parameters
 from .session import Session
 
 if TYPE_CHECKING:
