@@ -1,18 +1,22 @@
-"""Write what the documentation takes from the code: docs/state-machine.md and two tables in README.md.
+"""Write what the documentation takes from the code: docs/state-machine.md, tables in README.md, the tree of the house.
 
 ``make docs`` runs it; ``python docs/generate.py --check`` changes nothing and exits with 1 when something is stale
 (tests/test_architecture.py holds the same). Nothing here states a rule: rules stand in ``engine/states/machine.py``,
-words about the states in ``store/states.py``, commands in ``cli/main.py``, keys in ``tui/actions.py``.
+words about the states in ``store/states.py``, commands in ``cli/main.py``, keys in ``tui/actions.py``, the floors in
+``tests/test_architecture.py``, each room's duty in its ``__init__.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import importlib.util
 import itertools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import wrap
+from types import ModuleType
 
 from flowdeck.cli.main import COMMANDS
 from flowdeck.engine.states.machine import RUN_TABLE, TASK_TABLE, Target
@@ -132,10 +136,64 @@ def _markdown_table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> 
     return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
 
 
+def rules() -> ModuleType:
+    """The tables of tests/test_architecture.py, which hold the house to what is drawn of it."""
+    name = "flowdeck_rules"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "test_architecture.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def _duty(path: Path) -> str:
+    """The first paragraph of a file's docstring, in one line."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def floors(depth: str = "") -> str:
+    """The rooms of the engine, of the run side and of the console from the ground up, as a tree with their duties."""
+    lines = []
+    for folder, names in (("engine", rules().FLOORS), ("engine/running", rules().RUNNING), ("tui", rules().TUI_FLOORS)):
+        lines.append(f"{depth}{folder}/")
+        for name in names:
+            room = ROOT / folder / name / "__init__.py"
+            path = room if room.exists() else ROOT / folder / f"{name}.py"
+            if path.exists():
+                shown = f"{name}/" if path == room else path.name
+                lines += wrap(f"{depth}  {shown:<14}{_duty(path)}", 118, subsequent_indent=depth + " " * 16)
+    doors = [f"{depth}  {name.replace('.', '/')}.py: {why}" for name, why in rules().DOORS.items()]
+    if doors:
+        lines += [f"{depth}doors", *doors]
+    return "\n".join(lines) + "\n"
+
+
+def engine_page() -> str:
+    """The whole of engine/README.md."""
+    return f"""\
+# The engine's rooms
+
+Made by `make docs` from the table that `tests/test_architecture.py` holds the code to. From the ground up: a room
+imports those above it in this list, never one below, lazily or for a type neither. Inside `running/` an import for
+types may point up. `control`, `triggers`, `upkeep`, `exporters` and `daemon` keep rows only: they never know what users
+write nor the process of a run.
+
+```
+{floors()}```
+"""
+
+
 def wanted_files() -> dict[Path, str]:
     """Each generated file and what it should hold now."""
     readme = ROOT / "README.md"
+    design = ROOT / "docs" / "design.md"
     return {
+        ROOT / "engine" / "README.md": engine_page(),
+        design: _between(design.read_text(encoding="utf-8"), "floors", f"```\n{floors()}```\n"),
         ROOT / "docs" / "state-machine.md": state_machine_page(),
         readme: readme_with_tables(readme.read_text(encoding="utf-8")),
     }
