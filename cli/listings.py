@@ -255,7 +255,7 @@ def _soonest_first(schedule: ScheduleRow) -> tuple[bool, int, str, int]:
 
 def describe(schedule: ScheduleRow) -> str:
     """When it fires, in words."""
-    from ..engine.schedules.schedule import from_json
+    from ..engine.schedules.kinds import from_json
 
     return from_json(schedule.spec).describe()
 

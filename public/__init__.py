@@ -40,14 +40,18 @@ if TYPE_CHECKING:
     from flowdeck.engine.authoring.lock_managers import FileSystemLockManager as FileSystemLockManager
     from flowdeck.engine.authoring.lock_managers import MemoryLockManager as MemoryLockManager
     from flowdeck.engine.authoring.retries import exponential_backoff as exponential_backoff
+    from flowdeck.engine.authoring.tags import tags as tags
+    from flowdeck.engine.authoring.task_runners import ConcurrentTaskRunner as ConcurrentTaskRunner
+    from flowdeck.engine.authoring.task_runners import ProcessPoolTaskRunner as ProcessPoolTaskRunner
+    from flowdeck.engine.authoring.task_runners import ThreadPoolTaskRunner as ThreadPoolTaskRunner
     from flowdeck.engine.authoring.tasks import Task as Task
     from flowdeck.engine.authoring.tasks import task as task
     from flowdeck.engine.authoring.transaction import CommitMode as CommitMode
     from flowdeck.engine.authoring.transaction import Transaction as Transaction
     from flowdeck.engine.authoring.transaction import TransactionState as TransactionState
-    from flowdeck.engine.authoring.transaction import get_transaction as get_transaction
     from flowdeck.engine.authoring.transaction import transaction as transaction
-    from flowdeck.engine.context import tags as tags
+    from flowdeck.engine.authoring.views import FlowRun as FlowRun
+    from flowdeck.engine.authoring.views import TaskRun as TaskRun
     from flowdeck.engine.errors import AcquireConcurrencySlotTimeoutError as AcquireConcurrencySlotTimeoutError
     from flowdeck.engine.errors import CommandFailed as CommandFailed
     from flowdeck.engine.errors import CommandTimedOut as CommandTimedOut
@@ -66,25 +70,21 @@ if TYPE_CHECKING:
     from flowdeck.engine.prefect1.control_flow import ifelse as ifelse
     from flowdeck.engine.prefect1.control_flow import merge as merge
     from flowdeck.engine.prefect1.control_flow import switch as switch
-    from flowdeck.engine.prefect1.flow import DateTimeParameter as DateTimeParameter
-    from flowdeck.engine.prefect1.flow import Edge as Edge
-    from flowdeck.engine.prefect1.flow import Parameter as Parameter
-    from flowdeck.engine.prefect1.flow import flatten as flatten
-    from flowdeck.engine.prefect1.flow import mapped as mapped
+    from flowdeck.engine.prefect1.parameters import DateTimeParameter as DateTimeParameter
+    from flowdeck.engine.prefect1.parameters import Parameter as Parameter
     from flowdeck.engine.prefect1.resources import resource_manager as resource_manager
     from flowdeck.engine.prefect1.signals import pause_task as pause_task
-    from flowdeck.engine.run_types import FlowRun as FlowRun
-    from flowdeck.engine.run_types import TaskRun as TaskRun
+    from flowdeck.engine.prefect1.wiring import Edge as Edge
+    from flowdeck.engine.prefect1.wiring import flatten as flatten
+    from flowdeck.engine.prefect1.wiring import mapped as mapped
     from flowdeck.engine.running.calls.futures import Future as Future
     from flowdeck.engine.running.calls.futures import PrefectFuture as PrefectFuture
     from flowdeck.engine.running.calls.futures import as_completed as as_completed
     from flowdeck.engine.running.calls.futures import resolve_futures_to_states as resolve_futures_to_states
     from flowdeck.engine.running.calls.futures import wait as wait
-    from flowdeck.engine.running.runners.threads import ConcurrentTaskRunner as ConcurrentTaskRunner
-    from flowdeck.engine.running.runners.threads import ProcessPoolTaskRunner as ProcessPoolTaskRunner
-    from flowdeck.engine.running.runners.threads import ThreadPoolTaskRunner as ThreadPoolTaskRunner
-    from flowdeck.engine.schedules.kinds import Dates as Dates
-    from flowdeck.engine.schedules.kinds import RRule as RRule
+    from flowdeck.engine.running.transactions.parts import get_transaction as get_transaction
+    from flowdeck.engine.schedules.rules import Dates as Dates
+    from flowdeck.engine.schedules.rules import RRule as RRule
     from flowdeck.engine.schedules.schedule import Cron as Cron
     from flowdeck.engine.schedules.schedule import Interval as Interval
     from flowdeck.engine.sdk.artifacts import Artifact as Artifact
@@ -156,21 +156,21 @@ _HOME = {
     "CommitMode": "authoring.transaction",
     "Completed": "states.state",
     "ConcurrencySlotAcquisitionError": "errors",
-    "ConcurrentTaskRunner": "running.runners.threads",
+    "ConcurrentTaskRunner": "authoring.task_runners",
     "Crashed": "states.state",
     "Cron": "schedules.schedule",
     "DEFAULT": "authoring.cache_policies",
-    "DateTimeParameter": "prefect1.flow",
-    "Dates": "schedules.kinds",
+    "DateTimeParameter": "prefect1.parameters",
+    "Dates": "schedules.rules",
     "Event": "sdk.events",
     "FLOW_PARAMETERS": "authoring.cache_policies",
-    "Edge": "prefect1.flow",
+    "Edge": "prefect1.wiring",
     "Failed": "states.state",
     "FileSystemLockManager": "authoring.lock_managers",
     "FilterTask": "prefect1.control_flow",
     "Flow": "authoring.flows",
     "FlowPauseTimeout": "errors",
-    "FlowRun": "run_types",
+    "FlowRun": "authoring.views",
     "FlowRunContext": "sdk.run_context",
     "FlowdeckError": "errors",
     "Future": "running.calls.futures",
@@ -184,13 +184,13 @@ _HOME = {
     "MissingContextError": "errors",
     "NONE": "authoring.cache_policies",
     "NO_CACHE": "authoring.cache_policies",
-    "Parameter": "prefect1.flow",
+    "Parameter": "prefect1.parameters",
     "PauseTimedOut": "errors",
     "Paused": "states.state",
     "Pending": "states.state",
     "PrefectFuture": "running.calls.futures",
-    "ProcessPoolTaskRunner": "running.runners.threads",
-    "RRule": "schedules.kinds",
+    "ProcessPoolTaskRunner": "authoring.task_runners",
+    "RRule": "schedules.rules",
     "RUN_ID": "authoring.cache_policies",
     "RunInput": "sdk.run_inputs",
     "Running": "states.state",
@@ -200,9 +200,9 @@ _HOME = {
     "State": "states.state",
     "TASK_SOURCE": "authoring.cache_policies",
     "Task": "authoring.tasks",
-    "TaskRun": "run_types",
+    "TaskRun": "authoring.views",
     "TaskRunContext": "sdk.run_context",
-    "ThreadPoolTaskRunner": "running.runners.threads",
+    "ThreadPoolTaskRunner": "authoring.task_runners",
     "Transaction": "authoring.transaction",
     "TransactionState": "authoring.transaction",
     "Variable": "sdk.variables",
@@ -224,15 +224,15 @@ _HOME = {
     "disable_run_logger": "sdk.logs",
     "emit_event": "sdk.events",
     "exponential_backoff": "authoring.retries",
-    "flatten": "prefect1.flow",
+    "flatten": "prefect1.wiring",
     "flow": "authoring.flows",
     "flow_run_logger": "sdk.logs",
     "flowdeck_test_harness": "sdk.harness",
     "get_run_context": "sdk.run_context",
     "get_run_logger": "sdk.logs",
-    "get_transaction": "authoring.transaction",
+    "get_transaction": "running.transactions.parts",
     "ifelse": "prefect1.control_flow",
-    "mapped": "prefect1.flow",
+    "mapped": "prefect1.wiring",
     "merge": "prefect1.control_flow",
     "metric": "sdk.metrics",
     "opaque": "authoring.annotations",
@@ -255,7 +255,7 @@ _HOME = {
     "sleep_until": "sdk.sleeping",
     "suspend_flow_run": "sdk.pausing",
     "switch": "prefect1.control_flow",
-    "tags": "context",
+    "tags": "authoring.tags",
     "task": "authoring.tasks",
     "task_input_hash": "authoring.cache_policies",
     "task_run_logger": "sdk.logs",
@@ -271,7 +271,7 @@ _STORED = {
     "CompoundCachePolicy": "authoring.cache_policies",
     "FlowFileError": "errors",
     "FlowParameters": "authoring.cache_policies",
-    "FlowRunView": "running.calls.hooks",
+    "FlowRunView": "authoring.views",
     "Inputs": "authoring.cache_policies",
     "NoCache": "authoring.cache_policies",
     "NotAllowed": "errors",
@@ -298,7 +298,7 @@ _STORED = {
     "StoreReadOnly": "errors",
     "StoreUnsupported": "errors",
     "StoredState": "encoding.stored_state",
-    "TaskRunView": "running.calls.hooks",
+    "TaskRunView": "authoring.views",
     "TaskSource": "authoring.cache_policies",
     "UpstreamFailed": "errors",
     "UsageError": "errors",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from flowdeck.engine.prefect1.executors import DaskExecutor, LocalDaskExecutor
-from flowdeck.engine.running.runners.threads import (
+from flowdeck.engine.authoring.task_runners import (
     ConcurrentTaskRunner,
     LocalExecutor,
     ProcessPoolTaskRunner,
     ThreadPoolTaskRunner,
 )
+from flowdeck.engine.prefect1.executors import DaskExecutor, LocalDaskExecutor
 
 __all__ = [
     "ConcurrentTaskRunner",

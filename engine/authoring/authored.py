@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from .. import context
 from ..errors import OptionError
 from ..states.state import State, storable
+from .options import check_options, own_doc
 
 Hook = Callable[[Any, Any, State], Any]
 _BINDINGS: dict[type, str] = {classmethod: "class", staticmethod: "nothing"}
@@ -39,7 +40,7 @@ class Authored:
         if name is not None and not isinstance(name, str):
             raise OptionError(f"@{self.WORD} on {_name_of(fn)!r}: name must be a text, not {name!r}")
         self.name = storable(name or _name_of(fn))
-        self.description: str | None = given["description"] or context.own_doc(fn)
+        self.description: str | None = given["description"] or own_doc(fn)
         self.version: str | None = given["version"]
         self.timeout_seconds = self._checked_timeout(given["timeout_seconds"])
         self.log_prints: bool | None = given["log_prints"]
@@ -129,7 +130,7 @@ class Authored:
 
     def options_for_copy(self, changed: dict[str, Any]) -> dict[str, Any]:
         """All options for a copy with some of them changed; raises ``UsageError`` for one that there is not."""
-        context.check_options(f"{self.WORD} {self.name!r}", changed, self._options)
+        check_options(f"{self.WORD} {self.name!r}", changed, self._options)
         return {**self._options, **self.hooks, "name": self.name, **changed}
 
     def _add_hook(self, event: str, hook: Hook) -> Hook:

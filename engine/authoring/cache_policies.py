@@ -13,16 +13,15 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from ..encoding.code_hash import code_hash
 from ..encoding.stable_hash import CacheKeyError, stable_hash
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..running.calls.flow_run import FlowRun
-    from ..running.calls.hooks import TaskRunView
-    from .tasks import Task
+    from .authored import Authored
+    from .views import TaskRunView
 
 KeyFunction = Callable[[Any, dict[str, Any]], str | None]
 
@@ -38,12 +37,28 @@ class IsolationLevel(Enum):
     """It waits for the first one's result, also across processes."""
 
 
+class RunOfCall(Protocol):
+    """The flow run, as a cache key function sees it."""
+
+    @property
+    def id(self) -> int:
+        """Its number."""
+
+    @property
+    def name(self) -> str:
+        """What people read."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The flow's parameters."""
+
+
 class CacheContext(NamedTuple):
     """What a cache key function is given: the task, this run of it, the flow run, and the arguments."""
 
-    task: Task[Any, Any]
+    task: Authored
     task_run: TaskRunView
-    flow_run: FlowRun
+    flow_run: RunOfCall
     parameters: dict[str, Any]
 
 
@@ -329,7 +344,7 @@ class CacheOptions(NamedTuple):
 
 
 def task_cache_options(
-    task: Task[Any, Any], policy: CachePolicy | None, *, is_given: bool, persist_result: bool | None
+    task: Authored, policy: CachePolicy | None, *, is_given: bool, persist_result: bool | None
 ) -> CacheOptions | None:
     """The options of a task as the engine takes them, by Prefect's rules; None when its calls are not cached."""
     what = f"task {task.name!r}"

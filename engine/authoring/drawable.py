@@ -6,49 +6,42 @@ Loaded with ``tasks``, so it imports nothing else at that time.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from .. import context
 
-if TYPE_CHECKING:
-    from ..prefect1.graph import Graph
-    from .tasks import Task
 
-COMPUTATIONS: Final[dict[str, Callable[..., Any]]] = {
-    "Add": operator.add, "Sub": operator.sub, "Mul": operator.mul, "Div": operator.truediv,
-    "FloorDiv": operator.floordiv, "Mod": operator.mod, "Pow": operator.pow, "Equal": operator.eq,
-    "NotEqual": operator.ne, "GreaterThan": operator.gt, "GreaterThanOrEqual": operator.ge, "LessThan": operator.lt,
-    "LessThanOrEqual": operator.le, "And": lambda x, y: x and y, "Or": lambda x, y: x or y,
-    "GetItem": operator.getitem, "Not": operator.not_,
-}
-"""Prefect 1's names of the tasks that compute."""
+class Drawing(Protocol):
+    """The graph that a block draws, as tasks and drawn calls see it; what it gives stands for a value to come."""
 
+    def add_call(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a task's call inside the block does."""
 
-@lru_cache(maxsize=len(COMPUTATIONS))
-def computing(name: str) -> Task[..., Any]:
-    """The task of that name among ``COMPUTATIONS``."""
-    from .tasks import Task
+    def bind(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a task's ``bind`` does: the task itself is given its arguments."""
 
-    compute = COMPUTATIONS[name]
+    def compute(self, name: str, operands: tuple[Any, ...]) -> Any:
+        """A call of the task of that name that computes: ``Add``, ``GetItem``, ``LessThan``."""
 
-    def pair(x: Any, y: Any) -> Any:
-        return compute(x, y)
+    def add_edge(
+        self, upstream: Any, downstream: Any, key: str | None = None, mapped: bool = False, flattened: bool = False
+    ) -> Any:
+        """Run ``upstream`` before ``downstream``, whose argument ``key`` it then feeds."""
 
-    def one(x: Any) -> Any:
-        return compute(x)
-
-    return Task(one if name == "Not" else pair, name=name)
+    def set_dependencies(
+        self, task: Any, upstream_tasks: Iterable[Any] | None, downstream_tasks: Iterable[Any] | None,
+        keyword_tasks: dict[str, Any] | None, mapped: bool = False,
+    ) -> None:
+        """Several edges of one task at once."""
 
 
-def graph_for(*things: Any, flow: Any = None) -> Graph:
+def graph_for(*things: Any, flow: Any = None) -> Drawing:
     """The graph to draw into: the given flow's, that of the open block, or the one a thing was drawn in."""
     if flow is not None:
-        graph: Graph = flow.graph
-        return graph
-    found: Graph | None = context.current_graph.get()
+        given: Drawing = flow.graph
+        return given
+    found: Drawing | None = context.current_graph.get()
     if found is None:
         found = next((one for thing in things if (one := getattr(thing, "graph", None)) is not None), None)
     if found is None:
@@ -86,8 +79,7 @@ class Drawable:
     # -- computing -----------------------------------------------------------------------------------------------
 
     def _compute(self, name: str, *operands: Any) -> Any:
-        graph = graph_for(*(one for one in operands if isinstance(one, Drawable)))
-        return graph.add_call(computing(name), operands, {})
+        return graph_for(*(one for one in operands if isinstance(one, Drawable))).compute(name, operands)
 
     def is_equal(self, other: Any) -> Any:
         """A task that says whether both are equal."""

@@ -13,15 +13,15 @@ from .. import context
 from .. import settings as defaults
 from ..errors import UsageError
 from ..states.state import storable
+from . import engine
 from .authored import Authored, Hook, option_names
+from .options import check_options
 from .parameters import Parameters
 from .retries import Delay, RetryPolicy
 
 if TYPE_CHECKING:
-    from ..prefect1.flow import GraphFlow
-
-if TYPE_CHECKING:
     from ..control.deployable import Deployment
+    from .prefect1 import GraphFlow
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,7 +81,7 @@ class FunctionFlow(Authored, Generic[P, R]):
         self.crash_retries = crash_retries
         self.task_runner = task_runner
         if task_runner is not None:
-            from ..running.runners.threads import task_runner as made_runner
+            from .task_runners import task_runner as made_runner
 
             self.task_runner = made_runner(task_runner)
         self.validates = validate_parameters
@@ -90,9 +90,9 @@ class FunctionFlow(Authored, Generic[P, R]):
         self.parameters = Parameters(self.fn, self.name)
         self.schedules = _schedules(self.name, schedule, schedules)
         if concurrency_limit is not None or collision_strategy is not None:
-            from ..daemon.flow_limits import check_options
+            from .collision import check_collision
 
-            check_options(self.name, concurrency_limit, collision_strategy)
+            check_collision(self.name, concurrency_limit, collision_strategy)
         self.concurrency_limit = concurrency_limit
         self.collision_strategy = collision_strategy
 
@@ -152,11 +152,12 @@ class FunctionFlow(Authored, Generic[P, R]):
             raise UsageError(f"flow {self.name!r}: flow_run_name cannot be made: {error}") from error
 
     def to_deployment(self, name: str | None = None, **options: Any) -> Deployment:
-        """This flow under a name of its own, for ``serve``; see ``engine.serving.to_deployment`` for the options."""
-        from ..sdk.serving import to_deployment
+        """This flow under a name of its own, for ``serve``; see ``sdk.serving.to_deployment`` for the options."""
+        from .serving import serving
 
-        self._check_serving("to_deployment", options, to_deployment)
-        return to_deployment(self, name, **options)
+        player = serving()
+        self._check_serving("to_deployment", options, player.to_deployment)
+        return player.to_deployment(self, name, **options)
 
     def serve(self, name: str | None = None, *, limit: int | None = None, **options: Any) -> None:
         """Be a daemon for this flow until SIGINT or SIGTERM: schedules, submitted runs, resumed crashes.
@@ -165,10 +166,11 @@ class FunctionFlow(Authored, Generic[P, R]):
         """
         if context.importing.get():
             return
-        from ..sdk.serving import serve, to_deployment
+        from .serving import serving
 
-        self._check_serving("serve", options, to_deployment)
-        serve(to_deployment(self, name, **options), limit=limit)
+        player = serving()
+        self._check_serving("serve", options, player.to_deployment)
+        player.serve(player.to_deployment(self, name, **options), limit=limit)
 
     def deploy(self, *_args: Any, **_options: Any) -> NoReturn:
         """Prefect's work pools; the error says what to use."""
@@ -179,7 +181,7 @@ class FunctionFlow(Authored, Generic[P, R]):
 
     def _check_serving(self, method: str, options: dict[str, Any], takes: Callable[..., Any]) -> None:
         known = set(inspect.signature(takes).parameters) - {"flow", "name"}
-        context.check_options(f"{self.name}.{method}()", options, known)
+        check_options(f"{self.name}.{method}()", options, known)
 
     def visualize(self, *_args: Any, **_options: Any) -> Any:
         """Only a flow that was drawn has a figure before it runs: what a function calls is known once it did."""
@@ -190,9 +192,9 @@ class FunctionFlow(Authored, Generic[P, R]):
 
     def generate_mermaid_graph(self, *args: Any, **kwargs: Any) -> str:
         """The figure in mermaid's words. No task runs; the code between them does, with these parameters."""
-        from ..prefect1.drawing import mermaid_of
+        from .prefect1 import drawing
 
-        return mermaid_of(self, args, kwargs)
+        return drawing().mermaid_of(self, args, kwargs)
 
     # -- calling -------------------------------------------------------------------------------------------------
 
@@ -206,9 +208,7 @@ class FunctionFlow(Authored, Generic[P, R]):
         """Run here and now: a run of its own, or within another run a subflow."""
         graph = context.current_graph.get()
         if graph is not None and graph.draws_flows:
-            from ..prefect1.drawing import draw_flow
-
-            return draw_flow(graph, self, args, kwargs)
+            return graph.add_flow(self, args, kwargs)
         if context.importing.get():
             if self.is_generator:
                 return _no_items() if self.is_async else iter(())
@@ -216,20 +216,18 @@ class FunctionFlow(Authored, Generic[P, R]):
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         frame, flow = context.current_frame.get(), cast("Flow[P, R]", self)
         if frame is not None:
-            calls = frame.run.session.calls
+            calls = engine.calls_of(frame)
             if self.is_generator and not return_state:
                 return calls.iterate_flow(frame, flow, args, kwargs, wait_for)
             if self.is_async:
                 return calls.call_flow_async(frame, flow, args, kwargs, return_state, wait_for)
             return calls.call_flow(frame, flow, args, kwargs, return_state, wait_for)
-        from ..running.run_process import entry as run_process
-
-        bound = self.parameters.bind(args, kwargs)
+        bound, runs = self.parameters.bind(args, kwargs), engine.runs()
         if self.is_generator and not return_state:
-            return (run_process.iterate_here_async if self.is_async else run_process.iterate_here)(flow, bound)
+            return (runs.iterate_here_async if self.is_async else runs.iterate_here)(flow, bound)
         if self.is_async:
-            return run_process.run_here_async(flow, bound, return_state)
-        return run_process.run_here(flow, bound, return_state)
+            return runs.run_here_async(flow, bound, return_state)
+        return runs.run_here(flow, bound, return_state)
 
 
 class Flow(FunctionFlow[P, R]):
@@ -246,9 +244,9 @@ class Flow(FunctionFlow[P, R]):
     def __new__(cls, fn: Any = None, *_args: Any, **options: Any) -> Any:
         """``Flow("name")`` opens a Prefect 1 style flow."""
         if cls is Flow and (isinstance(fn, str) or (fn is None and isinstance(options.get("name"), str))):
-            from ..prefect1.flow import GraphFlow
+            from .prefect1 import graph_flow
 
-            return object.__new__(GraphFlow)
+            return object.__new__(graph_flow())
         return object.__new__(cls)
 
 
@@ -266,7 +264,7 @@ async def _no_items() -> AsyncIterator[Any]:
 def _schedules(name: str, schedule: Any, schedules: Any) -> list[Any]:
     if schedule is None and schedules is None:
         return []
-    from ..schedules.schedule import parse
+    from ..schedules.kinds import parse
 
     if schedule is not None and schedules is not None:
         raise UsageError(f"flow {name!r}: give schedule or schedules, not both")
@@ -283,7 +281,7 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 
 def flow(__fn: Any = None, /, **options: Any) -> Any:
     """Make a flow of a function: ``@flow`` or ``@flow(retries=1, schedule="0 6 * * *")``; see ``Flow``."""
-    context.check_options("@flow", options, option_names(FunctionFlow))
+    check_options("@flow", options, option_names(FunctionFlow))
     if __fn is not None:
         return Flow(__fn, **options)
     return lambda fn: Flow(fn, **options)

@@ -1,7 +1,7 @@
 """``@task``: a function whose calls inside a run are recorded, retried and journalled.
 
 Option names, defaults and meanings are Prefect 3's; Prefect 1's are taken too, as are its subclasses with ``run()``
-(``classic_tasks`` says what they mean). A call returns only after its record is durable.
+(``prefect1/tasks.py`` says what they mean). A call returns only after its record is durable.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from .. import context
 from .. import settings as defaults
 from ..errors import UsageError
 from ..states.state import storable
+from . import engine
 from .authored import Authored, Hook, option_names
 from .drawable import Drawable
+from .options import check_options
 from .retries import Delay, RetryPolicy
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from ..encoding.serializers import Serializer
-    from ..prefect1.tasks import Rules
-    from ..running.calls.task_call import TaskCall
     from .cache_policies import CacheOptions
+    from .rules import CallOfTask, CallRules
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,7 +44,7 @@ class Task(Authored, Drawable, Generic[P, R]):
 
     __module__ = "flowdeck"
 
-    rules: Rules | None = None
+    rules: CallRules | None = None
     """Whether a call may start, where Prefect 1's options say more than the engine's own."""
 
     WORD = "task"
@@ -88,9 +89,9 @@ class Task(Authored, Drawable, Generic[P, R]):
         **classic: Any,
     ) -> None:
         if fn is None or classic or callable(on_failure):
-            from ..prefect1.tasks import make_task
+            from .prefect1 import task_options
 
-            make_task(self, fn, {**locals(), **classic})
+            task_options().make_task(self, fn, {**locals(), **classic})
             return
         super().__init__(fn, locals())
         self.key = self.name
@@ -136,9 +137,9 @@ class Task(Authored, Drawable, Generic[P, R]):
     def with_options(self, **options: Any) -> Task[P, R]:
         """A copy with some options changed."""
         if type(self) is not Task or not options.keys() <= self._options.keys():
-            from ..prefect1.tasks import changed_copy
+            from .prefect1 import task_options
 
-            return cast("Task[P, R]", changed_copy(self, options))
+            return cast("Task[P, R]", task_options().changed_copy(self, options))
         copied = Task(self.fn, **self.options_for_copy(options))
         copied.binds_to = self.binds_to
         return copied
@@ -154,13 +155,13 @@ class Task(Authored, Drawable, Generic[P, R]):
     def __getattr__(self, name: str) -> Any:
         """Options as they were given, also Prefect 1's under their own names."""
         if name in CLASSIC_OPTIONS:
-            from ..prefect1.tasks import classic_value
+            from .prefect1 import task_options
 
-            return classic_value(self, name)
+            return task_options().classic_value(self, name)
         if name == "logger":
-            from ..prefect1.context import context as run_context
+            from .prefect1 import run_logger
 
-            return run_context.logger
+            return run_logger()
         return super().__getattr__(name)
 
     # -- hooks ---------------------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ class Task(Authored, Drawable, Generic[P, R]):
         bound.arguments.update(values)
         return bound.args, bound.kwargs
 
-    def run_name(self, call: TaskCall, parameters: dict[str, Any]) -> str:
+    def run_name(self, call: CallOfTask, parameters: dict[str, Any]) -> str:
         """What people read: the template's text, else ``extract`` and ``extract[3]``."""
         template = self.task_run_name
         if template is not None:
@@ -265,7 +266,7 @@ class Task(Authored, Drawable, Generic[P, R]):
         defaults = {p.name: p.default for p in self.signature.parameters.values() if p.default is not p.empty}
         return {**defaults, **parameters}
 
-    def default_name(self, call: TaskCall) -> str:
+    def default_name(self, call: CallOfTask) -> str:
         """``extract`` for the first call, ``extract[3]`` for later and mapped ones."""
         if call.map_index is not None or call.call_index:
             return f"{self.name}[{call.call_index}]"
@@ -288,7 +289,7 @@ class Task(Authored, Drawable, Generic[P, R]):
         frame = context.current_frame.get()
         if frame is None:
             return self._run_alone(args, kwargs, return_state)
-        calls = frame.run.session.calls
+        calls = engine.calls_of(frame)
         if self.is_generator and not return_state:
             return calls.iterate(frame, self, args, kwargs, wait_for)
         if self.is_async:
@@ -324,7 +325,7 @@ class Task(Authored, Drawable, Generic[P, R]):
         if graph is not None:
             return graph.add_call(self, args, {**kwargs, **({"upstream_tasks": wait_for} if wait_for else {})})
         frame = context.require_frame(f"{self.name}.submit()")
-        return frame.run.session.calls.submit(frame, self, args, kwargs, return_state, wait_for)
+        return engine.calls_of(frame).submit(frame, self, args, kwargs, return_state, wait_for)
 
     def delay(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Prefect's task workers: there are none here; the error says what to use."""
@@ -353,7 +354,7 @@ class Task(Authored, Drawable, Generic[P, R]):
         if graph is not None:
             return graph.add_map(self, args, {**kwargs, **({"upstream_tasks": wait_for} if wait_for else {})})
         frame = context.require_frame(f"{self.name}.map()")
-        return frame.run.session.calls.map_over(frame, self, args, kwargs, return_state, wait_for)
+        return engine.calls_of(frame).map_over(frame, self, args, kwargs, return_state, wait_for)
 
 
 def _caller_of(task: Any, *, iterates: bool) -> Any:
@@ -394,7 +395,7 @@ def task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 def task(__fn: Any = None, /, **options: Any) -> Any:
     """Make a task of a function: ``@task`` or ``@task(retries=3, …)``; see ``Task`` for the options."""
-    context.check_options("@task", options, option_names(Task) | CLASSIC_OPTIONS)
+    check_options("@task", options, option_names(Task) | CLASSIC_OPTIONS)
     if __fn is not None:
         return Task(__fn, **options)
     return lambda fn: Task(fn, **options)

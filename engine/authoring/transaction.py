@@ -12,18 +12,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
-from ..context import current_frame, current_transaction
+from ..context import AnyFrame, current_frame, current_transaction
 from ..errors import UsageError
-from ..running.effects.effects import drive, drive_async
-from ..running.effects.interrupts import engine_code
 from .cache_policies import IsolationLevel, as_isolation_level
-
-if TYPE_CHECKING:
-    from ..running.calls.futures import Future
-    from ..running.calls.task_call import TaskCall
-    from ..running.effects.effects import Steps
+from .engine import blocks
 
 _UNSET: Any = object()
 TransactionHook = Callable[["Transaction"], Any]
@@ -90,7 +84,7 @@ class Transaction:
         self.children: list[Transaction] = []
         self.on_commit_hooks: list[TransactionHook] = []
         self.on_rollback_hooks: list[TransactionHook] = []
-        self.frame: Any = None
+        self.frame: AnyFrame | None = None
         self.name = ""
         """``run:scope:number``, the same in every attempt of the run."""
         self.failure: str | None = None
@@ -101,7 +95,7 @@ class Transaction:
         self.lock: Any = None
         self.staged_value: Any = None
         self._values: dict[str, Any] = {}
-        self._futures: list[Future[Any]] = []
+        self._futures: list[Any] = []
         self._guard = threading.Lock()
         self._token: Any = None
 
@@ -184,12 +178,12 @@ class Transaction:
         with self._guard:
             self.children.append(child)
 
-    def expect(self, future: Future[Any]) -> None:
+    def expect(self, future: object) -> None:
         """A task was submitted inside: the block does not end before it."""
         with self._guard:
             self._futures.append(future)
 
-    def take_expected(self) -> list[Future[Any]]:
+    def take_expected(self) -> list[Any]:
         """The submitted tasks not waited for so far."""
         with self._guard:
             futures, self._futures = self._futures, []
@@ -204,56 +198,43 @@ class Transaction:
 
     def read(self) -> ResultRecord | None:
         """What the key stands for; None when nothing was committed under it."""
-        from ..running.transactions import steps as transaction_steps
-
-        with engine_code():
-            return transaction_steps.read(self)
+        return blocks().read(self)
 
     def commit(self) -> bool:
         """Commit now; says whether it did."""
-        from ..running.transactions import steps as transaction_steps
-
-        with engine_code():
-            done: bool = drive(transaction_steps.commit(self))
-        return done
+        return blocks().commit(self)
 
     def rollback(self) -> bool:
         """Roll back now; says whether it did."""
-        from ..running.transactions import rollback
-
-        with engine_code():
-            done: bool = drive(rollback.roll_back(self, "rollback() was called"))
-        return done
+        return blocks().roll_back(self)
 
     # -- the block -----------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         self._enter()
-        with engine_code():
-            drive(self._begin_steps())
+        blocks().begin(self)
         self._token = current_transaction.set(self)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._leave()
-        with engine_code():
-            drive(self._end_steps(error))
+        blocks().end(self, error)
 
     async def __aenter__(self) -> Self:
         self._enter()
-        await drive_async(self._begin_steps())
+        await blocks().begin_async(self)
         self._token = current_transaction.set(self)
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._leave()
-        await drive_async(self._end_steps(error))
+        await blocks().end_async(self, error)
 
     def _enter(self) -> None:
         if self._token is not None or self.state is not TransactionState.PENDING:
             raise UsageError("this transaction has been entered already; make another one with transaction()")
         self.frame = current_frame.get()
-        self.parent = current_transaction.get()
+        self.parent = cast("Transaction | None", current_transaction.get())
         if self.commit_mode is None:
             self.commit_mode = self.parent.commit_mode if self.parent is not None else CommitMode.LAZY
         if self.isolation_level is None and self.parent is not None:
@@ -266,41 +247,12 @@ class Transaction:
         current_transaction.reset(self._token)
         self._token = None
 
-    def _begin_steps(self) -> Steps:
-        from ..running.transactions import steps as transaction_steps
-
-        return transaction_steps.begin(self)
-
-    def _end_steps(self, error: BaseException | None) -> Steps:
-        from ..running.transactions import steps as transaction_steps
-
-        return transaction_steps.end(self, error)
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key or self.name or 'without a run'} {self.state.name}>"
 
 
 _BLOCKS = "\0transaction"
 """Under this key, which no task can have, a scope counts its blocks."""
-
-
-class TaskTransaction(Transaction):
-    """One task's part of a transaction: what its code sets, and its hooks."""
-
-    def __init__(self, call: TaskCall | None, parent: Transaction | None) -> None:
-        super().__init__()
-        self.call = call
-        self.parent = parent
-        self.state = TransactionState.ACTIVE
-        self.run_id = self.seq = 0
-        if call is not None:
-            self.run_id, self.seq, self.name = call.run.id, call.seq, call.reference
-            self.on_commit_hooks = list(call.task.transaction_hooks("on_commit"))
-            self.on_rollback_hooks = list(call.task.transaction_hooks("on_rollback"))
-        self.is_kept = False
-        """Whether the store knows of it."""
-        self.entry: Any = None
-        """The cache entry that its commit writes."""
 
 
 def transaction(
@@ -320,18 +272,6 @@ def transaction(
     if store is not None:
         raise UsageError("transaction(): leave store out; results are kept in Flowdeck's own store")
     return Transaction(key, commit_mode, isolation_level, overwrite=overwrite, write_on_commit=write_on_commit)
-
-
-def get_transaction() -> Transaction | None:
-    """The transaction of the running code: of the block, within a task its own; None outside both."""
-    block: Transaction | None = current_transaction.get()
-    frame = current_frame.get()
-    if frame is None or frame.task is None or (block is not None and block.frame is frame):
-        return block
-    call: TaskCall = frame.task
-    if call.transaction is None:
-        call.transaction = TaskTransaction(call, block)
-    return call.transaction
 
 
 def _as_commit_mode(value: CommitMode | str | None) -> CommitMode | None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from ..schedules.schedule import Schedule, check, to_json
+from ..schedules.kinds import to_json
+from ..schedules.schedule import Schedule, check
 
 
 class HasDefaults(Protocol):

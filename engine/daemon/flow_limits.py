@@ -15,10 +15,8 @@ from typing import Final, NamedTuple
 from ...store.connection import Connection, transaction
 from ...store.rows import DeploymentRow, RunRow
 from ...store.tables import deployments, limits, runs
-from ..errors import UsageError
 from ..states.transitions import claim_due, claim_these, move_run
 
-STRATEGIES: Final = ("ENQUEUE", "CANCEL_NEW")
 MOST_NOTED: Final = 50
 """So many of those who wait are told their place; the rest as they come closer."""
 
@@ -29,16 +27,6 @@ class FlowLimit(NamedTuple):
     name: str
     slots: int
     strategy: str
-
-
-def check_options(flow: str, limit: object, strategy: object) -> None:
-    """Refuse what makes no sense, in words."""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise UsageError(f"flow {flow!r}: concurrency_limit is a whole number from 1, not {limit!r}")
-    if strategy not in (None, *STRATEGIES):
-        raise UsageError(f"flow {flow!r}: collision_strategy is {' or '.join(map(repr, STRATEGIES))}, not {strategy!r}")
-    if strategy is not None and limit is None:
-        raise UsageError(f"flow {flow!r}: collision_strategy={strategy!r} needs a concurrency_limit")
 
 
 def is_limited(state: Connection, deployment: DeploymentRow) -> bool:

@@ -8,32 +8,14 @@ holds stops being scheduled, and an event says so; when it comes back it goes on
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ...store.connection import Connection, transaction
 from ...store.rows import DeploymentRow, FlowFileRow, ScheduleRow
 from ...store.tables import deployments, events, schedules
-from ..schedules.schedule import from_json, next_after
+from ..schedules.ticks import next_due_us
 
 ACTOR: Final = "engine"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def next_due_us(spec: str, after_us: int) -> int | None:
-    """The next tick of a stored schedule."""
-    tick = next_after(from_json(spec), from_us(after_us))
-    return None if tick is None else to_us(tick)
-
-
-def to_us(at: datetime) -> int:
-    """An instant in the store's unit, exactly."""
-    return (at - _EPOCH) // timedelta(microseconds=1)
-
-
-def from_us(us: int) -> datetime:
-    """An instant of the store's, exactly."""
-    return _EPOCH + timedelta(microseconds=us)
 
 
 def register(connection: Connection, path: str, source_hash: str, flows: Iterable[dict[str, Any]],

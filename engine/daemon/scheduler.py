@@ -16,11 +16,12 @@ from ...store.connection import Connection, transaction
 from ...store.rows import DeploymentRow, RunRow, ScheduleRow
 from ...store.tables import deployments, events, runs, schedules, supervision
 from ..errors import ScheduleError
-from ..schedules.schedule import Schedule, from_json, last_before, next_after
+from ..schedules.kinds import from_json
+from ..schedules.schedule import Schedule, last_before, next_after
+from ..schedules.ticks import from_us, next_due_us, to_us
 from ..states.asked import done_by
 from ..states.transitions import move_run
 from .flow_limits import is_limited
-from .registration import from_us, next_due_us, to_us
 
 MISSED_AFTER_SECONDS: Final = 10.0
 """A tick found later than this was missed: ``catchup`` decides about it."""

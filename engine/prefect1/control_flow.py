@@ -11,11 +11,14 @@ from typing import Any, Final
 
 from .. import context
 from ..authoring.annotations import unmapped
-from ..authoring.drawable import Drawable, graph_for
+from ..authoring.drawable import Drawable
+from ..authoring.tags import tags
 from ..authoring.tasks import Task
-from .graph import Graph, Node, Parameter, TaskNode, is_unmapped, is_wrapped, nodes_in, replaced_nodes
+from .graph import Graph, TaskNode, graph_for
+from .parameters import Node, Parameter
 from .signals import SKIP
 from .triggers import all_finished, not_all_skipped
+from .wiring import is_unmapped, is_wrapped, nodes_in, replaced_nodes
 
 __all__ = ["Block", "FilterTask", "apply_map", "case", "ifelse", "merge", "switch"]
 
@@ -104,7 +107,7 @@ def switch(condition: Any, cases: dict[Any, Any], mapped: bool = False) -> None:
     """Run the task whose key is the condition's result; skip the others, and what comes after those."""
     graph = graph_for(condition, *cases.values())
     for value, tasks in cases.items():
-        with context.tags("switch"):
+        with tags("switch"):
             compared = _compare(graph, condition, value, mapped=mapped)
         for task in tasks if isinstance(tasks, (list, tuple, set)) else [tasks]:
             _run_before(graph, compared, graph.add_task(task))

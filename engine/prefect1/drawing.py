@@ -40,13 +40,3 @@ def mermaid_of(flow: FunctionFlow[..., Any], args: tuple[Any, ...], kwargs: dict
     finally:
         context.current_graph.reset(token)
     return as_mermaid(graph, {})
-
-
-def draw_flow(graph: Any, flow: FunctionFlow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The node that a flow called within stands for."""
-    from ..authoring.tasks import Task
-
-    waited = kwargs.pop("wait_for", None)
-    kwargs.pop("return_state", None)
-    given = {**kwargs, **({"upstream_tasks": waited} if waited else {})}
-    return graph.add_call(Task(flow.fn, name=flow.name), args, given)

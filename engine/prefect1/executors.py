@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
+from ..authoring.task_runners import Place, ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from ..errors import UsageError
-from ..running.runners.threads import ThreadPoolTaskRunner
 
 __all__ = ["DaskExecutor", "LocalDaskExecutor"]
 
@@ -27,11 +27,13 @@ class LocalDaskExecutor(ThreadPoolTaskRunner):
         if kwargs:
             raise UsageError(f"LocalDaskExecutor takes scheduler and num_workers; {', '.join(kwargs)} are dask's own")
         self.scheduler = _SCHEDULERS[scheduler]
-        if self.scheduler == "processes":
-            # What tells a pool of processes from one of threads (see ``ProcessPoolTaskRunner``).
-            self.initializer, self.initargs = None, ()
         super().__init__(1 if self.scheduler == "sync" else num_workers or _cores(num_workers))
         self.num_workers = self.max_workers
+        self._processes = ProcessPoolTaskRunner(self.max_workers) if self.scheduler == "processes" else None
+
+    def place(self) -> Place:
+        """Threads, or processes of its own."""
+        return Place(self.max_workers, self._processes)
 
 
 def _cores(num_workers: int | None) -> int:

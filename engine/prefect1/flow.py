@@ -9,10 +9,9 @@ exception.
 from __future__ import annotations
 
 import inspect
-import sys
 import warnings
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar, Token
+from contextvars import Token
 from copy import copy
 from difflib import get_close_matches
 from itertools import pairwise
@@ -21,15 +20,17 @@ from typing import Any, Self
 from .. import context
 from ..authoring.authored import option_names
 from ..authoring.flows import Flow, FunctionFlow
+from ..authoring.options import check_options
 from ..authoring.parameters import Parameters
 from ..errors import ParameterError, UsageError
-from ..states.state import Cancelled, State
 from .context import context as run_context
-from .graph import DateTimeParameter, Edge, Graph, Node, Parameter, TaskNode, flatten, mapped
-from .states import Cancelled as CancelledState
-from .states import FlowState, Pending, Running, from_engine
+from .flow_function import given_and_collected, walk_function
+from .graph import Graph, TaskNode
+from .parameters import Node, Parameter
+from .states import FlowState, Pending, from_engine
+from .wiring import Edge
 
-__all__ = ["DateTimeParameter", "Edge", "FlowState", "GraphFlow", "Node", "Parameter", "flatten", "mapped"]
+__all__ = ["FlowState", "GraphFlow"]
 
 _MEANINGLESS = ("environment", "labels", "result", "run_config", "storage")
 _NOT_KEPT = {
@@ -39,10 +40,6 @@ _NOT_KEPT = {
     "state": "use retry to go on from an earlier run",
     "task_contexts": "use context={…} for all tasks",
 }
-_collected: ContextVar[dict[Any, FlowState] | None] = ContextVar("flowdeck_node_states", default=None)
-"""Where a walk leaves its nodes' states for the ``flow.run`` that waits for it."""
-_given: ContextVar[dict[Any, FlowState] | None] = ContextVar("flowdeck_given_states", default=None)
-"""States of tasks that ``flow.run(task_states=…)`` gives instead of having them run."""
 
 
 class GraphFlow(Flow[..., Any]):
@@ -68,7 +65,7 @@ class GraphFlow(Flow[..., Any]):
         ignored = [option for option in _MEANINGLESS if options.pop(option, None) is not None]
         if ignored:
             _warn_once(name, tuple(ignored))
-        context.check_options(f"flow {name!r}", options, {*option_names(FunctionFlow), *_MEANINGLESS})
+        check_options(f"flow {name!r}", options, {*option_names(FunctionFlow), *_MEANINGLESS})
         self.graph = Graph(name)
         self._opened: list[Token[Any]] = []
         self._reference: list[Node] | None = None
@@ -82,7 +79,7 @@ class GraphFlow(Flow[..., Any]):
             on_failure = ()
         self._schedule = schedule
         super().__init__(
-            _walk_function(self.graph, self, name), name=name, schedule=schedule, on_failure=on_failure or (), **options
+            walk_function(self.graph, self, name), name=name, schedule=schedule, on_failure=on_failure or (), **options
         )
         self.executor = executor
         for task in tasks or ():
@@ -157,7 +154,7 @@ class GraphFlow(Flow[..., Any]):
         made = GraphFlow(self.name, **self._own_options())
         made.graph = self.graph.copy(self.name)
         made._reference = list(self._reference) if self._reference is not None else None
-        made.fn = _walk_function(made.graph, made, self.name, self.fn.__module__)
+        made.fn = walk_function(made.graph, made, self.name, self.fn.__module__)
         return made
 
     def with_options(self, **options: Any) -> GraphFlow:
@@ -167,7 +164,7 @@ class GraphFlow(Flow[..., Any]):
         graph, reference = made.graph, made._reference
         GraphFlow.__init__(made, merged.pop("name", self.name), **merged)
         made.graph, made._reference = graph, reference
-        made.fn = _walk_function(graph, made, made.name, self.fn.__module__)
+        made.fn = walk_function(graph, made, made.name, self.fn.__module__)
         return made
 
     def _own_options(self) -> dict[str, Any]:
@@ -308,7 +305,7 @@ class GraphFlow(Flow[..., Any]):
         """The graph as ``text``, ``mermaid`` or ``dot``, coloured by ``flow_state``; also written to ``filename``."""
         from .visualize import drawn
 
-        return drawn(self, flow_state, filename, format, horizontal=horizontal)
+        return drawn(self.graph, flow_state, filename, format, horizontal=horizontal)
 
     def generate_mermaid_graph(self, *_args: Any, **_kwargs: Any) -> str:
         """Prefect 3's name for ``visualize`` in mermaid's words."""
@@ -346,18 +343,13 @@ class GraphFlow(Flow[..., Any]):
             if on_schedule:
                 from .on_schedule import run_on_schedule as keep_schedule
 
-                return keep_schedule(flow, values, lambda given: flow._run_once(given, states))
+                return keep_schedule(flow.name, flow.schedules, values, lambda given: flow._run_once(given, states))
             return flow._run_once(values, states)
 
     def _run_once(self, values: dict[str, Any], given: dict[Node, FlowState]) -> FlowState:
-        collected: dict[Any, FlowState] = {}
-        tokens = _collected.set(collected), _given.set(given)
-        try:
+        with given_and_collected(given) as collected:
             self._check_given(values)
             state = self(**values, return_state=True)
-        finally:
-            _collected.reset(tokens[0])
-            _given.reset(tokens[1])
         return from_engine(state, collected)
 
     def _on(self, executor: Any) -> GraphFlow:
@@ -382,7 +374,7 @@ class GraphFlow(Flow[..., Any]):
 
     @schedule.setter
     def schedule(self, schedule: Any) -> None:
-        from ..schedules.schedule import parse
+        from ..schedules.kinds import parse
 
         self.schedules = list(parse(schedule))
         self._schedule = schedule
@@ -460,55 +452,3 @@ def _shown(edge: Edge) -> Edge:
     return edge._replace(upstream_task=edge.upstream_task.shown, downstream_task=edge.downstream_task.shown)
 
 
-def _walk_function(graph: Graph, flow: GraphFlow, name: str, module: str | None = None) -> Callable[..., State]:
-    """The flow function of a graph; it counts as written in the module whose code made the flow."""
-
-    def walk(**values: Any) -> State:
-        from .tasks import handled
-
-        running = handled(flow, flow.state_handlers, Pending(), Running("Running flow."))
-        if running.is_finished():
-            return running.plain()
-        try:
-            states = _walked(graph, values)
-        except Cancelled as error:
-            handled(flow, flow.state_handlers, running, CancelledState(str(error)))
-            raise
-        state = _verdict([(node, states[node]) for node in flow.deciding_nodes()])
-        if flow.terminal_state_handler is not None:
-            chosen = flow.terminal_state_handler(flow, state, {states[node] for node in flow.deciding_nodes()})
-            state = chosen if isinstance(chosen, FlowState) else from_engine(chosen) if chosen is not None else state
-        return handled(flow, flow.state_handlers, running, state).plain()
-
-    walk.__name__ = walk.__qualname__ = name
-    walk.__module__ = module or _module_of_caller()
-    return walk
-
-
-def _walked(graph: Graph, values: dict[str, Any]) -> dict[Node, FlowState]:
-    from .walk import Walk
-
-    states = Walk(graph, values, _given.get() or {}).to_the_end()
-    collected = _collected.get()
-    if collected is not None:
-        collected.update({node.shown: state for node, state in states.items()})
-    return states
-
-
-def _module_of_caller() -> str:
-    ours = __name__.rpartition(".")[0]
-    frame = sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith(ours + "."):
-        frame = frame.f_back
-    return str(frame.f_globals.get("__name__", "__main__"))
-
-
-def _verdict(states: list[tuple[Node, FlowState]]) -> FlowState:
-    """Prefect 1's rule: the reference tasks decide, skipped ones count as successful."""
-    bad = [(node, state) for node, state in states if not state.is_successful()]
-    if not bad:
-        return from_engine(State("COMPLETED", message="All reference tasks succeeded."))
-    node, first = next(((node, state) for node, state in bad if state.is_failed()), bad[0])
-    text = f"{len(bad)} of {len(states)} reference tasks did not succeed: {node.name} ended {first.name}"
-    text += f" ({first.message})" if first.message else ""
-    return from_engine(State("FAILED" if first.is_failed() else "CANCELLED", message=text, error=first.error))

@@ -1,165 +1,44 @@
 """The graph that a ``with Flow("…")`` block draws: its nodes, how they are wired, their order and its cycles.
 
-It runs nothing and knows no store; ``classic_walk`` runs it. A node is one task call, a parameter is a node too. What a
+It runs nothing and knows no store; ``walk`` runs it. A node is one task call, a parameter is a node too. What a
 node is given stands in the graph and not in the node, so that several flows may share a node.
 """
 
 from __future__ import annotations
 
-import inspect
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
-from .. import context
-from ..authoring.annotations import Annotation, unmapped
-from ..authoring.drawable import Drawable
-from ..errors import ParameterError
+from ..authoring import drawable
+from ..authoring.drawable import Drawable, Drawing
+from ..authoring.tasks import Task
+from .computing import computing
+from .parameters import Node, Parameter
+from .wiring import (
+    Edge,
+    Wiring,
+    all_in,
+    drawables_in,
+    flatten,
+    is_marked,
+    is_unmapped,
+    is_wrapped,
+    nodes_in,
+    only_marked,
+    replaced,
+    replaced_nodes,
+    whole,
+)
 
 if TYPE_CHECKING:
-    from ..authoring.tasks import Task
-
-NO_DEFAULT: Final[Any] = inspect.Parameter.empty
-
-
-class flatten(Annotation):  # noqa: N801 - Prefect's name
-    """In ``map``: run over the elements of the elements."""
-
-    __module__ = "flowdeck"
-
-    flowdeck_wrapped = "flatten"
-
-
-class mapped(Annotation):  # noqa: N801 - Prefect's name
-    """In a plain call: run over the elements of this argument, while the other arguments are passed whole."""
-
-    __module__ = "flowdeck"
-
-    flowdeck_wrapped = "mapped"
-
-
-class Edge(NamedTuple):
-    """``upstream_task`` runs before ``downstream_task``; ``key`` is the argument it feeds, None when it only waits."""
-
-    upstream_task: Any
-    downstream_task: Any
-    key: str | None = None
-    mapped: bool = False
-    flattened: bool = False
-
-
-Edge.__module__ = "flowdeck"
-
-
-class Node(Drawable):
-    """What a call inside the ``with`` block gives instead of a value."""
-
-    def __init__(self, graph: Graph | None, name: str) -> None:
-        self.graph = graph
-        self.name = name
-
-    @property
-    def shown(self) -> Any:
-        """What users know it as."""
-        return self
-
-    def __repr__(self) -> str:
-        return f"<Task: {self.name}>"
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> Any:
-        """Inside a block a task that compares, so that ``case(x == 5, True)`` is no trap; else whether it is this."""
-        if self is other or context.current_graph.get() is None:
-            return self is other
-        return self.is_equal(other)
-
-    def __ne__(self, other: object) -> Any:
-        if self is other or context.current_graph.get() is None:
-            return self is not other
-        return self.is_not_equal(other)
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        yield from ()
-        return self
-
-    def __bool__(self) -> bool:
-        raise TypeError(f"{self!r} has no value while its flow is drawn, so it cannot decide an if: decide in a task")
-
-    def __iter__(self) -> Iterator[Any]:
-        raise TypeError(
-            f"{self!r} has no value while its flow is drawn, so it cannot be gone through: use .map, or say how many "
-            "values its task returns, as in @task(nout=2)"
-        )
-
-
-class Parameter(Node):
-    """A value given at each run: ``Parameter("day", default=None)``; without a default each run must give it."""
-
-    __module__ = "flowdeck"
-
-    def __init__(
-        self, name: str, default: Any = NO_DEFAULT, required: bool | None = None, tags: Iterable[str] | None = None
-    ) -> None:
-        if not isinstance(name, str) or not name.isidentifier():
-            raise ValueError(f"a parameter's name must be a Python name, not {name!r}")
-        super().__init__(None, name)
-        if required is None:
-            required = default is NO_DEFAULT
-        self.default = NO_DEFAULT if required else None if default is NO_DEFAULT else default
-        self.tags = set(tags or ()) | context.current_tags.get()
-        self.slug = name
-        drawn = context.current_graph.get()
-        if drawn is not None:
-            drawn.add_parameter(self)
-
-    @property
-    def required(self) -> bool:
-        """Whether each run must give it."""
-        return self.default is NO_DEFAULT
-
-    def convert(self, value: Any) -> Any:
-        """What tasks get of the value that was given."""
-        return value
-
-    def __call__(self, flow: Any = None) -> Parameter:
-        """Itself, as part of the flow whose block is open."""
-        drawn = flow.graph if flow is not None else context.current_graph.get()
-        if drawn is None:
-            raise ValueError(f'parameter {self.name!r} belongs to no flow: call it inside a `with Flow("…")` block')
-        drawn.add_parameter(self)
-        return self
-
-    def __repr__(self) -> str:
-        return f"<Parameter: {self.name}>"
-
-
-class DateTimeParameter(Parameter):
-    """A parameter whose ISO 8601 text reaches the tasks as a ``datetime``, in UTC when it names no zone."""
-
-    __module__ = "flowdeck"
-
-    def __init__(self, name: str, required: bool = True, tags: Iterable[str] | None = None) -> None:
-        super().__init__(name, NO_DEFAULT if required else None, required, tags)
-
-    def convert(self, value: Any) -> Any:
-        """The moment the text names."""
-        if value is None:
-            return None
-        try:
-            at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        except (TypeError, ValueError):
-            text = f"parameter {self.name!r} needs an ISO 8601 time such as 2027-01-31T09:00, not {value!r}"
-            raise ParameterError(text) from None
-        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    from ..authoring.flows import FunctionFlow
 
 
 class TaskNode(Node):
     """A call of a task, plain or mapped."""
 
-    def __init__(self, graph: Graph | None, task: Task[..., Any], original: Task[..., Any] | None = None) -> None:
+    def __init__(self, graph: Drawing | None, task: Task[..., Any], original: Task[..., Any] | None = None) -> None:
         super().__init__(graph, task.name)
         self.task = task
         self.original = original
@@ -193,25 +72,6 @@ class TaskNode(Node):
         return getattr(self.task, name)
 
 
-class Wiring:
-    """What one graph gives a node: its arguments, and what it waits for besides."""
-
-    __slots__ = ("args", "kwargs", "mapped", "waits_for")
-
-    def __init__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, mapped: bool = False) -> None:
-        self.args = args
-        self.kwargs = kwargs if kwargs is not None else {}
-        self.mapped = mapped
-        self.waits_for: dict[Node, bool] = {}
-        """What it waits for without taking its result, and whether run by run of a mapped group."""
-
-    def changed(self, change: Callable[[Any], Any]) -> Wiring:
-        """A copy with ``change`` made to each argument and each node it waits for."""
-        made = Wiring(tuple(map(change, self.args)), {k: change(v) for k, v in self.kwargs.items()}, self.mapped)
-        made.waits_for = {new: each for old, each in self.waits_for.items() if isinstance(new := change(old), Node)}
-        return made
-
-
 class Graph:
     """The nodes of one flow, in the order they were drawn."""
 
@@ -242,6 +102,17 @@ class Graph:
         given = dict(kwargs)
         return self._add(task, args, given, mapped=bool(given.pop("mapped", False)), itself=True)
 
+    def compute(self, name: str, operands: tuple[Any, ...]) -> TaskNode:
+        """What an operator between tasks does: a call of the task of that name that computes."""
+        return self.add_call(computing(name), operands, {})
+
+    def add_flow(self, flow: FunctionFlow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskNode:
+        """What a flow's call does while this is drawn and draws flows, too."""
+        waited = kwargs.pop("wait_for", None)
+        kwargs.pop("return_state", None)
+        given = {**kwargs, **({"upstream_tasks": waited} if waited else {})}
+        return self.add_call(Task(flow.fn, name=flow.name), args, given)
+
     def add_task(self, task: Any) -> Node:
         """The node of a task, parameter or call, drawn when it is not yet."""
         if isinstance(task, Node):
@@ -262,9 +133,9 @@ class Graph:
         args, kwargs = tuple(map(self._wired, args)), {key: self._wired(value) for key, value in kwargs.items()}
         for scope in reversed(self.scopes):
             args, kwargs, mapped = scope.wire(self, args, kwargs, mapped)
-        if not mapped and any(isinstance(value, _Mapped) for value in (*args, *kwargs.values())):
-            mapped, args = True, tuple(map(_only_marked, args))
-            kwargs = {key: _only_marked(value) for key, value in kwargs.items()}
+        if not mapped and any(is_marked(value) for value in (*args, *kwargs.values())):
+            mapped, args = True, tuple(map(only_marked, args))
+            kwargs = {key: only_marked(value) for key, value in kwargs.items()}
         task.arguments(args, kwargs)  # a TypeError belongs to the line that draws the call
         if itself:
             node = _node_of(task.with_options(**options) if options else task)
@@ -273,12 +144,12 @@ class Graph:
         else:
             node = TaskNode(self, self._named(task, options))
         wiring = Wiring(args, kwargs, mapped)
-        for source in _all_in((*args, *kwargs.values())):
+        for source in all_in((*args, *kwargs.values())):
             self._take(source)
         self._check_slug(node)
         self._put(node, wiring)
         for source in upstream if isinstance(upstream, (list, tuple, set, frozenset)) else [upstream]:
-            each = mapped and not is_unmapped(source) and not any(scope.keeps_whole(source) for scope in self.scopes)
+            each = mapped and not is_unmapped(source) and not any(scope.keepswhole(source) for scope in self.scopes)
             self.add_edge(source.value if is_unmapped(source) else source, node, mapped=each)
         return node
 
@@ -328,7 +199,7 @@ class Graph:
         if not isinstance(target, TaskNode):
             raise ValueError(f"{target!r} is given from outside: nothing can come before it")  # noqa: TRY004
         source = self._wired(upstream)
-        for node in _all_in((source,)):
+        for node in all_in((source,)):
             self._take(node)
         wiring = self.nodes[target]
         if key is not None:
@@ -348,15 +219,15 @@ class Graph:
     @staticmethod
     def _map_from_here(wiring: Wiring) -> None:
         """It becomes mapped by a further edge: the arguments it has are passed whole to each of its runs."""
-        wiring.args = tuple(map(_whole, wiring.args))
-        wiring.kwargs = {name: _whole(value) for name, value in wiring.kwargs.items()}
+        wiring.args = tuple(map(whole, wiring.args))
+        wiring.kwargs = {name: whole(value) for name, value in wiring.kwargs.items()}
         wiring.mapped = True
 
     def _feed(self, node: TaskNode, wiring: Wiring, key: str, source: Any, each: bool, flattened: bool) -> None:
         """Take ``source`` as argument ``key``, in the place of what stood there."""
         if each and not wiring.mapped:
             self._map_from_here(wiring)
-        value = flatten(source) if flattened else _whole(source) if wiring.mapped and not each else source
+        value = flatten(source) if flattened else whole(source) if wiring.mapped and not each else source
         names = node.argument_names
         takes_any = any(p.kind is p.VAR_KEYWORD for p in node.task.signature.parameters.values())
         if key not in names and not takes_any:
@@ -374,21 +245,23 @@ class Graph:
         """Several edges of one task at once."""
         node = self.add_task(task)
         for upstream in upstream_tasks or ():
-            whole = is_unmapped(upstream)
-            self.add_edge(upstream.value if whole else upstream, node, mapped=mapped and not whole)
+            passed_whole = is_unmapped(upstream)
+            source = upstream.value if passed_whole else upstream
+            self.add_edge(source, node, mapped=mapped and not passed_whole)
         for downstream in downstream_tasks or ():
             self.add_edge(node, downstream, mapped=mapped)
         for key, value in (keyword_tasks or {}).items():
-            whole = is_unmapped(value)
-            self.add_edge(value.value if whole else value, node, key, mapped and not whole)
+            passed_whole = is_unmapped(value)
+            source = value.value if passed_whole else value
+            self.add_edge(source, node, key, mapped and not passed_whole)
 
     def _wired(self, value: Any) -> Any:
         """An argument with tasks that were not called in the place of values replaced by their nodes."""
         if isinstance(value, Drawable) and not isinstance(value, Node):
             return self.add_task(value)
-        if not isinstance(value, (list, tuple, set, frozenset, dict, flatten, _Mapped)) and not is_wrapped(value):
+        if not isinstance(value, (list, tuple, set, frozenset, dict)) and not is_wrapped(value):
             return value
-        return value if all(isinstance(one, Node) for one in _drawables_in(value)) else replaced(value, self._wired)
+        return value if all(isinstance(one, Node) for one in drawables_in(value)) else replaced(value, self._wired)
 
     def _take(self, node: Node) -> None:
         """A node that another one needs: a parameter joins the flow, a call must be of it."""
@@ -525,7 +398,9 @@ class Graph:
         return order
 
 
-_Mapped = mapped
+def graph_for(*things: Any, flow: Any = None) -> Graph:
+    """The graph to draw into: the given flow's, that of the open block, or the one a thing was drawn in."""
+    return cast("Graph", drawable.graph_for(*things, flow=flow))
 
 
 def _node_of(task: Any) -> TaskNode:
@@ -545,68 +420,6 @@ def _ruled(task: Any) -> Any:
 
         task.rules = Rules()
     return task
-
-
-def nodes_in(value: Any) -> Iterator[Node]:
-    """The nodes among an argument: itself, in lists, tuples, sets and dicts, under ``unmapped`` and ``flatten``."""
-    return (one for one in _drawables_in(value) if isinstance(one, Node))
-
-
-def _drawables_in(value: Any) -> Iterator[Drawable]:
-    if isinstance(value, Drawable):
-        yield value
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for item in value:
-            yield from _drawables_in(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _drawables_in(item)
-    elif is_wrapped(value):
-        yield from _drawables_in(value.value)
-
-
-def _all_in(values: Iterable[Any]) -> list[Node]:
-    return [node for value in values for node in nodes_in(value)]
-
-
-def replaced(value: Any, change: Callable[[Any], Any]) -> Any:
-    """An argument with ``change`` made to each task and node in it; the same object when it holds none."""
-    if isinstance(value, Drawable):
-        return change(value)
-    if next(_drawables_in(value), None) is None:
-        return value
-    if isinstance(value, dict):
-        return {key: replaced(item, change) for key, item in value.items()}
-    if is_wrapped(value):
-        return type(value)(replaced(value.value, change))
-    items = [replaced(item, change) for item in value]
-    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-
-
-def replaced_nodes(value: Any, instead: dict[Node, Any]) -> Any:
-    """An argument with some nodes replaced."""
-    return replaced(value, lambda one: instead.get(one, one)) if instead else value
-
-
-def is_wrapped(value: Any) -> bool:
-    """Whether it is an argument in ``unmapped``, ``flatten`` or the like."""
-    return hasattr(type(value), "flowdeck_wrapped")
-
-
-def is_unmapped(value: Any) -> bool:
-    """Whether an argument of ``map`` is passed whole to every call."""
-    return getattr(type(value), "flowdeck_wrapped", None) == "unmapped"
-
-
-def _whole(value: Any) -> Any:
-    return value if is_unmapped(value) else unmapped(value)
-
-
-def _only_marked(value: Any) -> Any:
-    """In a plain call with ``mapped(x)`` among its arguments, only those are mapped over."""
-    if isinstance(value, _Mapped):
-        return value.value
-    return value if isinstance(value, flatten) else _whole(value)
 
 
 def _cycle(before: dict[Node, list[Node]], sorted_out: Iterable[Node]) -> str:

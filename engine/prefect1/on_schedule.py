@@ -6,38 +6,35 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..running.run_process.answers import RunCancelled
 from ..schedules.schedule import Schedule, next_after
 from ..system.clock import now_us
 from .states import FlowState, Pending
 
-if TYPE_CHECKING:
-    from .flow import GraphFlow
-
 _LONGEST_WAIT_SECONDS = 60.0
 """The wall clock may be set meanwhile: looked at again after so long."""
 
 
 def run_on_schedule(
-    flow: GraphFlow, values: dict[str, Any], run_once: Callable[[dict[str, Any]], FlowState]
+    name: str, schedules: list[Schedule], values: dict[str, Any], run_once: Callable[[dict[str, Any]], FlowState]
 ) -> FlowState:
-    """Run at each time of the flow's schedules; the last run's state, once there are no more times.
+    """Run the flow of this name at each time of its schedules; the last run's state, once there are no more times.
 
     A time that passes while a run is under way is left out. Ctrl-C ends the script with exit code 130.
     """
     state: FlowState = Pending("its schedule has no more times", {})
-    while (tick := _next_tick(flow.schedules)) is not None:
+    while (tick := _next_tick(schedules)) is not None:
         due, schedule = tick
         try:
-            sys.stderr.write(f"flowdeck: {flow.name} runs next at {due:%Y-%m-%d %H:%M:%S} UTC (Ctrl-C ends this)\n")
+            sys.stderr.write(f"flowdeck: {name} runs next at {due:%Y-%m-%d %H:%M:%S} UTC (Ctrl-C ends this)\n")
             _wait_until(due)
         except KeyboardInterrupt:
-            raise RunCancelled(f"flow {flow.name!r}: stopped waiting for its schedule (Ctrl-C)") from None
+            raise RunCancelled(f"flow {name!r}: stopped waiting for its schedule (Ctrl-C)") from None
         state = run_once({**schedule.parameters, **values})
         if state.is_cancelled() and "Ctrl-C" in (state.message or ""):
-            raise RunCancelled(f"flow {flow.name!r}: stopped (Ctrl-C)")
+            raise RunCancelled(f"flow {name!r}: stopped (Ctrl-C)")
     return state
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..authoring.drawable import graph_for
 from ..authoring.tasks import Task
 from .control_flow import Block
-from .graph import Graph, TaskNode
+from .graph import Graph, TaskNode, graph_for
 from .signals import SKIP
 
 __all__ = ["ResourceManager", "resource_manager"]

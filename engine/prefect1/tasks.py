@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
-from ..context import check_options
+from ..authoring.options import check_options
 from ..errors import RunTimedOut
 from ..running.calls.dependencies import replace_futures
 from ..running.calls.futures import Future, FutureList
@@ -27,11 +27,11 @@ from .context import context
 from .signals import Signal
 from .states import FlowState, from_engine
 from .triggers import all_successful
+from .wiring import Edge
 
 if TYPE_CHECKING:
     from ..authoring.tasks import Task
     from ..running.calls.task_call import TaskCall
-    from .graph import Edge
 
 Handler = Callable[[Any, FlowState, FlowState], Any]
 _IGNORED = ("result", "target", "checkpoint_handler", "storage", "run_config")
@@ -125,8 +125,6 @@ def _edges_of(call: TaskCall) -> dict[Any, Any]:
     """Everything before a call, by edge; outside a graph the futures among its arguments stand for edges."""
     if isinstance(call.wait_for, Upstream):
         return call.wait_for.edges()
-    from .graph import Edge
-
     found: dict[Any, Any] = {}
     for key, value in [*call.parameters.items(), (None, call.wait_for)]:
         for future in _futures_in(value):
@@ -387,6 +385,11 @@ def rules_of(what: str, classic: dict[str, Any], on_failure: Any) -> Rules | Non
     return Rules(trigger or all_successful, True if skips is None else bool(skips), tuple(handlers))
 
 
+def rules_of_task(task: Task[..., Any]) -> Rules:
+    """A task's rules; Prefect 1's usual ones for a task that has none."""
+    return task.rules if isinstance(task.rules, Rules) else Rules()
+
+
 _warned: set[str] = set()
 
 
@@ -425,7 +428,7 @@ def outputs_of(fn: Callable[..., Any], nout: int | None) -> int | None:
 def classic_value(task: Task[..., Any], name: str) -> Any:
     """An option of a task under Prefect 1's name of it."""
     options: dict[str, Any] = task.__dict__.get("_options", {})
-    rules: Rules = task.rules or Rules()
+    rules = rules_of_task(task)
     if name in ("trigger", "skip_on_upstream_skip"):
         return getattr(rules, name)
     if name == "state_handlers":

@@ -6,14 +6,12 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..errors import UsageError
-from .graph import Graph, Node, Parameter
+from .graph import Graph
+from .parameters import Node, Parameter
 from .states import FlowState
-
-if TYPE_CHECKING:
-    from .flow import GraphFlow
 
 _FORMATS: Final = {
     ".txt": "text", ".mmd": "mermaid", ".mermaid": "mermaid", ".md": "mermaid", ".dot": "dot", ".gv": "dot",
@@ -24,7 +22,7 @@ _MARKS: Final = {"Success": "✔", "Cached": "✔", "Mapped": "✔", "Skipped": 
 
 
 def drawn(
-    flow: GraphFlow, flow_state: FlowState | None, filename: str | None, chosen: str | None, *, horizontal: bool
+    graph: Graph, flow_state: FlowState | None, filename: str | None, chosen: str | None, *, horizontal: bool
 ) -> str:
     """The figure as text; also written to the file, whose ending says the format unless one is chosen."""
     ending = os.path.splitext(filename)[1].lower() if filename is not None else ""
@@ -32,13 +30,13 @@ def drawn(
     if form not in _FORMATS.values():
         raise ValueError(f"format {form!r} is not known: use 'text', 'mermaid', 'dot', or 'svg', 'png', 'pdf'")
     states: dict[Any, FlowState] = dict(flow_state.result or {}) if flow_state is not None else {}
-    by_node = {node: states[node.shown] for node in flow.graph.in_order() if node.shown in states}
+    by_node = {node: states[node.shown] for node in graph.in_order() if node.shown in states}
     if form == "text":
-        figure = as_text(flow.graph, by_node)
+        figure = as_text(graph, by_node)
     elif form == "mermaid":
-        figure = as_mermaid(flow.graph, by_node, horizontal=horizontal)
+        figure = as_mermaid(graph, by_node, horizontal=horizontal)
     else:
-        figure = as_dot(flow.graph, by_node, horizontal=horizontal)
+        figure = as_dot(graph, by_node, horizontal=horizontal)
     if form in _PICTURES:
         if filename is None:
             raise ValueError(f"format {form!r} is a picture: say filename=")

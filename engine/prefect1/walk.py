@@ -17,10 +17,12 @@ from ..running.calls.futures import Future, FutureList, as_completed
 from ..running.effects.interrupts import engine_code
 from ..running.lifecycle import calling as calls
 from ..states.state import State, describe_exception
-from .graph import Edge, Graph, Node, TaskNode, flatten, is_unmapped, is_wrapped, nodes_in
+from .graph import Graph, TaskNode
+from .parameters import Node
 from .states import FlowState, Success, from_engine, of_group
-from .tasks import Rules, Upstream
+from .tasks import Upstream, rules_of_task
 from .triggers import all_successful
+from .wiring import Edge, flatten, is_unmapped, is_wrapped, nodes_in
 
 
 class Walk:
@@ -151,7 +153,7 @@ class Walk:
 
     def _refusal(self, node: TaskNode, edges: list[Edge]) -> State | None:
         """Why no run of a mapped node starts, as far as that is decided for all of them together."""
-        rules: Rules = node.task.rules or Rules()
+        rules = rules_of_task(node.task)
         outcomes = {edge: self.outcomes[edge.upstream_task] for edge in edges}
         together = {edge: state_of(out) for edge, out in outcomes.items() if not _is_run_by_run(edge, out)}
         if rules.skip_on_upstream_skip:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from ..errors import ScheduleError
-from .kinds import Composite, Dates, RRule
+from .composite import Composite
+from .rules import Dates, RRule
 from .schedule import Cron, Interval, Schedule, next_after
 from .time_zones import name_of_zone
 

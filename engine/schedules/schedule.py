@@ -1,6 +1,7 @@
 """When a flow runs: ``Cron`` and ``Interval``, and the pure function that says which tick comes next.
 
-Dates, recurrence rules, and clocks with filters and bounds are in ``schedule_kinds``, loaded when one is used.
+Dates, recurrence rules, and clocks with filters and bounds are in ``rules`` and ``composite``; ``kinds`` reads them
+from what users write and from what is stored.
 
 Promises: no clock, no threads, no store; ``next_after`` depends on its arguments and the time zone database only.
 Importing this module is cheap: croniter is imported when the first cron expression is evaluated.
@@ -17,24 +18,18 @@ What happens when clocks change (docs/design.md, section 6; held by tests/engine
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, cast
 
 from ..errors import ScheduleError
+from .options import Catchup, General, Options, Overlap
 from .time_zones import instant_of, zone_name, zone_of_name
 
-__all__ = ["Catchup", "Cron", "General", "Interval", "Overlap", "Schedule", "check", "from_json", "from_times",
-           "last_before", "next_after", "parse", "to_json"]
-
-Catchup = Literal["latest", "all", "none"]
-"""What becomes of ticks missed while no daemon ran: run the last one, every one, or none."""
-Overlap = Literal["skip", "queue", "allow", "cancel_running"]
-"""What becomes of a tick while the schedule's earlier run has not ended."""
+__all__ = ["Cron", "Interval", "Schedule", "check", "last_before", "next_after"]
 
 _SECONDS_A_DAY: Final = 86_400.0
 _SHORTEST_SECONDS: Final = 0.1
@@ -48,48 +43,7 @@ _NAMES: Final = frozenset({"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug
                            "sun", "mon", "tue", "wed", "thu", "fri", "sat", "l"})
 
 
-class _Common:
-    """What every schedule carries besides its times."""
-
-    __slots__ = ("active", "catchup", "catchup_window_seconds", "overlap", "parameters", "slug")
-    kind: str
-
-    def __init__(self, *, parameters: dict[str, Any] | None, slug: str | None, catchup: Catchup,
-                 catchup_window_seconds: float, overlap: Overlap, active: bool) -> None:
-        _one_of("catchup", catchup, get_args(Catchup))
-        _one_of("overlap", overlap, get_args(Overlap))
-        if not catchup_window_seconds >= 0:
-            raise ScheduleError(f"catchup_window_seconds={catchup_window_seconds!r} must be zero or more seconds")
-        self.parameters: dict[str, Any] = dict(parameters or {})
-        self.slug = slug
-        self.catchup: Catchup = catchup
-        self.catchup_window_seconds = float(catchup_window_seconds)
-        self.overlap: Overlap = overlap
-        self.active = bool(active)
-
-    def times(self) -> dict[str, Any]:
-        """What decides the times, as JSON values."""
-        raise NotImplementedError
-
-    def describe(self) -> str:
-        """For people: ``cron 0 6 * * * (UTC)``, ``every 5 minutes``."""
-        raise NotImplementedError
-
-    def _all(self) -> tuple[Any, ...]:
-        return (self.times(), self.parameters, self.slug, self.catchup, self.catchup_window_seconds, self.overlap,
-                self.active)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Common) and self._all() == other._all()
-
-    def __hash__(self) -> int:
-        return hash(json.dumps(self.times(), sort_keys=True))
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.describe()}>"
-
-
-class Cron(_Common):
+class Cron(Options):
     """At the wall times a cron expression names.
 
     Five fields, or six with seconds last, or an alias such as ``@daily``. ``day_or=True`` is cron's own rule: when
@@ -121,7 +75,7 @@ class Cron(_Common):
         return f"cron {self.cron} ({self.timezone})"
 
 
-class Interval(_Common):
+class Interval(Options):
     """Every so many seconds, counted from ``anchor_date``.
 
     Without an anchor, ticks stand on whole multiples since 1970-01-01 00:00 in the zone: an hourly one on the hour, a
@@ -164,72 +118,7 @@ class Interval(_Common):
         return f"every {self.seconds:g} seconds"
 
 
-class General(_Common):
-    """A schedule of any other kind; it says its next tick itself."""
-
-    __slots__ = ()
-    may_end = False
-    """Whether a schedule that never fires again is as it should be: its last date has passed."""
-
-    def following(self, at: datetime) -> datetime | None:
-        """The first tick strictly after ``at``, in UTC; None when there is none."""
-        raise NotImplementedError
-
-
 Schedule = Cron | Interval | General
-_RULE_BEGINS: Final = ("FREQ=", "RRULE", "DTSTART", "RDATE")
-
-
-def parse(value: Any) -> list[Schedule]:
-    """What ``@flow(schedule=…)`` accepts: a cron or RRULE text, seconds, a timedelta, a schedule, or a list of these.
-
-    Also Prefect 1's ``Schedule``, whose clocks become a schedule each.
-    """
-    if value is None:
-        return []
-    if isinstance(value, (list, tuple)):
-        return [schedule for item in value for schedule in parse(item)]
-    if isinstance(value, (Cron, Interval, General)):
-        return [value]
-    if isinstance(value, str):
-        if value.lstrip().upper().startswith(_RULE_BEGINS):
-            from .kinds import RRule
-
-            return [RRule(value)]
-        return [Cron(value)]
-    if hasattr(type(value), "flowdeck_schedules"):
-        return [schedule for part in value.flowdeck_schedules() for schedule in parse(part)]
-    if isinstance(value, (int, float, timedelta)) and not isinstance(value, bool):
-        return [Interval(value)]
-    raise ScheduleError(
-        f"schedule={value!r}: give a cron text, an RRULE text, seconds, a timedelta, Cron(…), Interval(…), RRule(…), "
-        "Dates(…), or a list of these")
-
-
-def to_json(schedule: Schedule) -> str:
-    """What decides the times of a schedule, as text that is equal when they are."""
-    return json.dumps(schedule.times(), sort_keys=True)
-
-
-def from_json(text: str, **options: Any) -> Schedule:
-    """The schedule that ``to_json`` wrote; ``options`` are those that do not decide its times."""
-    return from_times(json.loads(text), **options)
-
-
-def from_times(times: dict[str, Any], **options: Any) -> Schedule:
-    """The schedule whose ``times()`` these are."""
-    spec = dict(times)
-    kind = spec.pop("kind", None)
-    if kind == "cron":
-        return Cron(**spec, **options)
-    if kind == "interval":
-        anchor = spec.pop("anchor_date")
-        return Interval(**spec, anchor_date=None if anchor is None else datetime.fromisoformat(anchor), **options)
-    from .kinds import KINDS
-
-    if kind in KINDS:
-        return KINDS[kind].from_spec(spec, options)
-    raise ScheduleError(f"unknown kind of schedule {kind!r} in {times}")
 
 
 def check(schedule: Schedule, at: datetime) -> None:
@@ -354,8 +243,3 @@ def _check_field(cron: str, field: str, name: str, low: int, high: int) -> None:
 
 def _field_names() -> str:
     return ", ".join(name for name, _, _ in _FIELDS[:5])
-
-
-def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ScheduleError(f"{field}={value!r} is not known: use one of {', '.join(map(repr, allowed))}")

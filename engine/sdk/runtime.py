@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...store.tables import deployments, runs
 from .. import context
+from ..running.calls.frame import current_frame
 
 if TYPE_CHECKING:
     from ...store.rows import DeploymentRow, RunRow
@@ -40,7 +41,7 @@ class _Part:
         naming = context.naming.get()
         if naming is not None and naming[0] == self._word and name in naming[1]:
             return naming[1][name]
-        frame = context.current_frame.get()
+        frame = current_frame.get()
         value = read(frame) if frame is not None else None
         if given is not None:
             return _typed(given, value if value is not None else outside)

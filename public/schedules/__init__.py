@@ -15,7 +15,8 @@ from flowdeck.engine.prefect1.schedules import (
     RRuleSchedule,
     Schedule,
 )
-from flowdeck.engine.schedules.kinds import Composite, Dates, RRule
+from flowdeck.engine.schedules.composite import Composite
+from flowdeck.engine.schedules.rules import Dates, RRule
 from flowdeck.engine.schedules.schedule import Cron, Interval
 from flowdeck.schedules import adjustments, clocks, filters
 

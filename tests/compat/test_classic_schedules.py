@@ -11,7 +11,8 @@ import pytest
 from dateutil import rrule
 from flowdeck import Cron, Dates, Interval, RRule
 from flowdeck.engine.errors import ScheduleError
-from flowdeck.engine.schedules.schedule import check, from_json, last_before, next_after, parse, to_json
+from flowdeck.engine.schedules.kinds import from_json, parse, to_json
+from flowdeck.engine.schedules.schedule import check, last_before, next_after
 from flowdeck.schedules import (
     CronClock,
     CronSchedule,

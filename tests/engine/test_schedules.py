@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from flowdeck.engine.errors import ScheduleError
-from flowdeck.engine.schedules.schedule import Cron, Interval, check, from_json, last_before, next_after, parse, to_json
+from flowdeck.engine.schedules.kinds import from_json, parse, to_json
+from flowdeck.engine.schedules.schedule import Cron, Interval, check, last_before, next_after
 
 NEW_YORK = "America/New_York"
 

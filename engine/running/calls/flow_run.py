@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ....store.tables import results, runs, tasks
+from ...authoring.task_runners import place_of
 from ...context import current_tags
 from ...states.machine import next_run_state
 from ...states.state import Cancelled, State, describe_exception
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from ....store.connection import Connection
     from ....store.rows import TaskRow
     from ...authoring.flows import Flow
+    from ...authoring.task_runners import ProcessPoolTaskRunner
     from ..run_process.session import Session
-    from ..runners.threads import ProcessPoolTaskRunner
     from .subflow_call import SubflowCall
     from .task_call import TaskCall
 
@@ -76,7 +77,7 @@ class FlowRun:
         """Of tasks that call others and were called by one themselves: which one."""
         self.timeout_seconds = flow.timeout_seconds
         runner = flow.task_runner
-        self.process_runner: ProcessPoolTaskRunner | None = runner if hasattr(runner, "initializer") else None
+        self.process_runner: ProcessPoolTaskRunner | None = place_of(runner).processes if runner is not None else None
         """Whose worker processes run what is submitted; a flow that names no runner has its caller's."""
         if runner is None and parent is not None:
             self.process_runner = parent.run.process_runner

@@ -1,18 +1,21 @@
 """Where code belongs that runs now: its run, and within it its task. Every thread and coroutine of a run has one.
 
-The variable that holds it stands in ``engine.context``, below everything that is recorded of a run; here it has its
-type, for those who may know what a run is.
+The variables that hold it, and the transaction around it, stand in ``engine.context``, below everything that is
+recorded of a run, where protocols say what the rooms there may ask; here they have their types, for those who may know
+what a run is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from ... import context
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...authoring.transaction import Transaction
     from .flow_run import FlowRun
     from .task_call import TaskCall
 
@@ -29,5 +32,6 @@ class Frame(NamedTuple):
         return self.task.seq if self.task is not None else 0
 
 
-current_frame: ContextVar[Frame | None] = context.current_frame
-require_frame: Callable[[str], Frame] = context.require_frame
+current_frame: Final = cast("ContextVar[Frame | None]", context.current_frame)
+current_transaction: Final = cast("ContextVar[Transaction | None]", context.current_transaction)
+require_frame: Final = cast("Callable[[str], Frame]", context.require_frame)

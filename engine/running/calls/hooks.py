@@ -10,9 +10,10 @@ from __future__ import annotations
 import inspect
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ....store.tables import events, runs
+from ...authoring.views import FlowRunView, TaskRunView
 from ...states.state import Recording, State
 from ...system.clock import now_us
 from .frame import Frame, current_frame
@@ -22,66 +23,6 @@ if TYPE_CHECKING:
 
     from .flow_run import FlowRun
     from .task_call import TaskCall
-
-
-class FlowRunView(NamedTuple):
-    """A flow run as its hooks see it."""
-
-    id: int
-    name: str
-    flow_name: str
-    parameters: dict[str, Any]
-    tags: list[str]
-    state: State
-    run_count: int
-    start_time: datetime | None
-    expected_start_time: datetime | None
-    parent_flow_run_id: int | None
-    deployment_id: str | None
-
-    @property
-    def state_type(self) -> str:
-        """``FAILED``."""
-        return self.state.type
-
-    @property
-    def state_name(self) -> str:
-        """``TimedOut``."""
-        return self.state.name
-
-
-FlowRunView.__module__ = "flowdeck"
-
-
-class TaskRunView(NamedTuple):
-    """A task run as its hooks see it."""
-
-    id: str
-    """``run/seq``."""
-    seq: int
-    name: str
-    flow_run_id: int
-    flow_name: str
-    task_key: str
-    dynamic_key: str
-    parameters: dict[str, Any]
-    tags: list[str]
-    state: State
-    run_count: int
-    start_time: datetime | None
-
-    @property
-    def state_type(self) -> str:
-        """``FAILED``."""
-        return self.state.type
-
-    @property
-    def state_name(self) -> str:
-        """``TimedOut``."""
-        return self.state.name
-
-
-TaskRunView.__module__ = "flowdeck"
 
 
 class RunHooks:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from ...authoring.tasks import Task
-    from ...authoring.transaction import TaskTransaction
     from ..slots.requests import Ask
+    from ..transactions.parts import TaskTransaction
     from .call_parts import Again, CacheUse, Usage
     from .flow_run import FlowRun
 

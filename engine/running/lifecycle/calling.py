@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ....store.connection import Connection
 from ...authoring.annotations import allow_failure, quote, unmapped
-from ...context import current_transaction
 from ...errors import MappingLengthMismatch, MappingMissingIterable
 from ...states.state import State
+from ..calls.frame import current_transaction
 from ..calls.futures import Future, FutureList
 from ..calls.task_call import TaskCall, record_caller
 from ..effects.effects import Await, Steps, drive, drive_async

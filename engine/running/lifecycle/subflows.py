@@ -8,7 +8,6 @@ from ....store.connection import Connection
 from ....store.states import TERMINAL_TYPES
 from ....store.tables import edges, runs, tasks
 from ...authoring.parameters import preview_json
-from ...context import current_transaction
 from ...encoding.fingerprint import fingerprint
 from ...errors import UpstreamFailed
 from ...states.machine import next_run_state
@@ -16,6 +15,7 @@ from ...states.state import State
 from ...system.clock import now_us
 from ..calls.dependencies import collect_dependencies, replace_futures
 from ..calls.flow_run import FlowRun, tags_of
+from ..calls.frame import current_transaction
 from ..calls.subflow_call import SubflowCall
 from ..calls.task_call import record_caller
 from ..effects.effects import Await, Durable, Steps, drive, drive_async

@@ -12,11 +12,11 @@ from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Any
 
 from ....store.tables import edges, results, staged, tasks
-from ...context import current_transaction
 from ...encoding import codec
 from ...secrets import masking
 from ...states.machine import next_task_state
 from ...system.clock import now_us
+from ..calls.frame import current_transaction
 from ..calls.task_call import Beginning, TaskCall
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ import time
 from typing import Any
 
 from ....store.tables import results
-from ...context import current_transaction
 from ...encoding.fingerprint import fingerprint
 from ...errors import Suspended
 from ...states.state import Cancelled, State
 from ...system.clock import now_us
-from ..calls.frame import Frame
+from ..calls.frame import Frame, current_transaction
 from ..calls.hooks import RunHooks
 from ..calls.task_call import NO_TAGS, Beginning, TaskCall, cancelled_state
 from ..effects.effects import Call, Durable, Pass, Steps

@@ -19,9 +19,9 @@ from ....store.opening import open_store
 from ....store.rows import RunRow
 from ....store.tables import runs
 from ....store.tables.run_names import default_name
+from ...authoring.task_runners import place_of
 from ...errors import FlowdeckError, Suspended
 from ...secrets.secret import conceal_known
-from ...settings import pool_size
 from ...states.state import State
 from ...system.actors import actor_name
 from ..calls.flow_run import FlowRun
@@ -189,8 +189,7 @@ def _closing(session: Session) -> Iterator[None]:
 def _begin(session: Session, run: FlowRun) -> None:
     session.root = run
     session.live_runs[run.id] = run
-    runner = run.flow.task_runner
-    session.pool.limit(pool_size("THREAD", None) if runner is None else getattr(runner, "max_workers", None))
+    session.pool.limit(place_of(run.flow.task_runner).threads)
     session.start()
     if run.process_runner is not None:
         session.workers.prepare()

@@ -24,7 +24,7 @@ def ask(folder: Path, row: RunRow, flow: Flow[Any, Any]) -> State | None:
     own = [schedule for schedule in flow.schedules if getattr(schedule, "has_own_filters", False)]
     if not own or row.schedule_id is None or row.due_at_us is None:
         return None
-    from ...schedules.schedule import to_json
+    from ...schedules.kinds import to_json
 
     connection = connect(folder, "state", readonly=True)
     try:

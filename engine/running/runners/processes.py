@@ -34,10 +34,10 @@ from .fork_client import WorkerServer
 from .worker import Worker
 
 if TYPE_CHECKING:
+    from ...authoring.task_runners import ProcessPoolTaskRunner
     from ..calls.flow_run import FlowRun
     from ..calls.task_call import TaskCall
     from ..run_process.session import Session
-    from .threads import ProcessPoolTaskRunner
 
 _MOST_ISOLATED: Final = 32
 

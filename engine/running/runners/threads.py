@@ -1,8 +1,7 @@
 """Where submitted tasks run: a pool of threads that grows on need, and one event loop for async tasks.
 
 A task is put here only once everything it waits for has ended, so a bounded pool never deadlocks on its own queue;
-waiting for a retry or a shut gate holds no thread. ``LocalExecutor`` and ``ThreadPoolTaskRunner`` are what users
-name; they bound the pool.
+waiting for a retry or a shut gate holds no thread. The flow's task runner bounds the pool.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ....store.states import is_terminal
-from ...errors import Suspended, UsageError
-from ...settings import pool_size
+from ...errors import Suspended
 from ...states.state import Cancelled, State
 from ..calls.task_call import NO_TAGS, TaskCall, cancelled_state
 from ..effects.effects import Call, Durable, Operation, Pass, Sleep, Steps, drive_async
@@ -45,65 +43,6 @@ _RECORDING_SECONDS = 1.0
 """How long calls that came back after a cancellation may take to record their own ends."""
 _TICKS_IN_HOOKS = 4
 """After so many ticks without progress the threads are slow outside of tasks, too: in hooks, or writing results."""
-
-
-class ThreadPoolTaskRunner:
-    """Run submitted tasks on threads: as many as needed, or at most ``max_workers``.
-
-    Without ``max_workers``, ``FLOWDECK_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS`` bounds them where it is set.
-    """
-
-    __module__ = "flowdeck"
-
-    def __init__(self, max_workers: int | None = None) -> None:
-        self.max_workers = pool_size("THREAD", max_workers)
-
-
-class ProcessPoolTaskRunner:
-    """Run submitted tasks in warm worker processes, at most ``max_workers`` at once; each has run ``initializer``.
-
-    Without ``max_workers``: ``FLOWDECK_TASKS_RUNNER_PROCESS_POOL_MAX_WORKERS``, else as many as there are processors.
-    """
-
-    __module__ = "flowdeck"
-
-    def __init__(
-        self,
-        max_workers: int | None = None,
-        initializer: Callable[..., Any] | None = None,
-        initargs: tuple[Any, ...] = (),
-    ) -> None:
-        if initializer is not None and not callable(initializer):
-            raise TypeError(f"initializer must be a function, not {initializer!r}")
-        self.max_workers = pool_size("PROCESS", max_workers) or os.cpu_count() or 1
-        self.initializer = initializer
-        self.initargs = tuple(initargs)
-
-
-class ConcurrentTaskRunner(ThreadPoolTaskRunner):
-    """Prefect's older name of ``ThreadPoolTaskRunner``."""
-
-    __module__ = "flowdeck"
-
-
-class LocalExecutor(ThreadPoolTaskRunner):
-    """Prefect 1's executor that runs tasks one after another."""
-
-    __module__ = "flowdeck.executors"
-
-    def __init__(self) -> None:
-        super().__init__(max_workers=1)
-
-
-def task_runner(given: Any) -> Any:
-    """The runner that ``flow(task_runner=…)`` was given, as an instance; a class makes one with its defaults."""
-    made = given() if isinstance(given, type) else given
-    if made is not None and not hasattr(made, "max_workers"):
-        raise UsageError(
-            "task_runner must be ThreadPoolTaskRunner, ConcurrentTaskRunner, ProcessPoolTaskRunner or one of their "
-            f"objects, not {given!r}"
-        )
-    return made
 
 
 class Pool:

@@ -17,12 +17,12 @@ from ....store.connection import Connection
 from ....store.rows import CacheLockRow, CacheRow, ResultRow
 from ....store.tables import cache, edges, leases, results, tasks
 from ...authoring.cache_policies import CacheContext, CacheOptions, IsolationLevel, is_set
-from ...context import current_transaction
 from ...encoding.stable_hash import CacheKeyError, stable_hash
 from ...errors import ResultUnreadable
 from ...states.state import State, describe_exception
 from ...system.clock import now_us
 from ..calls.call_parts import CacheUse
+from ..calls.frame import current_transaction
 from ..calls.hooks import task_run_view
 from ..effects.effects import Durable, Sleep, Steps
 
@@ -171,7 +171,7 @@ def ending(call: TaskCall, stored: ResultRow | None) -> Callable[[Connection], N
     if stored is not None and entry is None:
         call.run.session.log.task(call, 30, f"{call.name} is not cached: its result could not be stored")
     if entry is not None and block is not None and not block.commits_at_once:
-        from ...authoring.transaction import TaskTransaction
+        from .parts import TaskTransaction
 
         if call.transaction is None:
             call.transaction = TaskTransaction(call, block)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from ....store.alone import commit_alone
 from ....store.rows import CacheRow
@@ -12,6 +13,9 @@ from ...authoring.transaction import Transaction
 from ..effects.effects import Durable, Sleep, Steps
 from .caching import lock_row, usable
 from .parts import frame_of, session_of, tell
+
+if TYPE_CHECKING:
+    from ..calls.frame import Frame
 
 _POLL_SECONDS = 0.03
 
@@ -29,7 +33,7 @@ def known_entry(block: Transaction) -> CacheRow | None:
 
 def is_own_of_before(block: Transaction, entry: CacheRow) -> bool:
     """Whether an earlier attempt of this run made it: then the block's calls are to be replayed, not left out."""
-    run = block.frame.run if block.frame is not None else None
+    run = cast("Frame", block.frame).run if block.frame is not None else None
     return run is not None and entry.run_id == run.id and entry.created_at_us < run.attempt_began_at_us
 
 

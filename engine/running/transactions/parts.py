@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ....store.rows import StagedRow
-from ...authoring.transaction import TaskTransaction, Transaction
-from ...context import current_transaction
+from ...authoring.transaction import Transaction, TransactionState
 from ...encoding import codec
 from ...secrets import masking
 from ...states.state import describe_exception
-from ..calls.frame import Frame, current_frame
+from ..calls.frame import Frame, current_frame, current_transaction
 
 if TYPE_CHECKING:
+    from ..calls.task_call import TaskCall
     from ..run_process.session import Session
+
+
+class TaskTransaction(Transaction):
+    """One task's part of a transaction: what its code sets, and its hooks."""
+
+    def __init__(self, call: TaskCall | None, parent: Transaction | None) -> None:
+        super().__init__()
+        self.call = call
+        self.parent = parent
+        self.state = TransactionState.ACTIVE
+        self.run_id = self.seq = 0
+        if call is not None:
+            self.run_id, self.seq, self.name = call.run.id, call.seq, call.reference
+            self.on_commit_hooks = list(call.task.transaction_hooks("on_commit"))
+            self.on_rollback_hooks = list(call.task.transaction_hooks("on_rollback"))
+        self.is_kept = False
+        """Whether the store knows of it."""
+        self.entry: Any = None
+        """The cache entry that its commit writes."""
+
+
+def get_transaction() -> Transaction | None:
+    """The transaction of the running code: of the block, within a task its own; None outside both."""
+    block, frame = current_transaction.get(), current_frame.get()
+    if frame is None or frame.task is None or (block is not None and block.frame is frame):
+        return block
+    call = frame.task
+    if call.transaction is None:
+        call.transaction = TaskTransaction(call, block)
+    return call.transaction
 
 
 class TransactionHooks:
@@ -115,7 +145,7 @@ def frame_of(block: Transaction) -> Frame | None:
         return Frame(block.call.run, block.call)
     if block.frame is None and block.parent is not None:
         return frame_of(block.parent)
-    return block.frame if block.frame is not None else current_frame.get()
+    return cast("Frame", block.frame) if block.frame is not None else current_frame.get()
 
 
 def hook_name(hook: Any) -> str:

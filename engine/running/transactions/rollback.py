@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ....store.connection import Connection
 from ....store.rows import StagedRow, TaskRow
 from ....store.tables import cache, results, runs, staged, tasks
-from ...authoring.transaction import TaskTransaction, Transaction, TransactionState
+from ...authoring.transaction import Transaction, TransactionState
 from ...errors import ResultUnreadable
 from ...states.machine import next_task_state
 from ...states.state import describe_exception
@@ -21,6 +21,7 @@ from ..calls.frame import Frame
 from ..effects.effects import Durable, Steps
 from .parts import (
     Held,
+    TaskTransaction,
     TransactionHooks,
     detached_part,
     frame_of,

@@ -9,7 +9,7 @@ from ....store.connection import Connection
 from ....store.rows import CacheRow, ResultRow, StagedRow
 from ....store.tables import cache, results, staged
 from ...authoring.cache_policies import IsolationLevel
-from ...authoring.transaction import ResultRecord, TaskTransaction, Transaction, TransactionState
+from ...authoring.transaction import ResultRecord, Transaction, TransactionState
 from ...encoding import codec
 from ...errors import ResultUnreadable, Suspended
 from ...states.state import Cancelled, State, describe_exception
@@ -19,6 +19,7 @@ from .caching import entry_of, usable
 from .keys import entry_bytes, is_own_of_before, known_entry, release_lock, take_lock
 from .parts import (
     Held,
+    TaskTransaction,
     TransactionHooks,
     detached_part,
     frame_of,
