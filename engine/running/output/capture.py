@@ -6,7 +6,6 @@ kill loses nothing that was written. In a run that a person started, lines also 
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import sys
@@ -26,13 +25,13 @@ from ..calls.frame import current_frame
 from .echo import for_terminal
 from .log_handler import RunHandler
 from .masked_output import MaskedOutput
+from .streams import RunStream, write_all
 
 if TYPE_CHECKING:
     from ..calls.frame import Frame
 
 _DRAIN_SECONDS = 0.05
 _BROKEN_SECONDS = 1.0
-_LONGEST_PARTIAL = 8192
 _owner_lock = threading.Lock()
 _owner: Capture | None = None
 
@@ -112,7 +111,7 @@ class Capture:
     def show_raw(self, stream: str, data: bytes) -> None:
         """Let the person see what a worker's descriptor carried, byte for byte."""
         if (terminal := self.terminal) is not None:
-            _write_all(terminal[0 if stream == "stdout" else 1], data)
+            write_all(terminal[0 if stream == "stdout" else 1], data)
 
     def close(self) -> None:
         """Put everything back and move the last lines into the store."""
@@ -189,7 +188,7 @@ class Capture:
                 file.seek(self._echoed[index])
                 while data := file.read(1 << 16):
                     self._echoed[index] += len(data)
-                    _write_all(self._saved[index], data)
+                    write_all(self._saved[index], data)
 
     def record(
         self, run_id: int, task_seq: int | None, level: int, logger: str, stream: str, message: str,
@@ -221,7 +220,7 @@ class Capture:
         """Say something to the person who started the run, past the store; in a daemon's run nobody would see it."""
         if self._echo and self._owns:
             shown = for_terminal(text) if os.isatty(self._saved[1]) else text
-            _write_all(self._saved[1], f"flowdeck: {shown}\n".encode("utf-8", "backslashreplace"))
+            write_all(self._saved[1], f"flowdeck: {shown}\n".encode("utf-8", "backslashreplace"))
 
     def settle(self) -> None:
         """Have every line written so far in the store; before the run's end is recorded."""
@@ -241,14 +240,7 @@ class Capture:
         where = f"{run_id}/{task_seq}" if task_seq is not None else f"#{run_id}"
         stamp = time.strftime("%H:%M:%S")
         text = f"{stamp} {logging.getLevelName(level):<7} {where:<8} {message}\n"
-        _write_all(self._saved[1], text.encode("utf-8", "backslashreplace"))
-
-
-class _Partial(threading.local):
-    """The line a thread has begun and not ended, and how much of it was shown."""
-
-    text = ""
-    shown = 0
+        write_all(self._saved[1], text.encode("utf-8", "backslashreplace"))
 
 
 def inherited(folder: str, root_id: int) -> Capture | None:
@@ -257,97 +249,3 @@ def inherited(folder: str, root_id: int) -> Capture | None:
     if owner is None or (os.path.abspath(owner._folder), owner._root_id) != (folder, root_id):
         return None
     return owner
-
-
-class RunStream(io.TextIOBase):
-    """``sys.stdout`` and ``sys.stderr`` of a run: whole lines become records of the task that printed them."""
-
-    def __init__(self, capture: Capture, name: str, level: int, echo: int | None, original: Any) -> None:
-        self._capture = capture
-        self._stream = name
-        self._level = level
-        self._echo = echo
-        self._original = original
-        self._partial = _Partial()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """Always UTF-8."""
-        return "utf-8"
-
-    @property
-    def errors(self) -> str:  # type: ignore[override]
-        """What cannot be encoded is escaped."""
-        return "backslashreplace"
-
-    @property
-    def buffer(self) -> Any:
-        """The descriptor's own binary writer: raw bytes are captured below Python."""
-        return getattr(self._original, "buffer", None)
-
-    def reconfigure(self, **_options: Any) -> None:
-        """As scripts ask of ``sys.stdout``; lines are kept whole and as UTF-8 whatever they ask."""
-
-    def writable(self) -> bool:
-        """Yes."""
-        return True
-
-    def isatty(self) -> bool:
-        """Whether the person's terminal is behind it."""
-        return self._echo is not None and os.isatty(self._echo)
-
-    def fileno(self) -> int:
-        """The captured descriptor."""
-        return 1 if self._stream == "stdout" else 2
-
-    def write(self, text: str) -> int:
-        """Keep whole lines; the rest waits for its end of line or ``flush`` at the run's end."""
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        pending = self._partial.text + text
-        if "\n" in text:
-            self._show(pending[: pending.rindex("\n") + 1])
-            *lines, pending = pending.split("\n")
-            for line in lines:
-                self._capture.record_here(self._level, self._stream, self._stream, line)
-        self._partial.text = pending
-        return len(text)
-
-    def flush(self) -> None:
-        """Show what has no end of line yet, and keep it once it is long; short pieces wait for their line."""
-        pending = self._partial.text
-        self._show(pending)
-        if len(pending) > _LONGEST_PARTIAL:
-            self._keep(pending)
-
-    def end_line(self, frame: Frame) -> None:
-        """Keep the unfinished line of this thread: the code of ``frame`` has ended."""
-        pending = self._partial.text
-        if pending:
-            self._show(pending)
-            self._partial.text, self._partial.shown = "", 0
-            seq = frame.task.seq if frame.task is not None else None
-            frame.run.session.capture.record(frame.run.id, seq, self._level, self._stream, self._stream, pending)
-
-    def _keep(self, text: str) -> None:
-        self._partial.text, self._partial.shown = "", 0
-        self._capture.record_here(self._level, self._stream, self._stream, text)
-
-    def _show(self, text: str) -> None:
-        """Let the person see ``text``, the pending line so far, with one write: threads do not mix within lines."""
-        if self._echo is None:
-            return
-        shown = self._partial.shown
-        if len(text) > shown:
-            _write_all(self._echo, mask(text[shown:]).encode("utf-8", "backslashreplace"))
-        self._partial.shown = 0 if text.endswith("\n") else len(text)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(descriptor, view) :]
-    except OSError:
-        # The person's terminal or pipe is gone; the record in the spool is what counts.
-        return
