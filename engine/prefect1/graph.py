@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..authoring import drawable
 from ..authoring.drawable import Drawable, Drawing
@@ -72,6 +72,21 @@ class TaskNode(Node):
         return getattr(self.task, name)
 
 
+class Scope(Protocol):
+    """A block open within the flow's."""
+
+    def drawn(self, node: Node) -> None:
+        """A node was drawn in it."""
+
+    def wire(
+        self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any], mapped: bool, /
+    ) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
+        """What a call is given, as the block has it."""
+
+    def keeps_whole(self, source: Any, /) -> bool:
+        """Whether a mapped call that waits for this waits for all of it."""
+
+
 class Graph:
     """The nodes of one flow, in the order they were drawn."""
 
@@ -81,7 +96,7 @@ class Graph:
     def __init__(self, flow_name: str) -> None:
         self.flow_name = flow_name
         self.nodes: dict[Node, Wiring] = {}
-        self.scopes: list[Any] = []
+        self.scopes: list[Scope] = []
         """The blocks open within the flow's, innermost last (``case``, resources, ``apply_map``): told of each node."""
         self._uses: dict[str, int] = {}
         self._order: list[Node] | None = None
@@ -149,7 +164,7 @@ class Graph:
         self._check_slug(node)
         self._put(node, wiring)
         for source in upstream if isinstance(upstream, (list, tuple, set, frozenset)) else [upstream]:
-            each = mapped and not is_unmapped(source) and not any(scope.keepswhole(source) for scope in self.scopes)
+            each = mapped and not is_unmapped(source) and not any(scope.keeps_whole(source) for scope in self.scopes)
             self.add_edge(source.value if is_unmapped(source) else source, node, mapped=each)
         return node
 
