@@ -299,6 +299,30 @@ def test_no_module_reaches_itself() -> None:
     assert CIRCLES - circle == set(), "listed, but in no circle any more: take it off the list"
 
 
+MOVES_ROWS = "engine/states/transitions.py"
+LIVE_RECORDS = ("engine/running/calls/flow_run.py", "engine/running/calls/task_call.py")
+"""They move by the table themselves; their rows follow."""
+
+
+def test_one_place_moves_rows() -> None:
+    """Rows of runs and tasks change their state in states/transitions only; nothing sets a state beside the table."""
+    movers = {"runs.transition", "tasks.transition", "runs.claim_due", "runs.claim_these", "journals.give_up"}
+    wrong = []
+    for module in modules().values():
+        if not is_within(module.name, ("flowdeck.engine",)) or module.path == MOVES_ROWS:
+            continue
+        for node in ast.walk(module.tree):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in movers:
+                wrong.append(f"{place(module, node.lineno)} calls {called}")
+            is_set = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr == "state_type"
+            if is_set and module.path not in LIVE_RECORDS:
+                wrong.append(f"{place(module, node.lineno)} sets a state")
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "SET state_type" in node.value:
+                wrong.append(f"{place(module, node.lineno)} writes a state")
+    assert wrong == []
+
+
 def test_our_modules_import_each_other_relatively() -> None:
     """Editors and type checkers follow only relative ones in this layout; but from ``public``, which lies beside."""
     absolute = [

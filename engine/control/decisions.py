@@ -29,18 +29,23 @@ class Decision(NamedTuple):
     actor: str
 
     @property
+    def event(self) -> TaskEvent:
+        """What the state machine calls it."""
+        return EVENTS[self.word]
+
+    @property
     def cause(self) -> str:
         """Who decided, in words."""
         return f"marked {self.word} by {self.actor}"
 
     def state(self) -> State:
         """What the code that called it gets."""
-        return State(*next_task_state("FAILED", EVENTS[self.word]), self.cause, data=self.value)
+        return State(*next_task_state("FAILED", self.event), self.cause, data=self.value)
 
     def write(self, connection: Connection, row: TaskRow, run_attempt: int) -> None:
         """Record it, from whatever state the row has."""
         move_task(
-            connection, row, EVENTS[self.word], run_attempt=max(row.run_attempt, run_attempt), at_us=now_us(),
+            connection, row, self.event, run_attempt=max(row.run_attempt, run_attempt), at_us=now_us(),
             actor=self.actor, cause=self.cause,
         )
         tasks.forget_inputs(connection, row.run_id, row.seq)

@@ -8,22 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ...store.connection import Connection
 from ...store.result_files import ResultFiles, folder_of
 from ...store.rows import CallRow, RunRow
 from ...store.states import TERMINAL_TYPES
 from ...store.tables import deployments, edges, journals, nodes, results, runs
+from ...store.tables.results import PARAMETERS_SEQ
 from ..errors import NotAllowed
 from ..states.machine import next_task_state
 from ..system.clock import now_us
 from .call_tree import stretches, tree
 from .deployments import check_parameters
 from .retry_plan import CallId, Plan
-
-PARAMETERS_SEQ: Final = -1
-"""Where a run keeps parameters that have no JSON form."""
 
 
 def fork_checked(

@@ -20,7 +20,7 @@ from ..states.machine import next_task_state
 from ..states.transitions import move_task
 from ..system.clock import now_us
 from .asking import live_lease
-from .decisions import EVENTS, Decision
+from .decisions import Decision
 
 
 class Place(NamedTuple):
@@ -138,7 +138,7 @@ def set_state(connection: Connection, node: Node, decision: Decision) -> tuple[i
     if not place.rows:
         raise NotAllowed(f"{place.label} is a run: a state can be set for tasks of it, as {place.run.id}/1")
     what = place.label if len(place.rows) == 1 else f"{len(place.rows)} calls of {place.label}"
-    named = next_task_state("FAILED", EVENTS[decision.word]).state_name
+    named = next_task_state("FAILED", decision.event).state_name
     if lease is None:
         for row in place.rows:
             decision.write(connection, row, place.run.attempt)

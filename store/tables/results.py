@@ -8,6 +8,8 @@ from ..connection import Connection
 from ..rows import ResultRow
 
 RESULT_COLUMNS: Final = ", ".join(ResultRow._fields)
+PARAMETERS_SEQ: Final = -1
+"""Where a run keeps parameters that have no JSON form."""
 IN_ROW_BYTES: Final = 256
 """A result up to this size stands in its task's row: a table of its own would cost each task one more page."""
 PUT: Final = f"INSERT OR REPLACE INTO result ({RESULT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"

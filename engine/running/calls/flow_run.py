@@ -18,6 +18,7 @@ from ...authoring.task_runners import place_of
 from ...context import current_tags
 from ...states.machine import next_run_state
 from ...states.state import Cancelled, State, describe_exception
+from ...states.transitions import record_run_move
 from ...system.clock import now_us
 from .journal import Journal, Recorded
 from .outstanding import Outstanding
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 RESULT_SEQ = 0
 """Where a run keeps its own result among its journalled results."""
-PARAMETERS_SEQ = -1
-"""Where a run keeps parameters that have no JSON form."""
 
 
 class FlowRun:
@@ -242,7 +241,7 @@ class FlowRun:
         self, event: str, *, cause: str | None = None, actor: str = "engine", **more: Any
     ) -> Callable[[Connection], None]:
         """Move by the table and return the write that records it, guarded by state and attempt."""
-        before = (self.state_type, self.state_name)
+        before = self.state_type
         target = next_run_state(self.state_type, event)
         self.state_type, self.state_name = target
         run_id, attempt, at_us = self.id, self.attempt, now_us()
@@ -251,9 +250,8 @@ class FlowRun:
         self.state_name = to[1]
 
         def write(conn: Connection) -> None:
-            runs.transition(
-                conn, run_id, attempt=attempt, from_=None, from_type=before[0], to=to, at_us=at_us, actor=actor,
-                cause=cause, **more,
+            record_run_move(
+                conn, run_id, attempt=attempt, from_type=before, to=to, at_us=at_us, actor=actor, cause=cause, **more
             )
 
         return write

@@ -145,5 +145,5 @@ def _decided(call: TaskCall, decision: Decision) -> Steps:
 
     state = decision.state()
     yield Durable(call.run.session, write)
-    call.state_type, call.state_name = state.type, state.name
+    call.move(decision.event)
     return state

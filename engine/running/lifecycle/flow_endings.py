@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ....store.tables import results, runs, tasks
 from ...encoding import codec
-from ...states.machine import next_run_state, next_task_state
+from ...states.machine import next_run_state
 from ...states.state import Cancelled, State
+from ...states.transitions import move_task
 from ...system.clock import now_us
 from ..calls.flow_run import RESULT_SEQ, FlowRun
 
@@ -74,12 +75,11 @@ def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
 
 def _settle_unreached(conn: Connection, run_id: int, attempt: int, at_us: int) -> None:
     """What a retry was to run again and the flow did not come to: it has no result and waits for nothing."""
-    target = next_task_state("PENDING", "skip")
     for row in tasks.unreached(conn, run_id):
         own = attempt if row.run_id == run_id else row.run_attempt
-        tasks.transition(
-            conn, row.run_id, row.seq, run_attempt=own, from_=(row.state_type, row.state_name), to=target, at_us=at_us,
-            actor="engine", cause="the run was to do it again and did not come to it",
+        move_task(
+            conn, row, "skip", run_attempt=own, at_us=at_us, actor="engine",
+            cause="the run was to do it again and did not come to it",
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ....store.tables import runs, tasks
+from ...states.transitions import record_task_move
 from ...system.clock import now_us
 from ..effects.effects import Durable, Operation, Pass, Steps
 
@@ -33,7 +34,7 @@ def wait_operation(
     def write(conn: Connection) -> None:
         if beginning is not None:
             tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
-        tasks.transition(
+        record_task_move(
             conn, run_id, seq, run_attempt=run_attempt, from_=from_, to=to, at_us=at_us, actor="engine", cause=cause,
             attempt=attempt, wake_at_us=wake_at_us, data=data,
         )

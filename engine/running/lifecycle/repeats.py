@@ -12,6 +12,7 @@ from ....store.connection import Connection
 from ....store.tables import events, results, tasks
 from ...encoding import codec
 from ...states.state import State
+from ...states.transitions import record_task_move
 from ...system.clock import now_us
 from ..calls.call_parts import Again
 from ..effects.effects import Durable, Steps
@@ -51,7 +52,7 @@ def _turn_operation(call: TaskCall, again: Again, message: str | None) -> Any:
 
     def write(conn: Connection) -> None:
         tasks.record_start(conn, beginning.row, at_us=beginning.at_us, actor="engine")
-        tasks.transition(
+        record_task_move(
             conn, run_id, seq, run_attempt=run_attempt, from_=from_, to=to, at_us=at_us, actor="engine", message=text,
             attempt=attempt,
         )

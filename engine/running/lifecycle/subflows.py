@@ -10,8 +10,9 @@ from ....store.tables import edges, runs, tasks
 from ...authoring.parameters import preview_json
 from ...encoding.fingerprint import fingerprint
 from ...errors import UpstreamFailed
-from ...states.machine import next_run_state
+from ...states.machine import RunEvent
 from ...states.state import State
+from ...states.transitions import move_run
 from ...system.clock import now_us
 from ..calls.dependencies import collect_dependencies, replace_futures
 from ..calls.flow_run import FlowRun, tags_of
@@ -146,24 +147,15 @@ def _queue_again(conn: Connection, run_id: int, at_us: int) -> int:
     """Bring a child run's earlier record back to SCHEDULED with a new attempt; returns that attempt."""
     found = runs.get(conn, run_id)
     assert found is not None  # its row is referenced by the parent's
-    state_type, attempt = found.state_type, found.attempt
-    if state_type == "PAUSED":
+    again = found.attempt + 1
+    if found.state_type == "PAUSED":
         # Its process left it to go on later; so it does.
-        runs.transition(
-            conn, run_id, attempt=attempt, from_type=state_type, to=next_run_state(state_type, "requeue"), at_us=at_us,
-            actor="engine", new_attempt=attempt + 1, message="goes on with its parent",
-        )
-        return attempt + 1
-    if state_type not in TERMINAL_TYPES:
-        to = next_run_state(state_type, "cancel" if state_type == "CANCELLING" else "crash")
-        runs.transition(
-            conn, run_id, attempt=attempt, from_type=state_type, to=to, at_us=at_us, actor="engine",
-            cause="its process ended before it did",
-        )
-        state_type = to.state_type
-    to = next_run_state(state_type, "retry")
-    runs.transition(
-        conn, run_id, attempt=attempt, from_type=state_type, to=to, at_us=at_us, actor="engine",
-        new_attempt=attempt + 1, message="run again by its parent", intent="none",
-    )
-    return attempt + 1
+        move_run(conn, found, "requeue", at_us=at_us, actor="engine", new_attempt=again,
+                 message="goes on with its parent")
+        return again
+    if found.state_type not in TERMINAL_TYPES:
+        ends: RunEvent = "cancel" if found.state_type == "CANCELLING" else "crash"
+        found = move_run(conn, found, ends, at_us=at_us, actor="engine", cause="its process ended before it did")
+    move_run(conn, found, "retry", at_us=at_us, actor="engine", new_attempt=again, message="run again by its parent",
+             intent="none")
+    return again

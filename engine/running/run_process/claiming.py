@@ -18,14 +18,16 @@ from ....store.driver_errors import store_errors
 from ....store.errors import StaleState, StoreError
 from ....store.rows import LeaseRow, ResultRow, RunRow
 from ....store.tables import inputs, leases, results, runs
+from ....store.tables.results import PARAMETERS_SEQ
 from ...authoring.parameters import preview_json, to_json
 from ...encoding import codec
 from ...errors import FlowdeckError, NotAllowed, NotFound, UsageError
 from ...secrets.secret import conceal_known
 from ...states.state import describe_exception
+from ...states.transitions import move_run
 from ...system.actors import actor_name
 from ...system.clock import now_us
-from ..calls.flow_run import PARAMETERS_SEQ, tags_of
+from ..calls.flow_run import tags_of
 
 if TYPE_CHECKING:
     from ...authoring.flows import Flow
@@ -104,10 +106,7 @@ def claim_here(folder: Path, run_id: int) -> int:
                 raise NotFound(f"there is no run #{run_id} in {folder}")
             if row.state_type != "SCHEDULED":
                 raise NotAllowed(f"run #{run_id} is {row.state_name}; only a scheduled run can be claimed")
-            runs.transition(
-                connection, run_id, attempt=row.attempt, from_type="SCHEDULED", to=("PENDING", "Pending"),
-                at_us=now_us(), actor=actor_name("cli"),
-            )
+            move_run(connection, row, "claim", at_us=now_us(), actor=actor_name("cli"))
     finally:
         connection.close()
     return row.attempt

@@ -16,6 +16,7 @@ from ....store.tables import nodes
 from ....store.tables.nodes import Node
 from ...control.decisions import Decision
 from ...settings import cancel_grace_seconds
+from ...states.asked import done_by
 from ...states.state import Cancelled
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class NodeRequests:
             self._cursor = event_id
             asked = json.loads(data)
             for value in asked.get("cancel", ()):
-                yield nodes.from_json(value), f"cancelled by {actor}"
+                yield nodes.from_json(value), done_by("cancel", actor)
             for value in asked.get("set", ()):
                 yield nodes.from_json(value), Decision(asked["state"], json.loads(asked["result"]), actor)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ....store.connection import Connection, connect, data_version, database_path
 from ....store.tables import runs, supervision
 from ...control.questions import words_of
+from ...states.asked import done_by
 from ...states.state import Cancelled
 
 if TYPE_CHECKING:
@@ -91,8 +92,7 @@ class RunRequests:
         asked = supervision.requester(connection, self._session.root_id)
         if asked is not None and asked[0] == "engine" and asked[1]:
             return asked[1]
-        word = {"cancel": "cancelled", "pause": "paused"}[intent]
-        return f"{word} by {asked[0]}" if asked is not None else word
+        return done_by(intent, asked[0] if asked is not None else None)
 
     # -- to end --------------------------------------------------------------------------------------------------
 

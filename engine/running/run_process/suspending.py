@@ -19,13 +19,16 @@ from ....store.connection import Connection
 from ....store.errors import StaleState
 from ....store.rows import RunRow
 from ....store.states import is_terminal
-from ....store.tables import events, inputs, runs, supervision, tasks
+from ....store.tables import events, inputs, runs, supervision
+from ...control.answering import until_us
 from ...control.questions import first_question, words_of
 from ...errors import Suspended
 from ...settings import cancel_grace_seconds, suspend_after_seconds
+from ...states.asked import done_as_asked
 from ...states.exits import SUSPENDED_EXIT
-from ...states.machine import next_run_state, next_task_state
+from ...states.machine import RunEvent
 from ...states.state import State
+from ...states.transitions import move_run, move_task
 from ...system.clock import now_us
 from ..effects.interrupts import current_thread_slot
 
@@ -197,15 +200,12 @@ def _write(conn: Connection, plan: Plan) -> State:
             continue
         _leave_tasks(conn, run, at_us, cancelled=cancelled)
         if run is not root:
-            event = "cancel" if cancelled else "suspend"
-            _move(conn, run, known, event, plan.cause, at_us)
+            _move(conn, run, known, "cancel" if cancelled else "suspend", plan.cause, at_us)
     if cancelled:
-        asked = supervision.requester(conn, root.id)
-        return _move(conn, root, row, "cancel", f"cancelled by {asked[0]}" if asked else "cancelled", at_us)
+        return _move(conn, root, row, "cancel", done_as_asked(conn, root.id, "cancel"), at_us)
     if plan.wake_at_us is not None:
         if row.intent == "pause":
-            asked = supervision.requester(conn, root.id)
-            return _move(conn, root, row, "pause", f"paused by {asked[0]}" if asked else "paused", at_us, again=True)
+            return _move(conn, root, row, "pause", done_as_asked(conn, root.id, "pause"), at_us, again=True)
         return _move(conn, root, row, "sleep", plan.cause, at_us, again=True, wake_at_us=plan.wake_at_us)
     return _write_suspended(conn, plan, row, at_us)
 
@@ -214,41 +214,35 @@ def _write_suspended(conn: Connection, plan: Plan, row: RunRow, at_us: int) -> S
     root = plan.runs[0]
     first = first_question(inputs.open_requests(conn, root.id))
     wants_input = first is not None and first.json_schema is not None
-    event = "await_input" if wants_input else "suspend"
-    until = min(
-        (request.until_us for request in inputs.open_requests(conn, root.id) if request.until_us is not None),
-        default=None,
+    state = _move(
+        conn, root, row, "await_input" if wants_input else "suspend", plan.cause, at_us, again=True,
+        wake_at_us=until_us(conn, root.id),
     )
-    state = _move(conn, root, row, event, plan.cause, at_us, again=True, wake_at_us=until)
     if row.intent != "none":
         return state
     left = runs.get(conn, root.id)
     assert left is not None
-    target = next_run_state(left.state_type, "requeue")
-    runs.transition(conn, root.id, attempt=left.attempt, from_=(left.state_type, left.state_name), to=target,
-                    at_us=at_us, actor="engine", wake_at_us=at_us)
-    return State(target.state_type, target.state_name, "resumed")
+    queued = move_run(conn, left, "requeue", at_us=at_us, actor="engine", wake_at_us=at_us)
+    return State(queued.state_type, queued.state_name, "resumed")
 
 
 def _leave_tasks(conn: Connection, run: FlowRun, at_us: int, *, cancelled: bool) -> None:
     for task in supervision.live_tasks(conn, run.id):
         if task.state_type == "PENDING" and not cancelled:
             continue
-        target = next_task_state(task.state_type, "cancel" if cancelled else "run_again")
-        cause = "its run was cancelled" if cancelled else "begins anew when its run goes on"
-        tasks.transition(conn, run.id, task.seq, run_attempt=run.attempt, from_=(task.state_type, task.state_name),
-                         to=target, at_us=at_us, actor="engine", cause=cause,
-                         wake_at_us=None if cancelled else task.wake_at_us)
+        move_task(
+            conn, task, "cancel" if cancelled else "run_again", run_attempt=run.attempt, at_us=at_us, actor="engine",
+            cause="its run was cancelled" if cancelled else "begins anew when its run goes on",
+            wake_at_us=None if cancelled else task.wake_at_us,
+        )
 
 
 def _move(
-    conn: Connection, run: FlowRun, row: RunRow, event: str, cause: str, at_us: int, *, again: bool = False,
+    conn: Connection, run: FlowRun, row: RunRow, event: RunEvent, cause: str, at_us: int, *, again: bool = False,
     wake_at_us: int | None = None,
 ) -> State:
-    target = next_run_state(row.state_type, event)
-    runs.transition(
-        conn, run.id, attempt=row.attempt, from_=(row.state_type, row.state_name), to=target, at_us=at_us,
-        actor="engine", cause=cause, intent="none" if run.is_root else None, wake_at_us=wake_at_us,
-        new_attempt=row.attempt + 1 if again else None, ended_duration_us=run.duration_us,
+    moved = move_run(
+        conn, row, event, at_us=at_us, actor="engine", cause=cause, intent="none" if run.is_root else None,
+        wake_at_us=wake_at_us, new_attempt=row.attempt + 1 if again else None, ended_duration_us=run.duration_us,
     )
-    return State(target.state_type, target.state_name, cause)
+    return State(moved.state_type, moved.state_name, cause)

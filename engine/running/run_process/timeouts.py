@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ....store.tables import runs, tasks
 from ...errors import RunTimedOut
 from ...states.state import Cancelled
+from ...states.transitions import retell_run, retell_task
 from ...system.clock import now_us
 from ..effects.interrupts import ProcessSlot, Slot
 from .timers import TICK_SECONDS
@@ -139,17 +140,10 @@ def is_below(subject: Any, task: TaskCall) -> bool:
 def _tell_of_task(conn: Connection, run_id: int, seq: int, attempt: int, text: str) -> None:
     row = tasks.get(conn, run_id, seq)
     if row is not None and row.state_type == "RUNNING" and row.attempt == attempt:
-        state = (row.state_type, row.state_name)
-        tasks.transition(
-            conn, run_id, seq, run_attempt=row.run_attempt, from_=state, to=state, at_us=now_us(), actor="engine",
-            cause=text,
-        )  # fmt: skip
+        retell_task(conn, row, text, at_us=now_us(), actor="engine")
 
 
 def _tell_of_run(conn: Connection, run_id: int, attempt: int, text: str) -> None:
     row = runs.get(conn, run_id)
     if row is not None and row.state_type == "RUNNING" and row.attempt == attempt:
-        state = (row.state_type, row.state_name)
-        runs.transition(
-            conn, run_id, attempt=attempt, from_=state, to=state, at_us=now_us(), actor="engine", cause=text,
-        )  # fmt: skip
+        retell_run(conn, row, text, at_us=now_us(), actor="engine")

@@ -9,6 +9,7 @@ from ....store.errors import StaleState
 from ....store.rows import LimitRow
 from ....store.tables import limits, tasks
 from ...states.machine import next_task_state
+from ...states.transitions import move_task
 from ...system.clock import now_us
 from .requests import Ask
 
@@ -83,9 +84,7 @@ def _note(conn: Connection, ask: Ask, words: str) -> bool:
                         "engine", message=words)
         elif found is not None and (found.state_type, found.state_name) in (("PENDING", "Pending"), tuple(target),
                                                                             ("SCHEDULED", "AwaitingRetry")):
-            tasks.transition(conn, run_id, task_seq, run_attempt=call.run.attempt,
-                             from_=(found.state_type, found.state_name), to=target, at_us=at_us, actor="engine",
-                             cause=words)
+            move_task(conn, found, "await_slot", run_attempt=call.run.attempt, at_us=at_us, actor="engine", cause=words)
         else:
             return False
     except StaleState:

@@ -93,7 +93,7 @@ def task_slot_steps(call: TaskCall) -> Steps:
         holding.set((*around, call.slots))
     finally:
         if ask.noted and call.state_type in ("PENDING", "SCHEDULED"):
-            call.state_type, call.state_name = "SCHEDULED", "AwaitingSlot"
+            call.move("await_slot")
 
 
 def with_slots(call: TaskCall, steps: Steps) -> Steps:

@@ -14,8 +14,8 @@ from ....store.rows import StagedRow, TaskRow
 from ....store.tables import cache, results, runs, staged, tasks
 from ...authoring.transaction import Transaction, TransactionState
 from ...errors import ResultUnreadable
-from ...states.machine import next_task_state
 from ...states.state import describe_exception
+from ...states.transitions import move_task
 from ...system.clock import now_us
 from ..calls.frame import Frame
 from ..effects.effects import Durable, Steps
@@ -187,11 +187,7 @@ def _roll_back_row(conn: Connection, undo: Undo, attempt: int | None, cause: str
     if attempt is None:
         run = runs.get(conn, run_id)
         attempt = run.attempt if run is not None else found.run_attempt
-    to = next_task_state(found.state_type, "roll_back")
-    tasks.transition(
-        conn, run_id, seq, run_attempt=attempt, from_=(found.state_type, found.state_name),
-        to=(to.state_type, to.state_name), at_us=now_us(), actor="engine", cause=cause,
-    )
+    move_task(conn, found, "roll_back", run_attempt=attempt, at_us=now_us(), actor="engine", cause=cause)
     if undo.entry_key is not None:
         cache.remove(conn, undo.entry_key, run_id, seq)
     path = results.remove(conn, run_id, seq)
