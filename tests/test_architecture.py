@@ -75,7 +75,9 @@ HEAVY: dict[str, tuple[str, ...]] = {
 BROAD_EXCEPTS: dict[str, str] = {
     "engine/running/lifecycle/attempts.py": "the user's retry condition and delay function",
     "engine/running/lifecycle/repeats.py": "classes of theirs that no longer unpickle",
-    "engine/prefect1/tasks.py": "the user's triggers, state handlers and annotations",
+    "engine/prefect1/rules.py": "the user's triggers",
+    "engine/prefect1/state_handlers.py": "the user's state handlers, and the function they stand around",
+    "engine/prefect1/tasks.py": "the user's annotations",
     "engine/running/effects/borders.py": "the exception itself: its attributes may raise",
     "engine/running/transactions/caching.py": "the user's cache key function or policy",
     "engine/prefect1/walk.py": "the user's iterables",

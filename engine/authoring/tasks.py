@@ -109,6 +109,10 @@ class Task(Authored, Drawable, Generic[P, R]):
         self.caching = self._cache_options(cache_policy, persist_result)
         self.serializer = self._serializer(result_serializer, result_storage)
         self.keeps_value = cache_result_in_memory is not False
+        self._take_signature()
+
+    def _take_signature(self) -> None:
+        """Look at the function's parameters once: binding the arguments of each call is the hot path."""
         self.signature = inspect.signature(self.fn)
         self._names = [
             p.name for p in self.signature.parameters.values() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD

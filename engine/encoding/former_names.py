@@ -43,7 +43,7 @@ FORMER: Final[dict[str, tuple[str, ...]]] = {
     "classic_schedules": ("prefect1.schedules",),
     "classic_signals": ("prefect1.signals",),
     "classic_states": ("prefect1.states",),
-    "classic_tasks": ("prefect1.tasks",),
+    "classic_tasks": ("prefect1.tasks", "prefect1.rules", "prefect1.state_handlers"),
     "classic_triggers": ("prefect1.triggers",),
     "classic_visualize": ("prefect1.visualize",),
     "classic_walk": ("prefect1.walk",),

@@ -21,12 +21,12 @@ from .. import context
 from ..authoring.authored import option_names
 from ..authoring.flows import Flow, FunctionFlow
 from ..authoring.options import check_options
-from ..authoring.parameters import Parameters
 from ..errors import ParameterError, UsageError
 from .context import context as run_context
 from .flow_function import given_and_collected, walk_function
 from .graph import Graph, TaskNode
-from .parameters import Node, Parameter
+from .parameters import GraphParameters, Node
+from .state_handlers import on_failure_handler
 from .states import FlowState, Pending, from_engine
 from .wiring import Edge
 
@@ -69,12 +69,10 @@ class GraphFlow(Flow[..., Any]):
         self.graph = Graph(name)
         self._opened: list[Token[Any]] = []
         self._reference: list[Node] | None = None
-        self._declared: _GraphParameters | None = None
+        self._declared: GraphParameters | None = None
         self.terminal_state_handler = terminal_state_handler
         self.state_handlers = list(state_handlers or ())
         if callable(on_failure):
-            from .tasks import on_failure_handler
-
             self.state_handlers.append(on_failure_handler(on_failure))
             on_failure = ()
         self._schedule = schedule
@@ -414,23 +412,12 @@ class GraphFlow(Flow[..., Any]):
             walk.__signature__ = inspect.Signature(
                 [inspect.Parameter(one.name, kind, default=one.default) for one in known]
             )
-            self._declared = _GraphParameters(walk, self.name, known)
+            self._declared = GraphParameters(walk, self.name, known)
         return self._declared
 
     @parameters.setter
     def parameters(self, _of_function: Any) -> None:
         """A graph has its own, which are known only once it is drawn."""
-
-
-class _GraphParameters(Parameters):
-    """The engine's view of a graph's parameters; called, Prefect 1's: the set of them."""
-
-    def __init__(self, walk: Callable[..., Any], name: str, known: list[Parameter]) -> None:
-        super().__init__(walk, name)
-        self.known = known
-
-    def __call__(self) -> set[Parameter]:
-        return set(self.known)
 
 
 def _is_loading() -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ..states.state import Cancelled, State
 from .graph import Graph
 from .parameters import Node
+from .state_handlers import handled
 from .states import Cancelled as CancelledState
 from .states import FlowState, Pending, Running, from_engine
 
@@ -46,8 +47,6 @@ def walk_function(graph: Graph, flow: DrawnFlow, name: str, module: str | None =
     """The flow function of a graph; it counts as written in the module whose code made the flow."""
 
     def walk(**values: Any) -> State:
-        from .tasks import handled
-
         running = handled(flow, flow.state_handlers, Pending(), Running("Running flow."))
         if running.is_finished():
             return running.plain()

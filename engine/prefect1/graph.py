@@ -431,7 +431,7 @@ def _node_of(task: Any) -> TaskNode:
 def _ruled(task: Any) -> Any:
     """With Prefect 1's rules: what fails is TriggerFailed for what comes after it, and skips go on."""
     if task.rules is None:
-        from .tasks import Rules
+        from .rules import Rules
 
         task.rules = Rules()
     return task

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import context
 from ..authoring.drawable import Drawable
+from ..authoring.parameters import Parameters
 from ..errors import ParameterError
 
 if TYPE_CHECKING:
@@ -119,3 +120,15 @@ class DateTimeParameter(Parameter):
             text = f"parameter {self.name!r} needs an ISO 8601 time such as 2027-01-31T09:00, not {value!r}"
             raise ParameterError(text) from None
         return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+class GraphParameters(Parameters):
+    """The engine's view of a graph's parameters; called, Prefect 1's: the set of them."""
+
+    def __init__(self, walk: Callable[..., Any], name: str, known: list[Parameter]) -> None:
+        super().__init__(walk, name)
+        self.known = known
+
+    def __call__(self) -> set[Parameter]:
+        """The graph's parameters."""
+        return set(self.known)

@@ -19,8 +19,8 @@ from ..running.lifecycle import calling as calls
 from ..states.state import State, describe_exception
 from .graph import Graph, TaskNode
 from .parameters import Node
+from .rules import Upstream, rules_of_task
 from .states import FlowState, Success, from_engine, of_group
-from .tasks import Upstream, rules_of_task
 from .triggers import all_successful
 from .wiring import Edge, flatten, is_unmapped, is_wrapped, nodes_in
 

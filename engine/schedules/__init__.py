@@ -1,1 +1,1 @@
-"""When flows run: pure values and next_after; no clock, no store, no threads."""
+"""When flows run: pure values, and what comes next of them. No clock, no store, no threads; nothing here starts one."""
