@@ -261,6 +261,20 @@ def test_every_file_of_the_engine_is_in_a_room() -> None:
     assert rooms - {"", *names, *FLOORS} == set()
 
 
+def test_the_daemon_is_told_the_time() -> None:
+    """Who decides in the daemon reads no clock: ``daemon`` has one, and ``rounds`` hands on what it says."""
+    wrong = []
+    for module in modules().values():
+        if is_within(module.name, ("flowdeck.engine.daemon",)) and not module.path.endswith("/daemon.py"):
+            for node in ast.walk(module.tree):
+                names = {alias.name for alias in node.names} if isinstance(node, ast.Import | ast.ImportFrom) else set()
+                if names & {"time", "now", "now_us"} or (isinstance(node, ast.ImportFrom) and node.module == "time"):
+                    wrong.append(place(module, getattr(node, "lineno", 0)))
+                if isinstance(node, ast.Attribute) and node.attr in {"utcnow", "today", "monotonic_ns", "time_ns"}:
+                    wrong.append(place(module, node.lineno))
+    assert wrong == []
+
+
 def test_the_doors_say_what_they_are() -> None:
     """Each says from where to where it leads, is small, and knows nothing but the one it opens to."""
     for name in DOORS:
@@ -620,6 +634,7 @@ RUN_SIDE = {f"flowdeck.engine.{room}" for room in ("authoring", "running", "sdk"
             {*HEAVY, "asyncio", *RUN_SIDE} - {"pickle"},
         ),
         ("import flowdeck.cli.control", {*HEAVY, "asyncio", *RUN_SIDE} - {"pickle"}),
+        ("import flowdeck.engine.daemon.daemon", {*HEAVY, "asyncio", *RUN_SIDE} - {"pickle"}),
     ],
 )
 def test_light_imports_stay_light(statement: str, unwanted: set[str]) -> None:

@@ -29,6 +29,7 @@ from ..system.clock import Clock, now
 from ..system.flow_files import find_flow_files
 from ..system.inotify import FileWrites
 from ..system.loop import Loop
+from .agenda import Agenda
 from .dispatcher import Dispatcher
 from .flow_files import FlowFiles
 from .hosts import Hosts
@@ -99,8 +100,10 @@ class Daemon:
         dispatcher = Dispatcher(self._state, self._hosts, say, limit)
         self._files = FlowFiles(paths, self._state, self._hosts, self._loop, say, clock, deployments)
         scheduler = Scheduler(self._state, say, self._files.is_served, dispatcher.free_slots, dispatcher.dispatch)
-        supervisor = Supervisor(folder, self._state, self._telemetry, self._loop, say, self._hosts.crash_retries)
-        self._rounds = Rounds(self._state, self._hosts, dispatcher, scheduler, supervisor, say, clock)
+        agenda = Agenda()
+        supervisor = Supervisor(folder, self._state, self._telemetry, self._loop, agenda, say,
+                                self._hosts.crash_retries)
+        self._rounds = Rounds(self._state, self._hosts, dispatcher, scheduler, supervisor, agenda, say, clock)
         self._files.on_change = self._files_changed
         self._lease: LeaseRow | None = None
         self._writes: FileWrites | None = None

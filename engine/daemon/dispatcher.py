@@ -2,7 +2,7 @@
 
 A claim is one transaction, so no run is ever claimed twice. With a limit, of the daemon or of a flow (``flow_limits``),
 runs beyond it say ``AwaitingSlot`` and get slots first in, first out. A run whose file or flow cannot be found fails
-with that cause.
+with that cause. It starts no process itself (``RunHosts``) and does not say when a schedule is due.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The daemon's flow files: which there are, which host serves each, and what the store knows of them.
 
 A changed file or import gets a new host; a broken one is a visible problem while its last good version serves; a
-deleted one is scheduled no more; two with one flow name are a problem naming both.
+deleted one is scheduled no more; two with one flow name are a problem naming both. Files are hashed here and never
+imported; that is for hosts.
 """
 
 from __future__ import annotations

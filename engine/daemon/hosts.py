@@ -2,7 +2,7 @@
 
 A new host takes over once it has loaded the file; until then, and for ever when the file is broken, the last good one
 serves. A replaced host takes no new runs and ends with its last one. Starting is limited to as many at once as there
-are processors. Nothing here touches the store: what is learnt is handed to callbacks.
+are processors. Nothing here touches the store or imports a user's file: what is learnt is handed to callbacks.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 A deployment has its flow's name. Two files with one name clash: the first keeps it, the second is a visible problem.
 A schedule keeps its place by its slug; when its times change, its next tick is counted from now. What a file no longer
 holds stops being scheduled, and an event says so; when it comes back it goes on. What a person paused stays paused.
+Reads no file and makes no run.
 """
 
 from __future__ import annotations

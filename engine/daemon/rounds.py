@@ -1,8 +1,8 @@
 """One round of the daemon: what changed in the store, what is due, when to look again. Decides nothing about one run.
 
-Reads the clock once a round and hands it to those who decide (scheduler, dispatcher, supervisor), and to them again
-when a code host reports something. Starts nothing, waits for nothing and knows no loop: a test that brings its own
-clock and its own ``RunHosts`` lives through a week in seconds.
+Reads the clock once a round, and when a code host reports something, and hands it to those who decide (scheduler,
+dispatcher, supervisor, enforcer). Starts nothing, waits for nothing and knows no loop: a test that brings its own clock
+and its own ``RunHosts`` lives through a week in seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from ...store.tables import events, runs
 from ..control.answering import end_overdue
 from ..control.reaping import lease_info
 from ..system.clock import Clock, Now
+from .agenda import Agenda
 from .dispatcher import Dispatcher, RunHosts
+from .enforcing import Enforcer
 from .scheduler import Scheduler
 from .supervisor import Supervisor
 
@@ -32,12 +34,14 @@ class Rounds:
     """Drives those who decide, round by round."""
 
     def __init__(self, state: Connection, hosts: RunHosts, dispatcher: Dispatcher, scheduler: Scheduler,
-                 supervisor: Supervisor, say: Callable[[str], None], clock: Clock) -> None:
+                 supervisor: Supervisor, agenda: Agenda, say: Callable[[str], None], clock: Clock) -> None:
         self._state = state
         self._hosts = hosts
         self._dispatcher = dispatcher
         self._scheduler = scheduler
         self._supervisor = supervisor
+        self._enforcer = Enforcer(state, supervisor, agenda, say)
+        self._agenda = agenda
         self._say = say
         self._clock = clock
         self._is_scheduling = False
@@ -59,7 +63,7 @@ class Rounds:
         for lease in self._supervisor.adopted():
             if lease.run_id is not None and lease_info(lease).get("resumable"):
                 self._dispatcher.adopt(lease.run_id)
-        self._supervisor.obey(now)
+        self._enforcer.obey(now)
 
     def skip_old_events(self) -> None:
         """What other processes wrote before now is no news."""
@@ -78,6 +82,7 @@ class Rounds:
     def tick(self) -> float:
         """Do what is to be done now; returns when to look again at the latest, by the monotonic clock."""
         now = self._clock()
+        self._agenda.tick(now)
         self._supervisor.tick(now)
         self._read_news(now)
         self._check_clock(now)
@@ -101,7 +106,7 @@ class Rounds:
             times.append(now.monotonic + (due_us - now.us) / 1e6)
         if self._next_pump is not None:
             times.append(self._next_pump)
-        if (step_at := self._supervisor.next_step_at()) is not None:
+        if (step_at := self._agenda.next_at()) is not None:
             times.append(step_at)
         return min(times)
 
@@ -129,7 +134,7 @@ class Rounds:
             self._scheduler.reload(now.us)
         if runs_changed or asked:
             self._supervisor.look(now)
-            self._supervisor.obey(now)
+            self._enforcer.obey(now)
             self._scheduler.release_queued(now.us)
             self._next_pump = now.monotonic
 

@@ -3,6 +3,7 @@
 Keeps the next tick of each schedule in a heap and computes no further ahead. What was missed while no daemon ran, or
 while the machine slept, is dealt with by the schedule's ``catchup`` in one decision; what meets an earlier run that has
 not ended, by its ``overlap``. Inserting the run, claiming it and moving the schedule on are one transaction.
+When a schedule is due is ``schedules`` to say; whose run starts first, beyond its own ticks, is the dispatcher's.
 """
 
 from __future__ import annotations

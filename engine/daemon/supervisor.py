@@ -1,48 +1,33 @@
-"""Watching run processes: each death is seen at once, and every cancellation is carried through.
+"""Watching run processes: each death is seen at once, and what it means for its run is settled (``reaping``).
 
-The supervisor holds a pidfd for the process of every lease, whoever started it. A process that ends without having
-ended its run is settled (``reaping``). A run that was asked to cancel gets its grace, then TERM, then KILL to its
-process group, and whatever it left behind is killed; only then is it CANCELLED.
-
-It reads no clock: it is told ``now``, keeps what is to be done later by its monotonic half, and does it in ``tick``.
+The supervisor holds a pidfd for the process of every lease, whoever started it. It starts no process and ends none,
+does not decide what a death means, and reads no clock: it is told ``now`` and settles in ``tick``.
 """
 
 from __future__ import annotations
 
 import errno
-import heapq
-import itertools
 import os
-import signal
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
 from ...store import spool
-from ...store.connection import Connection, transaction
+from ...store.connection import Connection
 from ...store.rows import LeaseRow, RunRow
 from ...store.states import is_terminal
-from ...store.tables import leases, runs, supervision
+from ...store.tables import leases, runs
 from ..control import reaping
-from ..control.reaping import Settled, reap_dead_runs
-from ..errors import NotAllowed, StaleState
-from ..settings import cancel_grace_seconds
+from ..control.reaping import Settled
 from ..states import exits as deaths
-from ..states.asked import done_as_asked
-from ..states.machine import RunEvent
-from ..states.transitions import move_run
 from ..system import processes
 from ..system.clock import Now
-
-__all__ = ["Settled", "Supervisor", "reap_dead_runs"]
+from .agenda import Agenda
 
 RECORD_SECONDS: Final = 0.25
 """How long the code host may take to write down how a process ended."""
 CRASHED: Final = frozenset({"Crashed", "OutOfMemory", "Rebooted"})
-TERM_SECONDS: Final = 2.0
-"""Between TERM and KILL."""
-MARGIN_SECONDS: Final = 0.25
 _POLL_SECONDS: Final = 0.1
 """Where there is no pidfd."""
 _RECORD_LOOK_SECONDS: Final = 0.005
@@ -65,7 +50,6 @@ class Watched:
         self.lease = lease
         self.pidfd = pidfd
         self.ended = False
-        self.enforcing = False
 
     @property
     def identity(self) -> tuple[str, int, int]:
@@ -76,45 +60,22 @@ class Watched:
 class Supervisor:
     """The daemon's eyes on run processes."""
 
-    def __init__(self, folder: str, state: Connection, telemetry: Connection, loop: Descriptors,
+    def __init__(self, folder: str, state: Connection, telemetry: Connection, loop: Descriptors, agenda: Agenda,
                  say: Callable[[str], None], crash_retries: Callable[[str], int | None]) -> None:
         self._folder = folder
         self._state = state
         self._telemetry = telemetry
         self._loop = loop
+        self._agenda = agenda
         self._say = say
         self._crash_retries = crash_retries
         self._watched: dict[int, Watched] = {}
         self._ended: deque[Watched] = deque()
         """Whose processes are gone, and what becomes of the run is not decided yet."""
-        self._steps: list[tuple[float, int, Callable[[Now], None]]] = []
-        """What is to be done at an instant of the monotonic clock: a heap."""
-        self._numbers = itertools.count()
         self.on_process_ended: Callable[[int, Now], None] = lambda _run_id, _now: None
         """Called with the run whose process is gone, settled or not."""
         self.on_crashed: Callable[[int], None] = lambda _run_id: None
         """Called with a run that crashed and is not resumed."""
-
-    # -- time ----------------------------------------------------------------------------------------------------
-
-    def tick(self, now: Now) -> None:
-        """Settle runs whose processes have ended, and do what is due."""
-        while True:
-            if self._ended:
-                self._begin_to_settle(self._ended.popleft(), now)
-            elif self._steps and self._steps[0][0] <= now.monotonic:
-                heapq.heappop(self._steps)[2](now)
-            else:
-                return
-
-    def next_step_at(self) -> float | None:
-        """When ``tick`` has something to do, by the monotonic clock; None when nothing is waited for."""
-        if self._ended:
-            return 0.0
-        return self._steps[0][0] if self._steps else None
-
-    def _after(self, seconds: float, now: Now, step: Callable[[Now], None]) -> None:
-        heapq.heappush(self._steps, (now.monotonic + seconds, next(self._numbers), step))
 
     # -- watching ------------------------------------------------------------------------------------------------
 
@@ -149,6 +110,15 @@ class Supervisor:
                 self._report(settled, now)
                 self.on_process_ended(settled.run_id, now)
 
+    def tick(self, now: Now) -> None:
+        """Settle the runs whose processes have ended; those whose host has not written down how, in a moment."""
+        while self._ended:
+            self._begin_to_settle(self._ended.popleft(), now)
+
+    def process_of(self, run_id: int) -> Watched | None:
+        """The process that has the run, as far as is known; it may just have ended."""
+        return self._watched.get(run_id)
+
     def is_watched(self, run_id: int) -> bool:
         """Whether a live process has the run, as far as is known."""
         return run_id in self._watched and not self._watched[run_id].ended
@@ -172,7 +142,7 @@ class Supervisor:
                     raise
                 if leases.is_alive(lease):
                     watched = self._watched[run_id] = Watched(lease, None)
-                    self._after(_POLL_SECONDS, now, partial(self._poll, watched))
+                    self._agenda.after(_POLL_SECONDS, now, partial(self._poll, watched))
                     return
         watched = self._watched[run_id] = Watched(lease, pidfd)
         if pidfd is None:
@@ -185,7 +155,7 @@ class Supervisor:
         if watched.ended:
             return
         if leases.is_alive(watched.lease):
-            self._after(_POLL_SECONDS, now, partial(self._poll, watched))
+            self._agenda.after(_POLL_SECONDS, now, partial(self._poll, watched))
         else:
             self._process_ended(watched)
 
@@ -215,7 +185,7 @@ class Supervisor:
                 return
             told = deaths.read_exit(self._folder, lease.run_id, lease.pid) is not None
             if host_may_tell and not told and now.monotonic < deadline:
-                self._after(_RECORD_LOOK_SECONDS, now, settle)
+                self._agenda.after(_RECORD_LOOK_SECONDS, now, settle)
                 return
             del self._watched[lease.run_id]
             self._settle(lease, now)
@@ -282,75 +252,3 @@ class Supervisor:
             run = runs.get(self._state, root_id)
             if run is not None and (is_terminal(run.state_type) or run.attempt > attempt):
                 spool.drain(self._folder, self._telemetry, root_id, attempt, final=True)
-
-    # -- requests ------------------------------------------------------------------------------------------------
-
-    def obey(self, now: Now) -> None:
-        """See that what was asked of runs happens, also where no process is left to do it."""
-        for run in supervision.asked(self._state):
-            watched = self._watched.get(run.id)
-            if watched is not None:
-                if run.intent == "cancel" and not watched.enforcing:
-                    self._enforce_cancel(watched, now)
-            elif run.state_type == "SCHEDULED":
-                self._obey_without_process(run, now)
-
-    def _obey_without_process(self, run: RunRow, now: Now) -> None:
-        """The request met the run while nothing of it lived."""
-        if leases.of_run(self._state, run.id) is not None:
-            return
-        event: RunEvent = "cancel" if run.intent == "cancel" else "pause"
-        cause = done_as_asked(self._state, run.id, event)
-        try:
-            with transaction(self._state):
-                moved = move_run(self._state, run, event, at_us=now.us, actor=reaping.ACTOR, cause=cause,
-                                 intent="none")
-        except (StaleState, NotAllowed):
-            return  # it moved meanwhile; whoever moved it looks at the request
-        self._say(f"run #{run.id}: {moved.state_name} as asked {cause.partition(' ')[2]}".rstrip())
-
-    def _enforce_cancel(self, watched: Watched, now: Now) -> None:
-        """Its own process cancels it; this is for the case that it does not."""
-        watched.enforcing = True
-        grace = cancel_grace_seconds()
-
-        def terminate(now: Now) -> None:
-            if not self._still_to_cancel(watched):
-                return
-            self._say(f"run #{watched.lease.run_id}: did not end within {grace:g} s of its cancellation: SIGTERM")
-            self._note_cancelling(watched, now)
-            self._signal(watched, signal.SIGTERM)
-            self._signal(watched, signal.SIGCONT)  # a frozen process gets no other signal
-            self._after(min(TERM_SECONDS, grace), now, kill)
-
-        def kill(_now: Now) -> None:
-            if self._still_to_cancel(watched):
-                self._say(f"run #{watched.lease.run_id}: SIGKILL to its process group")
-                self._signal(watched, signal.SIGKILL)
-
-        # Its own process has the grace too; let it be the first to say how it ended.
-        self._after(grace + MARGIN_SECONDS, now, terminate)
-
-    def _still_to_cancel(self, watched: Watched) -> bool:
-        if watched.ended:
-            return False
-        run = runs.get(self._state, watched.lease.run_id or 0)
-        return run is not None and (run.intent == "cancel" or run.state_type in ("CANCELLING", "CANCELLED"))
-
-    def _note_cancelling(self, watched: Watched, now: Now) -> None:
-        run = runs.get(self._state, watched.lease.run_id or 0)
-        if run is None or run.state_type not in ("RUNNING", "PENDING", "PAUSED"):
-            return
-        cause = done_as_asked(self._state, run.id, "cancel")
-        try:
-            with transaction(self._state):
-                move_run(self._state, run, "begin_cancel", at_us=now.us, actor=reaping.ACTOR, cause=cause)
-        except StaleState:
-            return  # its process did it at the same moment
-
-    def _signal(self, watched: Watched, number: signal.Signals) -> None:
-        lease = watched.lease
-        if lease.process_group == lease.pid:
-            processes.send_to_group(lease.pid, number)
-        else:
-            processes.send([lease.pid], number)

@@ -19,11 +19,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flowdeck.engine.control.control import Control
 from flowdeck.engine.daemon import registration, rounds
+from flowdeck.engine.daemon.agenda import Agenda
 from flowdeck.engine.daemon.dispatcher import Dispatcher
-from flowdeck.engine.daemon.registration import from_us, to_us
 from flowdeck.engine.daemon.scheduler import Scheduler
 from flowdeck.engine.daemon.supervisor import Supervisor
-from flowdeck.engine.schedules.schedule import Cron, Interval, next_after, to_json
+from flowdeck.engine.schedules.kinds import to_json
+from flowdeck.engine.schedules.schedule import Cron, Interval, next_after
+from flowdeck.engine.schedules.ticks import from_us, to_us
 from flowdeck.engine.states import exits
 from flowdeck.engine.states.machine import next_run_state
 from flowdeck.engine.system import processes
@@ -186,10 +188,11 @@ class World:
         dispatcher = Dispatcher(self.state, self.machine, self.said.append, limit)
         scheduler = Scheduler(self.state, self.said.append, lambda _path: True, dispatcher.free_slots,
                               dispatcher.dispatch)
-        supervisor = Supervisor(self.folder, self.state, self.telemetry, self.machine, self.said.append,
+        agenda = Agenda()
+        supervisor = Supervisor(self.folder, self.state, self.telemetry, self.machine, agenda, self.said.append,
                                 self.machine.crash_retries)
-        self.rounds = rounds.Rounds(self.state, self.machine, dispatcher, scheduler, supervisor, self.said.append,
-                                    self.clock)
+        self.rounds = rounds.Rounds(self.state, self.machine, dispatcher, scheduler, supervisor, agenda,
+                                    self.said.append, self.clock)
         self.rounds.skip_old_events()
         self.rounds.begin()
 
