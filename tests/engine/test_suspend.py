@@ -205,6 +205,7 @@ def test_a_daemon_that_starts_later_finds_the_suspended_run(box) -> None:
     first = box.daemon()
     run_id = box.submit("release")
     box.wait_state(run_id, "AwaitingInput")
+    box.wait(lambda: not any(lease.run_id for lease in box.reader.leases()))
     first.stop(signal.SIGKILL)
     box.control.resume(run_id, "go")
     assert box.state(run_id) == "Resuming"
