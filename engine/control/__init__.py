@@ -1,3 +1,3 @@
 """What anybody may do to rows of runs without their code: requests, retry plans, settling the dead; never imports
-the run wing.
+what runs code.
 """

@@ -1,6 +1,6 @@
 """The headless engine: makes runs when schedules say so, claims what is due, starts code hosts, looks after processes.
+Works on rows and processes only; it imports no user's file and nothing that runs one.
 
-Works on rows and processes only. It may not import a user's file, nor anything of ``authoring``, ``running``, ``sdk``
-or ``prefect1``: code of users runs in processes that are started by name (``hosts``). ``rounds`` reads the clock and
-hands it down; nobody else here reads it for a decision.
+Code of users runs in processes that are started by name (``hosts``). ``rounds`` reads the clock and hands it down;
+nobody else here reads it for a decision.
 """
