@@ -43,7 +43,7 @@ class Rules(NamedTuple):
     skip_on_upstream_skip: bool = True
     state_handlers: tuple[Handler, ...] = ()
 
-    def admission(self, call: TaskCall) -> Steps:
+    def admission(self, call: TaskCall) -> Steps[tuple[dict[str, Any], State | None]]:
         """Steps to (arguments, None), or to (arguments, the state in which the call ends without having begun)."""
         upstream = call.wait_for
         while True:

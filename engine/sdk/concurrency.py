@@ -24,6 +24,7 @@ from ..errors import UsageError
 from ..running.calls.frame import Frame, current_frame
 from ..running.effects.effects import drive, drive_async
 from ..running.effects.interrupts import engine_code
+from ..running.effects.outside import OUTSIDE
 from ..running.slots.queue import Keeper
 from ..running.slots.requests import Ask, holding
 from ..running.slots.steps import take_steps
@@ -34,7 +35,7 @@ from .placing import control_here
 if TYPE_CHECKING:
     from ...store.rows import LimitRow
     from ..control.control import Control
-    from ..running.run_process.session import Session
+    from ..running.effects.host import Host
 
 _outside: dict[Path, Keeper] = {}
 _outside_lock = threading.Lock()
@@ -68,12 +69,12 @@ class concurrency:  # noqa: N801 - Prefect's name
         self._asked: list[tuple[Keeper, Ask]] = []
 
     def __enter__(self) -> None:
-        keeper, session, ask = self._ask()
+        keeper, host, ask = self._ask()
         if ask is None:
             return
         try:
             with engine_code():
-                ask = drive(take_steps(keeper, session, ask))
+                ask = drive(host, take_steps(keeper, host, ask))
         except BaseException:
             keeper.give_back(ask)
             raise
@@ -84,9 +85,9 @@ class concurrency:  # noqa: N801 - Prefect's name
             self._give_back()
 
     async def __aenter__(self) -> None:
-        keeper, session, ask = self._ask()
+        keeper, host, ask = self._ask()
         if ask is not None:
-            self._holds(keeper, await drive_async(take_steps(keeper, session, ask)))
+            self._holds(keeper, await drive_async(host, take_steps(keeper, host, ask)))
 
     async def __aexit__(self, *_: object) -> None:
         self._give_back()
@@ -101,7 +102,7 @@ class concurrency:  # noqa: N801 - Prefect's name
             holding.set(tuple(held for held in holding.get() if held is not ask))
             keeper.give_back(ask)
 
-    def _ask(self) -> tuple[Keeper, Session | None, Any]:
+    def _ask(self) -> tuple[Keeper, Host, Any]:
         return _request(self._names, self._occupy, "hold", self._timeout, self._strict)
 
 
@@ -115,17 +116,17 @@ def rate_limit(
     listed = _listed("rate_limit", names, occupy)
     if _is_async_code():
         return _rate_limit_async(listed, occupy, timeout_seconds, strict)
-    keeper, session, ask = _request(listed, occupy, "rate", timeout_seconds, strict)
+    keeper, host, ask = _request(listed, occupy, "rate", timeout_seconds, strict)
     if ask is not None:
         with engine_code():
-            drive(take_steps(keeper, session, ask))
+            drive(host, take_steps(keeper, host, ask))
     return None
 
 
 async def _rate_limit_async(names: list[str], occupy: int, timeout: float | None, strict: bool) -> None:
-    keeper, session, ask = _request(names, occupy, "rate", timeout, strict)
+    keeper, host, ask = _request(names, occupy, "rate", timeout, strict)
     if ask is not None:
-        await drive_async(take_steps(keeper, session, ask))
+        await drive_async(host, take_steps(keeper, host, ask))
 
 
 def _is_async_code() -> bool:
@@ -149,18 +150,18 @@ def _listed(what: str, names: str | Iterable[str], occupy: int) -> list[str]:
 
 def _request(
     names: list[str], occupy: int, kind: str, timeout: float | None, strict: bool
-) -> tuple[Keeper, Session | None, Ask | None]:
+) -> tuple[Keeper, Host, Ask | None]:
     """Who keeps the slots here, and the request; None when there is nothing to ask for."""
     frame = current_frame.get()
-    session = frame.run.session if frame is not None else None
+    host: Host = frame.run.session if frame is not None else OUTSIDE
     with engine_code():
-        keeper = session.keeper if session is not None else _keeper_outside()
+        keeper = host.keeper if frame is not None else _keeper_outside()
         if not names or (not strict and not keeper.any_exists(names)):
-            return keeper, session, None
-    if session is not None and session.is_in_worker:
-        session = None  # nothing of the run is there to pause or lend
-    return keeper, session, Ask(names, occupy, kind=kind, timeout_seconds=timeout, strict=strict, who=_who(frame),
-                                within=holding.get())
+            return keeper, host, None
+    if frame is not None and host.is_in_worker:
+        host = OUTSIDE  # nothing of the run is there to pause or lend
+    return keeper, host, Ask(names, occupy, kind=kind, timeout_seconds=timeout, strict=strict, who=_who(frame),
+                             within=holding.get())
 
 
 def _who(frame: Frame | None) -> tuple[int | None, int | None, str]:

@@ -117,8 +117,8 @@ def _ask(frame: Frame, wait_for_input: Any, timeout: float | None, key: str | No
     with engine_code():
         found = ask_now(frame, question)
         if not is_awaited(frame):
-            return drive(ask(frame, question, found))
-    return drive_async(ask(frame, question, found))
+            return drive(frame.run.session, ask(frame, question, found))
+    return drive_async(frame.run.session, ask(frame, question, found))
 
 
 def _nothing(_value: str | None) -> None:

@@ -222,7 +222,8 @@ class Inbox(Generic[T]):
 
     def __next__(self) -> T:
         with engine_code():
-            row = self._take_outside() if self._frame is None else drive(self._steps(self._frame))
+            frame = self._frame
+            row = self._take_outside() if frame is None else drive(frame.run.session, self._steps(frame))
         return self._given(row, StopIteration())
 
     def __aiter__(self) -> AsyncIterator[T]:
@@ -234,7 +235,7 @@ class Inbox(Generic[T]):
 
             row = await asyncio.to_thread(self._take_outside)
         else:
-            row = await drive_async(self._steps(self._frame))
+            row = await drive_async(self._frame.run.session, self._steps(self._frame))
         return self._given(row, StopAsyncIteration())
 
     async def next(self) -> T:
@@ -244,17 +245,18 @@ class Inbox(Generic[T]):
         except StopAsyncIteration:
             raise TimeoutError(self._in_vain()) from None
 
-    def _steps(self, frame: Frame) -> Steps:
+    def _steps(self, frame: Frame) -> Steps[InputRow | None]:
         session = frame.run.session
         if self._replayed:
             return self._replayed.popleft()
-        row = yield Durable(session, self._take)
+        row: InputRow | None = yield Durable(self._take)
         if row is not None:
             return row
         expected = Expected(lambda conn: inputs.first_untaken(conn, self._source, self._kind, self._without))
         with session.expectations.of(expected):
-            yield Await(session, expected, self._timeout)
-        return (yield Durable(session, self._take_or_note))
+            yield Await(expected, self._timeout)
+        row = yield Durable(self._take_or_note)
+        return row
 
     def _take(self, conn: Connection) -> InputRow | None:
         found = inputs.first_untaken(conn, self._source, self._kind, self._without)

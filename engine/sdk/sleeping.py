@@ -51,7 +51,7 @@ def _sleep(seconds: float | None, when: datetime | None) -> Coroutine[Any, Any, 
     if is_awaited(frame):
         return _in_coroutine(frame, wake_at_us, seconds)
     with engine_code():
-        drive(_steps(frame, wake_at_us, seconds, None))
+        drive(frame.run.session, _steps(frame, wake_at_us, seconds, None))
     return None
 
 
@@ -74,10 +74,10 @@ def _outside(seconds: float) -> Coroutine[Any, Any, None] | None:
 async def _in_coroutine(frame: Frame, wake_at_us: int, seconds: float | None) -> None:
     import asyncio
 
-    await drive_async(_steps(frame, wake_at_us, seconds, asyncio.get_running_loop()))
+    await drive_async(frame.run.session, _steps(frame, wake_at_us, seconds, asyncio.get_running_loop()))
 
 
-def _steps(frame: Frame, wake_at_us: int, seconds: float | None, loop: Any) -> Steps:
+def _steps(frame: Frame, wake_at_us: int, seconds: float | None, loop: Any) -> Steps[None]:
     run, session, task = frame.run, frame.run.session, frame.task
     if task is not None:
         record_caller(task)
@@ -92,14 +92,14 @@ def _steps(frame: Frame, wake_at_us: int, seconds: float | None, loop: Any) -> S
         inputs.insert(conn, run.id, key, "wait", sender="engine", at_us=now_us(), until_us=wake_at_us)
         return wake_at_us
 
-    until_us: int = yield Durable(session, note)
+    until_us: int = yield Durable(note)
     # A clock that is set back meanwhile must not make it longer.
     latest = math.inf if seconds is None else time.monotonic() + seconds
     with session.departure.asleep(frame, until_us, loop):
         while (left := min((until_us - now_us()) / 1e6, latest - time.monotonic())) > 0:
-            yield Await(session, _NEVER, min(left, _LOOK_AT_CLOCK_SECONDS))
+            yield Await(_NEVER, min(left, _LOOK_AT_CLOCK_SECONDS))
     if not session.gate.is_open():
-        yield Pass(session)
+        yield Pass()
 
 
 class _Never(Expected):

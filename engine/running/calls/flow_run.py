@@ -98,6 +98,21 @@ class FlowRun:
 
     # -- identity ------------------------------------------------------------------------------------------------
 
+    @property
+    def run(self) -> FlowRun:
+        """Itself: what a call says of the run it belongs to."""
+        return self
+
+    @property
+    def seq(self) -> None:
+        """A run has none; calls have one."""
+        return None
+
+    @property
+    def scope_seq(self) -> int:
+        """No task of it called it."""
+        return 0
+
     def load_journal(self) -> None:
         """Read what earlier attempts recorded; call before user code of a later attempt runs."""
         journal = Journal(self.session, self.id)

@@ -16,17 +16,19 @@ from ....store.tables import events, runs
 from ...authoring.views import FlowRunView, TaskRunView
 from ...states.state import Recording, State
 from ...system.clock import now_us
+from ..effects.effects import Effect
 from .frame import Frame, current_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..effects.host import Host
     from .flow_run import FlowRun
     from .task_call import TaskCall
 
 
-class RunHooks:
-    """Effect: call the hooks, one after the other."""
+class RunHooks(Effect):
+    """Call the hooks, one after the other."""
 
     __slots__ = ("hooks", "run", "state", "subject")
 
@@ -38,7 +40,7 @@ class RunHooks:
         self.run = run
         self.state = state
 
-    def perform(self) -> None:
+    def perform(self, _host: Host) -> None:
         """In this thread; async hooks get an event loop of their own."""
         state = self.state.recorded(Recording(self._recording(now_us())))
         view = self._enter(state)
@@ -54,7 +56,7 @@ class RunHooks:
         finally:
             current_frame.reset(token)
 
-    async def perform_async(self) -> None:
+    async def perform_async(self, _host: Host) -> None:
         """As ``perform``; async hooks in the running event loop."""
         state = self.state.recorded(Recording(self._recording(now_us())))
         view = self._enter(state)
@@ -71,8 +73,8 @@ class RunHooks:
             current_frame.reset(token)
 
     def _enter(self, state: State) -> FlowRunView | TaskRunView:
-        run: Any = self.run
-        return flow_run_view(run, state) if not hasattr(run, "seq") else task_run_view(run, state)
+        subject = self.run
+        return flow_run_view(subject, state) if subject.seq is None else task_run_view(subject, state)
 
     def _recording(self, at_us: int) -> Callable[[], tuple[int | None, int]]:
         """Looks up the event; of a task that has just begun there may be none yet."""
@@ -83,8 +85,8 @@ class RunHooks:
         ) or (None, at_us)
 
     def _frame(self) -> Frame:
-        run: Any = self.run
-        return Frame(run, None) if not hasattr(run, "seq") else Frame(run.run, run)
+        subject = self.run
+        return Frame(subject.run, None if subject.seq is None else subject)
 
     def _tell(self, hook: Any, error: BaseException) -> None:
         frame = self._frame()

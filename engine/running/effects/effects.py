@@ -1,29 +1,59 @@
 """What an attempt asks of whoever drives it, and the drivers: one engine path for sync and async code.
 
 The steps of a flow or task attempt are a generator that yields effects (call the user's function, wait, make this
-durable). ``drive`` performs them in the calling thread, ``drive_async`` in a coroutine, and ``runners`` on a pool
-that holds no thread while nothing runs. The rules live in the steps alone.
+durable). An effect is plain data: who drives the steps says on which host it is performed, and how. There are three
+ways. ``drive`` performs effects in the calling thread and ``drive_async`` in a coroutine; the pool
+(``runners.threads``) begins those that wait, holds no thread until they have ended, and performs the others. The rules
+live in the steps alone.
 """
 
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ....store.connection import Connection
 from .interrupts import CoroutineSlot, ThreadSlot, woken_by
 
 if TYPE_CHECKING:
     from ..calls.frame import Frame
-    from ..run_process.session import Session
+    from .host import Host, Owner, Subject
 
-Steps = Generator[Any, Any, Any]
+R = TypeVar("R")
 Operation = Callable[[Connection], Any]
+GoOn = Callable[..., None]
+"""``go_on(value=None, error=None)``: an effect that was begun has ended. Called once, from any thread; never blocks."""
 
 
-class Call:
+class Effect(ABC):
+    """One thing that steps ask for. The answer is what performing it returns; what it raises is thrown into them."""
+
+    __slots__ = ()
+    is_breakable: ClassVar[bool] = False
+    """Whether it merely waits. Such an effect can always be begun, and is over as soon as there is a word for the call
+    that waits: ``go_on`` may then still come, and finds nobody."""
+
+    @abstractmethod
+    def perform(self, host: Host) -> Any:
+        """In this thread, which may block; user code of the run runs in it, or it waits in the engine."""
+
+    @abstractmethod
+    async def perform_async(self, host: Host) -> Any:
+        """In the running event loop, which does not block unless a plain function of the user's does."""
+
+    def begin(self, host: Host, go_on: GoOn) -> bool:  # noqa: ARG002 - what most effects do: nothing
+        """Have it done without a thread that waits; False, and nothing has happened, where it has to be performed."""
+        return False
+
+
+Steps = Generator[Effect, Any, R]
+"""What is to be done, one effect at a time; returns what it came to."""
+
+
+class Call(Effect):
     """Run the user's function within ``frame``; the answer is what it returns or raises."""
 
     __slots__ = ("args", "fn", "frame", "is_async", "kwargs", "owner")
@@ -34,7 +64,7 @@ class Call:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         frame: Frame,
-        owner: Any,
+        owner: Owner,
         is_async: bool,
     ) -> None:
         self.fn = fn
@@ -44,95 +74,105 @@ class Call:
         self.owner = owner
         self.is_async = is_async
 
-    def perform(self) -> Any:
+    def perform(self, host: Host) -> Any:
         """In this thread; a coroutine function gets an event loop of its own."""
         if self.is_async:
             import asyncio
 
-            return asyncio.run(self.perform_async())
+            return asyncio.run(self.perform_async(host))
         slot = ThreadSlot()
-        with self.frame.run.session.activations.interruptible(self.frame, self.owner, slot):
+        with host.activations.interruptible(self.frame, self.owner, slot):
             return slot.call(self.frame, self.fn, self.args, self.kwargs)
 
-    async def perform_async(self) -> Any:
+    async def perform_async(self, host: Host) -> Any:
         """In the running event loop; a plain function is called in place, as Prefect does."""
         if not self.is_async:
-            return self.perform()
+            return self.perform(host)
         slot = CoroutineSlot()
-        with self.frame.run.session.activations.interruptible(self.frame, self.owner, slot):
+        with host.activations.interruptible(self.frame, self.owner, slot):
             return await slot.run(self.frame, self.fn, self.args, self.kwargs)
 
 
-class Sleep:
+class Sleep(Effect):
     """Let time pass without holding more than the driver must; ``subject`` is the call or run that waits."""
 
-    __slots__ = ("seconds", "session", "subject")
+    __slots__ = ("seconds", "subject")
+    is_breakable = True
 
-    def __init__(self, session: Session, seconds: float, subject: Any = None) -> None:
-        self.session = session
+    def __init__(self, seconds: float, subject: Subject | None = None) -> None:
         self.seconds = seconds
         self.subject = subject
 
-    def perform(self) -> None:
+    def perform(self, host: Host) -> None:
         """Raises Cancelled when run or subject is cancelled meanwhile. A pool's thread makes room for others."""
         ended = threading.Event()
-        with wakeable(self.session, self.subject, ended.set), self.session.pool.lending():
-            self.session.gate.sleep(self.seconds, ended)
+        with wakeable(host, self.subject, ended.set), host.pool.lending():
+            host.gate.sleep(self.seconds, ended)
 
-    async def perform_async(self) -> None:
+    async def perform_async(self, host: Host) -> None:
         """As ``perform``."""
         import asyncio
 
         waited = 0.0
-        with self.session.gate.blocked():
+        with host.gate.blocked():
             while waited < self.seconds:
-                self.session.gate.check()
-                self.session.nodes.check(self.subject)
+                host.gate.check()
+                host.nodes.check(self.subject)
                 step = min(0.05, self.seconds - waited)
                 await asyncio.sleep(step)
                 waited += step
-        self.session.gate.check()
+        host.gate.check()
+
+    def begin(self, host: Host, go_on: GoOn) -> bool:
+        """By a timer."""
+        host.timers.after(self.seconds, go_on)
+        return True
 
 
-class Pass:
+class Pass(Effect):
     """Go through the gate: wait while the run is paused, raise Cancelled when it, or the subject, is cancelled."""
 
-    __slots__ = ("session", "subject")
+    __slots__ = ("subject",)
+    is_breakable = True
 
-    def __init__(self, session: Session, subject: Any = None) -> None:
-        self.session = session
+    def __init__(self, subject: Subject | None = None) -> None:
         self.subject = subject
 
-    def perform(self) -> None:
+    def perform(self, host: Host) -> None:
         """Blocks while the run is paused."""
         opened = threading.Event()
-        with wakeable(self.session, self.subject, opened.set):
-            self.session.gate.wait_open(opened)
+        with wakeable(host, self.subject, opened.set):
+            host.gate.wait_open(opened)
 
-    async def perform_async(self) -> None:
+    async def perform_async(self, host: Host) -> None:
         """As ``perform``, without blocking the event loop."""
         import asyncio
 
-        with self.session.gate.blocked():
-            while not self.session.gate.is_open() and not self.session.nodes.has_word_for(self.subject):
+        with host.gate.blocked():
+            while not host.gate.is_open() and not host.nodes.has_word_for(self.subject):
                 await asyncio.sleep(0.02)
-        self.session.gate.check()
+        host.gate.check()
+
+    def begin(self, host: Host, go_on: GoOn) -> bool:
+        """Through an open gate at once."""
+        if not host.gate.when_open(go_on):
+            go_on()
+        return True
 
 
-class Durable:
+class Durable(Effect):
     """Run a write and go on once it would survive the loss of power."""
 
-    __slots__ = ("operation", "session")
+    __slots__ = ("operation",)
 
-    def __init__(self, session: Session, operation: Operation) -> None:
-        self.session = session
+    def __init__(self, operation: Operation) -> None:
         self.operation = operation
 
-    def perform(self) -> Any:
+    def perform(self, host: Host) -> Any:
         """Blocks until the write's group is committed."""
-        return self.session.writer.commit(self.operation)
+        return host.writer.commit(self.operation)
 
-    async def perform_async(self) -> Any:
+    async def perform_async(self, host: Host) -> Any:
         """As ``perform``, without blocking the event loop."""
         import asyncio
 
@@ -147,37 +187,51 @@ class Durable:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, value, error)
 
-        self.session.writer.submit(self.operation, written)
+        host.writer.submit(self.operation, written)
         return await done
 
+    def begin(self, host: Host, go_on: GoOn) -> bool:
+        """The writer's thread goes on."""
+        host.writer.submit(self.operation, go_on)
+        return True
 
-class Await:
+
+class Awaited(Protocol):
+    """Something that ends by itself and calls back then: a future, all of a run's tasks, an answer from outside."""
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+    def when_done(self, callback: Callable[[], None], /) -> None:
+        """Call back once it has, from whatever thread ends it; at once when it has."""
+
+
+class Await(Effect):
     """Wait until something that calls back has ended (all of a run's tasks, or one future), or for so long."""
 
-    __slots__ = ("seconds", "session", "subject")
+    __slots__ = ("awaited", "seconds")
 
-    def __init__(self, session: Session, subject: Any, seconds: float | None = None) -> None:
-        self.session = session
-        self.subject = subject
+    def __init__(self, awaited: Awaited, seconds: float | None = None) -> None:
+        self.awaited = awaited
         self.seconds = seconds
 
-    def perform(self) -> None:
+    def perform(self, host: Host) -> None:
         """Blocks; raises Cancelled when the run is cancelled meanwhile."""
-        if self.subject.done():
+        if self.awaited.done():
             return
         ended = threading.Event()
-        self.subject.when_done(ended.set)
-        gate = self.session.gate
-        with gate.on_cancel(ended.set), gate.blocked(), self.session.pool.lending(), woken_by(ended.set):
+        self.awaited.when_done(ended.set)
+        gate = host.gate
+        with gate.on_cancel(ended.set), gate.blocked(), host.pool.lending(), woken_by(ended.set):
             ended.wait(self.seconds)
-        if not self.subject.done():
+        if not self.awaited.done():
             gate.check()
 
-    async def perform_async(self) -> None:
+    async def perform_async(self, host: Host) -> None:
         """As ``perform``, without blocking the event loop."""
         import asyncio
 
-        if self.subject.done():
+        if self.awaited.done():
             return
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
@@ -186,44 +240,41 @@ class Await:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(done.set)
 
-        self.subject.when_done(ended)
-        gate = self.session.gate
+        self.awaited.when_done(ended)
+        gate = host.gate
         with gate.on_cancel(ended), gate.blocked():
             try:
                 async with asyncio.timeout(self.seconds):
                     await done.wait()
             except TimeoutError:
                 pass
-        if not self.subject.done():
+        if not self.awaited.done():
             gate.check()
 
 
-class EndEverything:
+class EndEverything(Effect):
     """After a cancellation: give what still runs the grace, then go on without it."""
 
-    __slots__ = ("session",)
+    __slots__ = ()
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
-    def perform(self) -> None:
+    def perform(self, host: Host) -> None:
         """Blocks for the grace at most."""
-        self.session.ending.end_everything()
+        host.ending.end_everything()
 
-    async def perform_async(self) -> None:
+    async def perform_async(self, host: Host) -> None:
         """As ``perform``; the coroutines among them need the event loop to end."""
         import asyncio
 
-        await asyncio.to_thread(self.session.ending.end_everything)
+        await asyncio.to_thread(host.ending.end_everything)
 
 
 @contextmanager
-def wakeable(session: Session | None, subject: Any, wake: Callable[[], None]) -> Iterator[None]:
+def wakeable(host: Host, subject: Subject | None, wake: Callable[[], None]) -> Iterator[None]:
     """Around a wait of a call or run for a time, slots or the gate: ``wake`` when it is told to end, then Cancelled."""
-    if subject is None or session is None:
+    if subject is None:
         yield
         return
-    nodes = session.nodes
+    nodes = host.nodes
     nodes.waiting[subject] = wake
     try:
         if nodes.has_word_for(subject):
@@ -234,31 +285,33 @@ def wakeable(session: Session | None, subject: Any, wake: Callable[[], None]) ->
     nodes.check(subject)
 
 
-def drive(steps: Steps) -> Any:
+def drive(host: Host, steps: Steps[R]) -> R:
     """Perform the steps in this thread; returns what they return."""
     try:
         effect = next(steps)
         while True:
             try:
-                answer = effect.perform()
+                answer = effect.perform(host)
             except BaseException as error:  # noqa: BLE001 - handed to the steps, which decide
                 effect = steps.throw(error)
             else:
                 effect = steps.send(answer)
     except StopIteration as end:
-        return end.value
+        came_to: R = end.value
+        return came_to
 
 
-async def drive_async(steps: Steps) -> Any:
+async def drive_async(host: Host, steps: Steps[R]) -> R:
     """Perform the steps in the running event loop; returns what they return."""
     try:
         effect = next(steps)
         while True:
             try:
-                answer = await effect.perform_async()
+                answer = await effect.perform_async(host)
             except BaseException as error:  # noqa: BLE001 - handed to the steps, which decide
                 effect = steps.throw(error)
             else:
                 effect = steps.send(answer)
     except StopIteration as end:
-        return end.value
+        came_to: R = end.value
+        return came_to

@@ -136,14 +136,14 @@ def ask_now(frame: Frame, question: Question) -> InputRow:
     return found
 
 
-def ask(frame: Frame, question: Question, found: InputRow) -> Steps:
+def ask(frame: Frame, question: Question, found: InputRow) -> Steps[Any]:
     """Hold the run until the question is answered; returns the answer, at once when an earlier attempt had it."""
     run, session = frame.run, frame.run.session
     while True:
         if found.kind == "request":
             yield from _wait_for_answer(session, run, found, question)
-            yield Pass(session)
-            found = yield Durable(session, lambda conn: _put(conn, frame, question))
+            yield Pass()
+            found = yield Durable(lambda conn: _put(conn, frame, question))
             continue
         if found.description == EXPIRED:
             raise PauseTimedOut(_expired_text(question))
@@ -152,8 +152,8 @@ def ask(frame: Frame, question: Question, found: InputRow) -> Steps:
         except InputError as error:
             text = f"an answer was refused: {error}"
             session.log.run(run, 30, text)
-            yield Durable(session, partial(_refuse, response=found, text=text))
-            found = yield Durable(session, lambda conn: _put(conn, frame, question))
+            yield Durable(partial(_refuse, response=found, text=text))
+            found = yield Durable(lambda conn: _put(conn, frame, question))
 
 
 def _put(conn: Connection, frame: Frame, question: Question) -> InputRow:
@@ -181,7 +181,7 @@ def _put(conn: Connection, frame: Frame, question: Question) -> InputRow:
     return request
 
 
-def _wait_for_answer(session: Session, run: FlowRun, request: InputRow, question: Question) -> Steps:
+def _wait_for_answer(session: Session, run: FlowRun, request: InputRow, question: Question) -> Steps[None]:
     expected = Expected(lambda conn: inputs.newest(conn, run.id, question.key, "response"))
     left = None if request.until_us is None else max(0.0, (request.until_us - now_us()) / 1e6)
     with session.questions.asked(run, request), session.expectations.of(expected):
@@ -189,7 +189,7 @@ def _wait_for_answer(session: Session, run: FlowRun, request: InputRow, question
             session.departure.ask("its code")
         waited = False
         try:
-            yield Await(session, expected, left)
+            yield Await(expected, left)
             waited = True
         finally:
             if not waited and not session.gate.is_cancelled:
@@ -197,7 +197,7 @@ def _wait_for_answer(session: Session, run: FlowRun, request: InputRow, question
                 session.writer.soon(lambda conn: _withdraw(conn, session.root_id, request))
                 session.requests.look_soon()
         if not expected.done():
-            yield Durable(session, lambda conn: expire(conn, session.root_id, request))
+            yield Durable(lambda conn: expire(conn, session.root_id, request))
             session.requests.look_soon()
 
 

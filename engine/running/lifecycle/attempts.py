@@ -30,7 +30,7 @@ FIRST_CRASH_DELAY_SECONDS = 0.1
 LONGEST_CRASH_DELAY_SECONDS = 60.0
 
 
-def go_on(call: TaskCall) -> Steps:
+def go_on(call: TaskCall) -> Steps[None]:
     """Before the first attempt in this process of a call that an earlier process had begun: wait what is left."""
     session, wake_at_us, call.wake_at_us = call.run.session, call.wake_at_us or 0, None
     if call.attempt and call.task.retry_policy.crash_retries:
@@ -41,10 +41,10 @@ def go_on(call: TaskCall) -> Steps:
     delay = (wake_at_us - at_us) / 1e6
     cause = f"attempt {call.attempt} had failed when the run was interrupted; next in {delay:.3g} s"
     session.writer.soon(wait_operation(call, "await_retry", cause, wake_at_us=wake_at_us))
-    yield Sleep(session, delay, call)
+    yield Sleep(delay, call)
 
 
-def next_attempt(call: TaskCall, event: str, state: State) -> Steps:
+def next_attempt(call: TaskCall, event: str, state: State) -> Steps[tuple[str, State] | None]:
     """After an attempt that did not complete: (event, state) to end with, or None once it is to be tried again."""
     session = call.run.session
     asked = event in ("loop", "pause")  # by a signal of Prefect 1's
@@ -60,10 +60,10 @@ def next_attempt(call: TaskCall, event: str, state: State) -> Steps:
                 return "decided", decided
         else:
             _await_retry(call, state, verdict.delay_seconds, is_crash=event == "crash")
-            yield Sleep(session, verdict.delay_seconds, call)
+            yield Sleep(verdict.delay_seconds, call)
         if call.run.has_scope(call.seq):
             for future in session.pool.submitted_by(call.run, call.seq):
-                yield Await(session, future)
+                yield Await(future)
             call.run.reopen_scope(call.seq, call.again.calls if call.again is not None else None)
     except Cancelled as error:
         if call.told_to_end is not None:
@@ -119,7 +119,7 @@ def _await_retry(call: TaskCall, state: State, delay: float, *, is_crash: bool) 
     call.run.session.log.task(call, 30, f"{call.name} {cause}")
 
 
-def _hold(call: TaskCall, state: State) -> Steps:
+def _hold(call: TaskCall, state: State) -> Steps[State | None]:
     """Its retries have run out: the run is paused until a person says what to do; then it has them all again."""
     session, attempt = call.run.session, call.attempt
     tries = f"{attempt} attempts" if attempt > 1 else "its only attempt"
@@ -134,7 +134,7 @@ def _hold(call: TaskCall, state: State) -> Steps:
     return None
 
 
-def _decided(call: TaskCall, decision: Decision) -> Steps:
+def _decided(call: TaskCall, decision: Decision) -> Steps[State]:
     """A call that waits for a person gets its end; returns the state."""
     run_id, seq, attempt = call.run.id, call.seq, call.run.attempt
 
@@ -144,6 +144,6 @@ def _decided(call: TaskCall, decision: Decision) -> Steps:
         decision.write(conn, row, attempt)
 
     state = decision.state()
-    yield Durable(call.run.session, write)
+    yield Durable(write)
     call.move(decision.event)
     return state

@@ -37,14 +37,15 @@ def call(
     frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool, wait_for: Any
 ) -> Any:
     """Run in this thread; the value once the record is durable."""
-    with frame.run.session.gate.in_engine():
+    session = frame.run.session
+    with session.gate.in_engine():
         if frame.task is not None:
             record_caller(frame.task)
         made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
         for future in made.dependencies():
             future.wait()
         recorded = recall_at_once(made) if made.is_replay else None
-        state: State = recorded if recorded is not None else drive(call_steps(made))
+        state: State = recorded if recorded is not None else drive(session, call_steps(made))
     return _kept(made, state) if return_state else state.result()
 
 
@@ -57,8 +58,8 @@ async def call_async(
     made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
     with session.gate.blocked():
         for future in made.dependencies():
-            await Await(session, future).perform_async()
-        state = await drive_async(call_steps(made))
+            await Await(future).perform_async(session)
+        state = await drive_async(session, call_steps(made))
     return _kept(made, state) if return_state else state.result()
 
 
@@ -83,14 +84,14 @@ def iterate(frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: d
         made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
         waiting = made.dependencies()
     if task.is_async:
-        return generators.iterate_async(frame.run.session, task.fn, _after(frame, waiting, call_steps(made)))
-    return generators.iterate(frame.run.session, task.fn, _after(frame, waiting, call_steps(made)))
+        return generators.iterate_async(frame.run.session, task.fn, _after(waiting, call_steps(made)))
+    return generators.iterate(frame.run.session, task.fn, _after(waiting, call_steps(made)))
 
 
-def _after(frame: Frame, waiting: list[Future[Any]], steps: Steps) -> Steps:
+def _after(waiting: list[Future[Any]], steps: Steps[State]) -> Steps[State]:
     """The steps, once the futures they need have ended."""
     for future in waiting:
-        yield Await(frame.run.session, future)
+        yield Await(future)
     return (yield from steps)
 
 

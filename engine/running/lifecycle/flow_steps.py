@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ...authoring.flows import Flow
 
 
-def flow_steps(run: FlowRun) -> Steps:
+def flow_steps(run: FlowRun) -> Steps[State]:
     """The life of a flow run from RUNNING to its end; returns its final ``State``, which is durable then."""
     session, flow = run.session, run.flow
     while True:
@@ -33,9 +33,9 @@ def flow_steps(run: FlowRun) -> Steps:
         try:
             if run.wake_at_us is not None:
                 left_us, run.wake_at_us = run.wake_at_us - now_us(), None
-                yield Sleep(session, max(0, left_us) / 1e6, run)
+                yield Sleep(max(0, left_us) / 1e6, run)
             if not session.gate.is_open() or session.gate.is_cancelled:
-                yield Pass(session, run)
+                yield Pass(run)
             session.nodes.check(run)
             run.check_stopped()
             if run.parameter_problem is not None:
@@ -79,7 +79,7 @@ def flow_steps(run: FlowRun) -> Steps:
         raise Suspended(session.root_id)  # its code swallowed it
     if run.is_root:
         if session.gate.is_cancelled:
-            yield EndEverything(session)
+            yield EndEverything()
         session.capture.settle()
         if state.is_crashed() and session.ending.leaves_end_to_supervisor():
             return state
@@ -88,7 +88,7 @@ def flow_steps(run: FlowRun) -> Steps:
     except KeyboardInterrupt as error:  # while its result was pickled
         session.requests.begin_cancel("interrupted from the keyboard (Ctrl-C)")
         end, state = end_operation(run, judge_flow(run, error))
-    yield Durable(session, end)
+    yield Durable(end)
     if not flow.keeps_value and state.is_completed():
         state = _without_value(run, state)
     if hooks := flow.hooks_for(state):
@@ -107,7 +107,7 @@ def _without_value(run: FlowRun, state: State) -> State:
     return StoredState(state.name, state.message, folder, run.id, RESULT_SEQ)
 
 
-def _recover(run: FlowRun) -> Steps:
+def _recover(run: FlowRun) -> Steps[None]:
     """End what a process that is gone had begun to roll back."""
     from ..transactions.rollback import recover
 
@@ -122,32 +122,32 @@ def _body(flow: Flow[Any, Any]) -> Callable[..., Any]:
     return collecting(flow.fn)
 
 
-def _await_within_timeout(run: FlowRun, begun: float) -> Steps:
+def _await_within_timeout(run: FlowRun, begun: float) -> Steps[None]:
     """Wait for what was submitted; the flow's timeout holds for it, too."""
     seconds = run.timeout_seconds
     if run.outstanding.done() or seconds is None:
-        yield Await(run.session, run.outstanding)
+        yield Await(run.outstanding)
         return
     running_time = run.session.gate.running_time
     while (left := begun + seconds - running_time()) > 0 and not run.outstanding.done():
-        yield Await(run.session, run.outstanding, left)
+        yield Await(run.outstanding, left)
     if not run.outstanding.done():
         run.interruption = RunTimedOut(f"took longer than {seconds:g} s")
         run.session.timeouts.stop_run(run, f"its flow {run.name} {run.interruption}")
         raise run.interruption
 
 
-def _await_outstanding(run: FlowRun) -> Steps:
+def _await_outstanding(run: FlowRun) -> Steps[None]:
     """Wait for what was submitted; after a timeout of the flow, no longer than the grace."""
     if run.stop_reason is None:
-        yield Await(run.session, run.outstanding)
+        yield Await(run.outstanding)
         return
-    yield Await(run.session, run.outstanding, cancel_grace_seconds())
+    yield Await(run.outstanding, cancel_grace_seconds())
     if not run.outstanding.done():
         run.session.pool.abandon_run(run, f"{run.stop_reason}; it did not end within {cancel_grace_seconds():g} s")
 
 
-def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
+def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps[None]:
     """Wait, then begin the next attempt in this process; finished tasks will return their recorded results."""
     session = run.session
     text = f"attempt {run.attempt} failed: {state.message}; next in {delay:g} s"
@@ -158,7 +158,7 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps:
         if run.state_type == "PAUSED":
             session.writer.soon(run.transition("resume", cause="its code ended while it was paused"))
         session.writer.soon(run.transition("await_retry", cause=text, wake_at_us=now_us() + int(delay * 1e6)))
-    yield Sleep(session, delay, run)
+    yield Sleep(delay, run)
     lease, attempt = session.lease if run.is_root else None, run.attempt + 1
     with run.state_lock:
         start = run.transition("start", new_attempt=attempt, name="Retrying", cause=text.rpartition("; next in ")[0])
@@ -191,7 +191,7 @@ def _verdict(run: FlowRun, state: State, elapsed_seconds: float) -> Verdict:
         return Verdict("end")
 
 
-def _hold(run: FlowRun, state: State) -> Steps:
+def _hold(run: FlowRun, state: State) -> Steps[None]:
     """Its retries have run out: the root run is paused until a person says what to do; then it has them all again."""
     session = run.session
     reason = f"flow {run.flow.name} failed in attempt {run.attempt}: {state.message}; {WHAT_HELPS}"

@@ -18,7 +18,7 @@ from ..effects.effects import Call, Steps
 from ..effects.interrupts import CoroutineSlot, ThreadSlot, engine_code
 
 if TYPE_CHECKING:
-    from ..run_process.session import Session
+    from ..effects.host import Host
 
 _END: Any = object()
 """What stands for the end of an async body: its own exception may not leave a coroutine."""
@@ -50,18 +50,18 @@ def collecting(fn: Callable[..., Any]) -> Callable[..., Any]:
     return collect
 
 
-def iterate(session: Session, fn: Callable[..., Any], steps: Steps) -> Generator[Any, Any, None]:
+def iterate(host: Host, fn: Callable[..., Any], steps: Steps[State]) -> Generator[Any, Any, None]:
     """Drive ``steps``, yielding what their call of ``fn`` yields; raises what ended them."""
     ran = False
     answer, error = None, None
     while True:
-        with _inside(session):
+        with _inside(host):
             try:
                 effect = steps.send(answer) if error is None else steps.throw(error)
                 answer = error = None
                 if type(effect) is not Call:
                     try:
-                        answer = effect.perform()
+                        answer = effect.perform(host)
                     except BaseException as raised:  # noqa: BLE001 - handed to the steps, which decide
                         error = raised
                     continue
@@ -70,7 +70,7 @@ def iterate(session: Session, fn: Callable[..., Any], steps: Steps) -> Generator
                 break
         ran, outcome = True, _Outcome()
         with suppress(GeneratorExit):  # the body was closed then; what is left of the steps yields nothing
-            yield from _items(session, fn, effect, outcome)
+            yield from _items(host, fn, effect, outcome)
         answer, error = outcome.items, outcome.error
     value = state.result()
     if not ran:
@@ -78,7 +78,7 @@ def iterate(session: Session, fn: Callable[..., Any], steps: Steps) -> Generator
 
 
 def _items(
-    session: Session, fn: Callable[..., Any], effect: Call, outcome: _Outcome
+    host: Host, fn: Callable[..., Any], effect: Call, outcome: _Outcome
 ) -> Generator[Any, Any, None]:
     """One execution of the body."""
     items = outcome.items = []
@@ -86,9 +86,9 @@ def _items(
     step: Callable[..., Any] = body.send
     given: Any = None
     while True:
-        with _inside(session):
+        with _inside(host):
             try:
-                items.append(_advance(effect, step, given))
+                items.append(_advance(host, effect, step, given))
             except StopIteration:
                 return
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
@@ -99,9 +99,9 @@ def _items(
             step = body.send
         except GeneratorExit:
             effect.owner.is_partial = True
-            with _inside(session):
+            with _inside(host):
                 try:
-                    _advance(effect, lambda _none: body.close(), None)
+                    _advance(host, effect, lambda _none: body.close(), None)
                 except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
                     outcome.fail(error)
             return
@@ -109,24 +109,24 @@ def _items(
             given, step = thrown, body.throw
 
 
-def _advance(effect: Call, step: Callable[..., Any], given: Any) -> Any:
+def _advance(host: Host, effect: Call, step: Callable[..., Any], given: Any) -> Any:
     slot = ThreadSlot()
-    with effect.frame.run.session.activations.interruptible(effect.frame, effect.owner, slot):
+    with host.activations.interruptible(effect.frame, effect.owner, slot):
         return slot.call(effect.frame, step, (given,), {})
 
 
-async def iterate_async(session: Session, fn: Callable[..., Any], steps: Steps) -> AsyncGenerator[Any, Any]:
+async def iterate_async(host: Host, fn: Callable[..., Any], steps: Steps[State]) -> AsyncGenerator[Any, Any]:
     """As ``iterate``, in the running event loop."""
     ran = False
     answer, error = None, None
     while True:
-        with session.gate.blocked():
+        with host.gate.blocked():
             try:
                 effect = steps.send(answer) if error is None else steps.throw(error)
                 answer = error = None
                 if type(effect) is not Call:
                     try:
-                        answer = await effect.perform_async()
+                        answer = await effect.perform_async(host)
                     except BaseException as raised:  # noqa: BLE001 - handed to the steps, which decide
                         error = raised
                     continue
@@ -134,7 +134,7 @@ async def iterate_async(session: Session, fn: Callable[..., Any], steps: Steps) 
                 state: State = end.value
                 break
         ran, outcome = True, _Outcome()
-        items = _items_async(session, fn, effect, outcome)
+        items = _items_async(host, fn, effect, outcome)
         given, step = None, items.asend
         while (item := await _next_async(step, given)) is not _END:
             try:
@@ -152,7 +152,7 @@ async def iterate_async(session: Session, fn: Callable[..., Any], steps: Steps) 
 
 
 async def _items_async(
-    session: Session, fn: Callable[..., Any], effect: Call, outcome: _Outcome
+    host: Host, fn: Callable[..., Any], effect: Call, outcome: _Outcome
 ) -> AsyncGenerator[Any, Any]:
     """One execution of the async body."""
     items = outcome.items = []
@@ -160,8 +160,8 @@ async def _items_async(
     step, given = body.asend, None
     while True:
         try:
-            with session.gate.blocked():
-                item = await _advance_async(effect, step, given)
+            with host.gate.blocked():
+                item = await _advance_async(host, effect, step, given)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             outcome.fail(error)
             return
@@ -185,14 +185,14 @@ async def _next_async(step: Callable[..., Any], given: Any) -> Any:
         return _END
 
 
-async def _advance_async(effect: Call, step: Callable[..., Any], given: Any) -> Any:
+async def _advance_async(host: Host, effect: Call, step: Callable[..., Any], given: Any) -> Any:
     slot = CoroutineSlot()
-    with effect.frame.run.session.activations.interruptible(effect.frame, effect.owner, slot):
+    with host.activations.interruptible(effect.frame, effect.owner, slot):
         return await slot.run(effect.frame, _next_async, (step, given), {})
 
 
 @contextmanager
-def _inside(session: Session) -> Generator[None, None, None]:
+def _inside(host: Host) -> Generator[None, None, None]:
     """The engine works; the code that iterates is not interrupted and does not count as busy meanwhile."""
-    with engine_code(), session.gate.blocked():
+    with engine_code(), host.gate.blocked():
         yield

@@ -46,7 +46,7 @@ def wait_operation(
 
 def hold_steps(
     session: Session, reason: str, *, waits: Operation | None = None, call: TaskCall | None = None
-) -> Steps:
+) -> Steps[None]:
     """Pause the run, for ``reason``, and wait until a person lets it go on, or until ``call`` is told to end.
 
     ``waits`` is written in the same transaction.
@@ -57,9 +57,9 @@ def hold_steps(
             waits(conn)
         _ask_for_pause(conn, session, reason)
 
-    yield Durable(session, write)
+    yield Durable(write)
     session.requests.hold(reason)
-    yield Pass(session, call)
+    yield Pass(call)
 
 
 def _ask_for_pause(conn: Connection, session: Session, reason: str) -> None:

@@ -25,7 +25,7 @@ _MARK = "flowdeck loop"
 _WAITS = "waits for a person"
 
 
-def again_steps(call: TaskCall, event: str, state: State) -> Steps:
+def again_steps(call: TaskCall, event: str, state: State) -> Steps[None]:
     """Deal with a LOOP or a PAUSE; the call then runs again."""
     before = call.again or Again()
     if event == "pause":
@@ -33,7 +33,7 @@ def again_steps(call: TaskCall, event: str, state: State) -> Steps:
         call.again = Again(before.count, before.result, before.calls, resumed=True)
         return
     again = Again((before.count or 1) + 1, state.data, call.run.calls_made(call.seq))
-    yield Durable(call.run.session, _turn_operation(call, again, state.message))
+    yield Durable(_turn_operation(call, again, state.message))
     call.again, call.uncounted = again, call.attempt
 
 
@@ -90,7 +90,7 @@ def _was_resumed(call: TaskCall) -> bool:
     return session.read(lambda conn: events.was_resumed_after(conn, session.root_id, text))
 
 
-def pause_steps(call: TaskCall, why: str) -> Steps:
+def pause_steps(call: TaskCall, why: str) -> Steps[None]:
     """Pause the run and wait until a person resumes it."""
     session = call.run.session
     if call.is_replay and (call.again is None or not call.again.resumed) and _was_resumed(call):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def call_flow(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, return_state: bool, wait_for: Any) -> Any:
     """Run a subflow in this thread."""
     with engine_code(), frame.run.session.gate.blocked():
-        state = drive(_steps(frame, flow, args, kwargs, wait_for))
+        state = drive(frame.run.session, _steps(frame, flow, args, kwargs, wait_for))
     return state if return_state else state.result()
 
 
@@ -41,7 +41,7 @@ async def call_flow_async(
 ) -> Any:
     """Run an async subflow in the running event loop."""
     with frame.run.session.gate.blocked():
-        state = await drive_async(_steps(frame, flow, args, kwargs, wait_for))
+        state = await drive_async(frame.run.session, _steps(frame, flow, args, kwargs, wait_for))
     return state if return_state else state.result()
 
 
@@ -51,7 +51,7 @@ def iterate_flow(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wai
     return go(frame.run.session, flow.fn, _steps(frame, flow, args, kwargs, wait_for))
 
 
-def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for: Any) -> Steps:
+def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for: Any) -> Steps[State]:
     parent, session = frame.run, frame.run.session
     if frame.task is not None:
         record_caller(frame.task)
@@ -60,7 +60,7 @@ def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for:
     # Numbered before it waits: the order of calls must not hang on which future ends first.
     subflow = SubflowCall(parent, flow, frame.scope_seq, upstream)
     for future in waiting:
-        yield Await(session, future)
+        yield Await(future)
     parameters, broken = replace_futures(bound, wait_for)
     if broken:
         text = f"upstream {broken[0]}"
@@ -89,7 +89,7 @@ def _settle_transaction(subflow: SubflowCall, state: State) -> None:
         after_subflow(subflow, state, block)
 
 
-def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> Steps:
+def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> Steps[FlowRun]:
     """Record the child run and its place in the parent; the child's earlier run when there was one."""
     parent, flow, at_us = subflow.run, subflow.flow, now_us()
     row = parent.journalled(subflow)
@@ -117,7 +117,7 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
             edges.add(conn, parent.id, subflow.seq, subflow.upstream)
         return child, attempt, wake_at_us
 
-    run_id, attempt, wake_at_us = yield Durable(session, begin)
+    run_id, attempt, wake_at_us = yield Durable(begin)
     again = attempt > 1
     run = FlowRun(
         session, flow, run_id, attempt, parameters,

@@ -25,18 +25,18 @@ from .repeats import recall_turn
 from .task_endings import clear_garbage, end_operation, let_go
 
 
-def call_steps(call: TaskCall) -> Steps:
+def call_steps(call: TaskCall) -> Steps[State]:
     """What is to be done of a call; its slots are given back whatever comes."""
     return task_steps(call) if call.tags == NO_TAGS else with_slots(call, task_steps(call))
 
 
-def task_steps(call: TaskCall) -> Steps:
+def task_steps(call: TaskCall) -> Steps[State]:
     """The life of one call; returns its final ``State``. Raises Cancelled only for a call that left no record."""
     run, session = call.run, call.run.session
     values, refused = call.resolve_inputs() if call.task.rules is None else (yield from call.task.rules.admission(call))
     if refused is not None:
         run.forget(call)
-        yield Durable(session, end_operation(call, event_of_refusal(refused), refused, None, None))
+        yield Durable(end_operation(call, event_of_refusal(refused), refused, None, None))
         return refused
     call.inputs_hash = fingerprint(values, run.lineage.name_of)
     if call.task.task_run_name is not None:
@@ -55,7 +55,7 @@ def task_steps(call: TaskCall) -> Steps:
             if call.wake_at_us is not None:
                 yield from go_on(call)
             if not session.gate.is_open() or session.gate.is_cancelled:
-                yield Pass(session, call)
+                yield Pass(call)
             run.check_stopped()
             if call.told_to_end is not None:
                 raise Cancelled(call.told_to_end)
@@ -106,7 +106,7 @@ def task_steps(call: TaskCall) -> Steps:
         cpu_us = None if call.task.is_async else max(0, time.thread_time_ns() - cpu) // 1000
         if call.usage is not None:
             cpu_us = call.usage.cpu_us
-        yield Durable(session, end_operation(call, event, state, duration_us, cpu_us))
+        yield Durable(end_operation(call, event, state, duration_us, cpu_us))
         if call.cache is not None:
             clear_garbage(call)
         return (yield from _ended(call, state, values))
@@ -127,7 +127,7 @@ def recall_at_once(call: TaskCall) -> State | None:
     return call.run.recall_at_once(call)
 
 
-def _ended(call: TaskCall, state: State, values: dict[str, Any]) -> Steps:
+def _ended(call: TaskCall, state: State, values: dict[str, Any]) -> Steps[State]:
     """What follows a durable end."""
     call.run.lineage.track(state.data, (call.run.id, call.seq))
     if current_transaction.get() is not None or call.task.hooks["on_commit"]:
@@ -179,7 +179,7 @@ def _stored_state(call: TaskCall, state: State) -> State:
     return StoredState(state.name, state.message, session.folder, call.run.id, call.seq)
 
 
-def _settle_transaction(call: TaskCall, state: State, values: dict[str, Any], *, recalled: bool) -> Steps:
+def _settle_transaction(call: TaskCall, state: State, values: dict[str, Any], *, recalled: bool) -> Steps[None]:
     from ..transactions.steps import after_task
 
     return after_task(call, state, current_transaction.get(), values, recalled=recalled)

@@ -41,7 +41,9 @@ def run_crash_hooks(folder: Path, run_id: int, flow: Flow[Any, Any]) -> int:
         parameters, _ = stored_parameters(folder, row, flow)
         run = FlowRun(session, flow, run_id, row.attempt, parameters, state=(row.state_type, row.state_name))
         session.capture.start()
-        RunHooks(flow.hooks["on_crashed"], flow, run, State(row.state_type, row.state_name, row.cause)).perform()
+        RunHooks(flow.hooks["on_crashed"], flow, run, State(row.state_type, row.state_name, row.cause)).perform(
+            session
+        )
     finally:
         session.close()
     return 0

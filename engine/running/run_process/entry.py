@@ -49,7 +49,7 @@ def run_here(
     session, run = _open_new(flow, parameters, folder, via)
     with _closing(session):
         try:
-            state: State = drive(flow_steps(run))
+            state: State = drive(session, flow_steps(run))
         except Suspended:
             state = record(session)
     return answer(session, state, return_state)
@@ -62,7 +62,7 @@ async def run_here_async(
     session, run = _open_new(flow, parameters, folder, "script")
     with _closing(session):
         try:
-            state: State = await drive_async(flow_steps(run))
+            state: State = await drive_async(session, flow_steps(run))
         except Suspended:
             state = await _record_in_thread(session)
     return answer(session, state, return_state)
@@ -124,7 +124,7 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
             run.decided = own_filters.ask(folder, row, flow)
         if attempt > 1 or row.retry_of is not None:
             run.load_journal()
-        state = drive(flow_steps(run))
+        state = drive(session, flow_steps(run))
     except Suspended:
         state = record(session)
     finally:

@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING
 from .worker import FATE_SECONDS, Output, Worker
 
 if TYPE_CHECKING:
-    from ..run_process.session import Session
+    from ..effects.host import Host
 
 
 class WorkerServer:
     """The fork server's process, and the thread that hears what it and the workers say."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._lock = threading.Lock()
         self._workers: dict[int, Worker] = {}
         self._last_id = 0
         self._told = b""
         self.is_alive = True
         ours, theirs = socket.socketpair()
-        terminal = session.capture.terminal
+        terminal = host.capture.terminal
         extra = ["--terminal", *map(str, terminal)] if terminal is not None else []
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", f"{__package__}.fork_server", "--socket", str(theirs.fileno()), "--parent",
@@ -57,7 +57,7 @@ class WorkerServer:
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
         for read_fd, _ in pipes:
             os.set_blocking(read_fd, False)
-        outputs = [Output(self._session, pipes[0][0], "stdout"), Output(self._session, pipes[1][0], "stderr")]
+        outputs = [Output(self._host, pipes[0][0], "stdout"), Output(self._host, pipes[1][0], "stderr")]
         given = [theirs.fileno(), pipes[0][1], pipes[1][1]]
         with self._lock:
             self._last_id += 1

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ...authoring.task_runners import ProcessPoolTaskRunner
     from ..calls.flow_run import FlowRun
     from ..calls.task_call import TaskCall
-    from ..run_process.session import Session
+    from ..effects.host import Host
 
 _MOST_ISOLATED: Final = 32
 
@@ -53,24 +53,23 @@ class ProcessCall(Call):
         self.runner = runner
         """Whose warm workers to use; None for a process of its own."""
 
-    def perform(self) -> Any:
+    def perform(self, host: Host) -> Any:
         """Blocks this thread until the worker is done with it."""
-        return self._perform(ProcessSlot())
+        return self._perform(host, ProcessSlot())
 
-    def _perform(self, slot: ProcessSlot) -> Any:
-        session = self.call.run.session
+    def _perform(self, host: Host, slot: ProcessSlot) -> Any:
         parcel = parcels.pack_call(self.call.name, self.fn, self.args, self.kwargs, self.call.task.fn)
-        place = session.workers.place_of(self.runner)
-        with session.activations.listed(slot, self.owner):
+        place = host.workers.place_of(self.runner)
+        with host.activations.listed(slot, self.owner):
             place.take(self.call, slot)
         try:
-            with session.activations.listed(slot, self.owner):
-                worker = session.workers.worker_for(self.runner, slot)  # its start is no part of the task's time
-            return session.workers.run(self, worker, place, parcel, slot)
+            with host.activations.listed(slot, self.owner):
+                worker = host.workers.worker_for(self.runner, slot)  # its start is no part of the task's time
+            return host.workers.run(self, worker, place, parcel, slot)
         finally:
             place.give_back()
 
-    async def perform_async(self) -> Any:
+    async def perform_async(self, host: Host) -> Any:
         """As ``perform``, in a thread of its own."""
         import asyncio
 
@@ -84,7 +83,7 @@ class ProcessCall(Call):
         def run() -> None:
             value, error = None, None
             try:
-                value = self._perform(slot)
+                value = self._perform(host, slot)
             except BaseException as raised:  # noqa: BLE001 - handed to the steps, which decide
                 error = raised
             if not loop.is_closed():
@@ -130,8 +129,8 @@ class Places:
 class Workers:
     """All worker processes of one root run, and the server that forks them."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._lock = threading.RLock()
         self._server: WorkerServer | None = None
         self._idle: dict[ProcessPoolTaskRunner, list[Worker]] = {}
@@ -167,7 +166,7 @@ class Workers:
             parts = parcels.message(parcels.RUN, _header(worker, effect), parcel)
             if slot.error is not None:
                 raise slot.error
-            with self._session.activations.interruptible(effect.frame, effect.owner, slot):
+            with self._host.activations.interruptible(effect.frame, effect.owner, slot):
                 message = worker.exchange(parts, slot)
                 while message is not None and message[0] == parcels.CALL and slot.error is None:
                     message = worker.exchange(_serve_call(effect, place, slot, message), slot)
@@ -216,11 +215,11 @@ class Workers:
         raise WorkerDied(f"its worker process {ending(worker.fate or {})}")
 
     def _set_up(self) -> dict[str, Any]:
-        session = self._session
+        host = self._host
         return {
             "path": list(sys.path), "argv": list(sys.argv), "cwd": os.getcwd(),
             "environment": dict(os.environ), "log_level": logging.getLogger().level,
-            "folder": os.path.abspath(session.folder), "root_id": session.root_id, "attempt": session.capture.attempt,
+            "folder": os.path.abspath(host.folder), "root_id": host.root_id, "attempt": host.capture.attempt,
         }  # fmt: skip
 
     def _living_server(self) -> WorkerServer:
@@ -230,14 +229,14 @@ class Workers:
             if self._server is None or not self._server.is_alive:
                 if self._server is not None:
                     self._server.close()
-                self._server = WorkerServer(self._session)
+                self._server = WorkerServer(self._host)
             return self._server
 
     def _keep(self, runner: ProcessPoolTaskRunner, worker: Worker) -> None:
         with self._lock:
             if not self._closed:
                 for output in worker.outputs:
-                    output.whose = (self._session.root_id, None)
+                    output.whose = (self._host.root_id, None)
                 self._idle.setdefault(runner, []).append(worker)
                 return
         self._discard(worker)

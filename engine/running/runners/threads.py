@@ -20,8 +20,7 @@ from ....store.states import is_terminal
 from ...errors import Suspended
 from ...states.state import Cancelled, State
 from ..calls.task_call import NO_TAGS, TaskCall, cancelled_state
-from ..effects.effects import Call, Durable, Operation, Pass, Sleep, Steps, drive_async
-from ..slots.steps import TakeSlots
+from ..effects.effects import Effect, Operation, Steps, drive_async
 from .garbage import FullCollections
 
 _Work: TypeAlias = "Callable[[], None] | TaskCall"
@@ -29,7 +28,7 @@ _Work: TypeAlias = "Callable[[], None] | TaskCall"
 if TYPE_CHECKING:
     from ..calls.flow_run import FlowRun
     from ..calls.futures import Future
-    from ..run_process.session import Session
+    from ..effects.host import Host
 
 FIRST_THREADS = min(8, (os.cpu_count() or 1) + 2)
 """Threads made at once; more follow while tasks wait and none ends."""
@@ -49,10 +48,10 @@ class Pool:
     """The threads of one root run."""
 
     def __init__(
-        self, session: Session, steps_of: Callable[[TaskCall], Steps], abandon: Callable[[TaskCall, str], Operation]
+        self, host: Host, steps_of: Callable[[TaskCall], Steps[State]], abandon: Callable[[TaskCall, str], Operation]
     ) -> None:
-        self._session = session
-        self._steps_of = steps_of
+        self.host = host
+        self.steps_of = steps_of
         """What is to be done of a call."""
         self._abandon = abandon
         """The write that ends a call, for this reason, whose code did not come back."""
@@ -64,7 +63,7 @@ class Pool:
         self._ticks_without_progress = 0
         self._held_by_writer = 0
         """Threads that wait until more of what has ended is written."""
-        self._in_code: set[_Drive] = set()
+        self.in_code: set[_Drive] = set()
         """Calls whose user code has a thread now."""
         self._closed = False
         self._limit = MOST_THREADS
@@ -92,7 +91,7 @@ class Pool:
         with self._lock:
             self._calls.add(call)
         if call.task.is_async:
-            self._submit_async(call, self._steps_of(call), context.copy())
+            self._submit_async(call, self.steps_of(call), context.copy())
         else:
             call.context = context
             self.put(call)
@@ -135,13 +134,13 @@ class Pool:
         progress, self._taken_at_last_tick = taken > self._taken_at_last_tick + 1, taken
         progress = progress or self._held_by_writer > 0
         self._ticks_without_progress = 0 if progress else self._ticks_without_progress + 1
-        stuck = not progress and len(self._in_code) >= self._threads
+        stuck = not progress and len(self.in_code) >= self._threads
         if (stuck or self._ticks_without_progress >= _TICKS_IN_HOOKS) and (waiting := self._work.qsize()):
             self._grow(min(waiting, _GROWTH + self._threads))
 
     def cancel(self) -> None:
         """Make every waiting call pass the broken gate, which ends it as Cancelled."""
-        self._session.stop_waiting()
+        self.host.stop_waiting()
         self.tick()
 
     def abandon(self, cause: str, reason: str) -> None:
@@ -215,9 +214,9 @@ class Pool:
 
     def _give_up(self, call: TaskCall, cause: str) -> None:
         if not is_terminal(call.state_type, call.state_name):
-            self._session.writer.soon(self._abandon(call, cause))
+            self.host.writer.soon(self._abandon(call, cause))
         if call.tags != NO_TAGS:
-            self._session.stop_waiting(call, cause)
+            self.host.stop_waiting(call, cause)
         if call.future is not None and not call.future.done():
             call.future.resolve(cancelled_state(call, cause))
 
@@ -252,7 +251,7 @@ class Pool:
         while (work := self._work.get()) is not None:
             next(self._taken)
             if isinstance(work, TaskCall):
-                if self._session.writer.queued >= _MOST_UNWRITTEN:
+                if self.host.writer.queued >= _MOST_UNWRITTEN:
                     self._let_writer_go_first()
                 _Drive(self, work).advance()
             else:
@@ -264,7 +263,7 @@ class Pool:
         """Not in what the user's code calls: what it holds meanwhile may be what a future's callback needs."""
         with self._lock:
             self._held_by_writer += 1
-        self._session.writer.wait_for_room(_MOST_UNWRITTEN)
+        self.host.writer.wait_for_room(_MOST_UNWRITTEN)
         with self._lock:
             self._held_by_writer -= 1
 
@@ -276,12 +275,12 @@ class Pool:
             self._threads -= 1
             return True
 
-    def _submit_async(self, call: TaskCall, steps: Steps, context: contextvars.Context) -> None:
+    def _submit_async(self, call: TaskCall, steps: Steps[State], context: contextvars.Context) -> None:
         loop = self._event_loop()
 
         async def run() -> None:
             try:
-                state = await drive_async(steps)
+                state = await drive_async(self.host, steps)
             except Suspended:
                 return  # nobody may take this for an outcome: the call is made again
             except Cancelled as error:
@@ -314,14 +313,14 @@ def _run_loop(loop: Any) -> None:
 
 
 class _Drive:
-    """Performs the steps of one call on pool threads; between effects that wait, it holds none."""
+    """Performs the steps of one call on pool threads; while an effect that was begun lasts, it holds none."""
 
     __slots__ = ("_answer", "_call", "_context", "_error", "_is_waiting", "_pool", "_steps")
 
     def __init__(self, pool: Pool, call: TaskCall) -> None:
         self._pool = pool
         self._call = call
-        self._steps: Steps | None = None
+        self._steps: Steps[State] | None = None
         assert call.context is not None  # it was submitted
         self._context = call.context.copy()
         call.context = None
@@ -331,30 +330,17 @@ class _Drive:
 
     def advance(self) -> None:
         """Go on until the steps end or have to wait."""
+        host = self._pool.host
         try:
             while True:
                 effect = self._context.run(self._next)
-                kind = type(effect)
-                if kind is Call:
-                    self._perform(effect)
-                elif kind is Durable:
-                    self._pool._session.writer.submit(effect.operation, self._durable)
+                if effect.is_breakable:
+                    self._listen()
+                    effect.begin(host, self._woken)
                     return
-                elif kind is Sleep:
-                    self._wait()
-                    self._pool._session.timers.after(effect.seconds, self._again)
+                if effect.begin(host, self._done):
                     return
-                elif kind is TakeSlots:
-                    self._wait()
-                    effect.keeper.take(effect.ask, self._again)
-                    return
-                elif kind is Pass and not self._pool._session.gate.is_open():
-                    self._wait()
-                    if not self._pool._session.gate.when_open(self._again):
-                        self._again()
-                    return
-                else:  # Pass through an open gate, Await, RunHooks, ProcessCall
-                    self._perform(effect)
+                self._perform(effect)
         except StopIteration as end:
             self._pool.settle(self._call, end.value)
         except Suspended:
@@ -364,52 +350,52 @@ class _Drive:
         except BaseException as error:  # noqa: BLE001 - settle whatever happens
             self._pool.settle(self._call, State("CRASHED", None, f"{type(error).__name__}: {error}", error=error))
 
-    def _next(self) -> Any:
+    def _next(self) -> Effect:
         answer, error = self._answer, self._error
         self._answer = self._error = None
         steps = self._steps
         if steps is None:
-            steps = self._steps = self._pool._steps_of(self._call)
+            steps = self._steps = self._pool.steps_of(self._call)
             if error is None:
                 return next(steps)
         if error is not None:
             return steps.throw(error)
         return steps.send(answer)
 
-    def _perform(self, effect: Any) -> None:
-        in_code = self._pool._in_code
+    def _perform(self, effect: Effect) -> None:
+        in_code = self._pool.in_code
         in_code.add(self)
         try:
-            self._answer = self._context.run(effect.perform)
+            self._answer = self._context.run(effect.perform, self._pool.host)
         except BaseException as error:  # noqa: BLE001 - handed to the steps, which decide
             self._error = error
         finally:
             in_code.discard(self)
 
-    def _wait(self) -> None:
-        """For a time, slots or the gate, or until the call is told to end."""
-        session = self._pool._session
+    def _listen(self) -> None:
+        """From here on a word for the call, to end or of what was decided, breaks off what it waits for."""
+        nodes = self._pool.host.nodes
         self._is_waiting = True
-        session.nodes.waiting[self._call] = self._again
-        if session.nodes.has_word_for(self._call):
-            self._again()
+        nodes.waiting[self._call] = self._woken
+        if nodes.has_word_for(self._call):
+            self._woken()
 
-    def _again(self) -> None:
+    def _woken(self) -> None:
         """Whatever it waited for came; what comes after that finds nobody waiting."""
-        session = self._pool._session
+        host = self._pool.host
         with self._pool.lock:
             waited, self._is_waiting = self._is_waiting, False
         if not waited:
             return
-        session.nodes.waiting.pop(self._call, None)
+        host.nodes.waiting.pop(self._call, None)
         try:
-            session.gate.check()
-            session.nodes.check(self._call)
+            host.gate.check()
+            host.nodes.check(self._call)
         except (Cancelled, Suspended) as error:
             self._error = error
         self._pool.put(self.advance)
 
-    def _durable(self, value: Any, error: BaseException | None) -> None:
+    def _done(self, value: Any, error: BaseException | None) -> None:
         """On the writer's thread: what is left is short unless the task has hooks, or has still to begin."""
         self._answer, self._error = value, error
         task = self._call.task
@@ -417,4 +403,3 @@ class _Drive:
             self._pool.put(self.advance)  # its code runs again: a loop, a pause
         else:
             self.advance()
-

@@ -17,7 +17,7 @@ from ..effects.interrupts import ProcessSlot
 from . import payloads as parcels
 
 if TYPE_CHECKING:
-    from ..run_process.session import Session
+    from ..effects.host import Host
 
 LONGEST_GRACE_SECONDS: Final = 2.0
 """Between SIGTERM and SIGKILL."""
@@ -177,10 +177,10 @@ class Worker:
 class Output:
     """What a worker's descriptor 1 or 2 carries: C code and programs the task started. Lines of the task's own."""
 
-    def __init__(self, session: Session, read_fd: int, stream: str) -> None:
+    def __init__(self, host: Host, read_fd: int, stream: str) -> None:
         self.read_fd = read_fd
-        self.whose: tuple[int, int | None] = (session.root_id, None)
-        self._session = session
+        self.whose: tuple[int, int | None] = (host.root_id, None)
+        self._host = host
         self._stream = stream
         self._partial = b""
         self._lock = threading.Lock()
@@ -198,7 +198,7 @@ class Output:
                     self._keep(final=True)
                     return False
                 if not masking.is_active():
-                    self._session.capture.show_raw(self._stream, data)
+                    self._host.capture.show_raw(self._stream, data)
                 self._partial += data
                 self._keep()
             return self.is_open
@@ -215,7 +215,7 @@ class Output:
             lines, self._partial = [*lines, self._partial], b""
         if masking.is_active():  # whole lines: a secret may come in two pieces
             for line in lines:
-                self._session.capture.show_raw(self._stream, masking.mask_bytes(line) + b"\n")
+                self._host.capture.show_raw(self._stream, masking.mask_bytes(line) + b"\n")
         texts = [line.decode("utf-8", "replace").removesuffix("\r") for line in lines]
         level, length, start = 20 if self._stream == "stdout" else 30, 0, 0
         for place, text in enumerate(texts, 1):
@@ -223,7 +223,7 @@ class Output:
             if length >= _LONGEST_RECORD or place == len(texts):
                 # Many lines in one record: each is a row of its own in the store.
                 whole = "\n".join(texts[start:place]) + "\n"
-                self._session.capture.record(*self.whose, level, self._stream, self._stream, whole)
+                self._host.capture.record(*self.whose, level, self._stream, self._stream, whole)
                 length, start = 0, place
 
     def close(self) -> None:

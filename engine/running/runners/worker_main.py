@@ -35,7 +35,7 @@ from ..slots.queue import Keeper
 from . import payloads as parcels
 
 if TYPE_CHECKING:
-    from ..effects.host import Calls
+    from ..effects.host import Calls, Host
 
 T = TypeVar("T")
 Terminal = tuple[int, int] | None
@@ -261,7 +261,7 @@ class _Worker:
     def _frame(self, header: dict[str, Any], kwargs: dict[str, Any]) -> Frame:
         known, task = self._runs[header["run_id"]], header["task"]
         who = f"task {task['name']}"
-        session = SessionStandIn(
+        session: Host = SessionStandIn(
             who, root_id=self._root_id, folder=self._folder, capture=self._capture, writers=self._writers,
             keepers=self._keepers, calls=self._calls,
         )  # fmt: skip

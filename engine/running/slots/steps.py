@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 import threading
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from ..effects.effects import Pass, Steps, wakeable
+from ..effects.effects import Effect, GoOn, Pass, Steps, wakeable
 from ..effects.interrupts import woken_by
 from .queue import Keeper
 from .requests import Ask, holding
 
 if TYPE_CHECKING:
     from ..calls.task_call import TaskCall
-    from ..run_process.session import Session
+    from ..effects.host import Host
 
 
-class TakeSlots:
-    """Effect: have the slots, or know why not; on the pool it holds no thread."""
+R = TypeVar("R")
 
-    __slots__ = ("ask", "keeper", "session")
 
-    def __init__(self, keeper: Keeper, session: Session | None, ask: Ask) -> None:
+class TakeSlots(Effect):
+    """Have the slots, or know why not; on the pool it holds no thread."""
+
+    __slots__ = ("ask", "keeper")
+    is_breakable = True
+
+    def __init__(self, keeper: Keeper, ask: Ask) -> None:
         self.keeper = keeper
-        self.session = session
         self.ask = ask
 
-    def perform(self) -> None:
+    def perform(self, host: Host) -> None:
         """Blocks; the code around it is not busy meanwhile, and its thread of the pool is lent to others."""
         ended = threading.Event()
         self.keeper.take(self.ask, ended.set)
-        session = self.session
-        if session is None:
-            ended.wait()
-            return
+        gate = host.gate
         with (
-            wakeable(session, self.ask.call, ended.set), session.gate.on_cancel(ended.set), session.gate.blocked(),
-            session.pool.lending(), woken_by(ended.set),
+            wakeable(host, self.ask.call, ended.set), gate.on_cancel(ended.set), gate.blocked(), host.pool.lending(),
+            woken_by(ended.set),
         ):  # fmt: skip
             ended.wait()
 
-    async def perform_async(self) -> None:
+    async def perform_async(self, host: Host) -> None:
         """As ``perform``, without blocking the event loop."""
         import asyncio
 
@@ -52,20 +51,21 @@ class TakeSlots:
                 loop.call_soon_threadsafe(done.set)
 
         self.keeper.take(self.ask, ended)
-        gate = self.session.gate if self.session is not None else None
-        with wakeable(self.session, self.ask.call, ended), gate.on_cancel(ended) if gate is not None else (
-            nullcontext()
-        ), gate.blocked() if gate is not None else nullcontext():
+        with wakeable(host, self.ask.call, ended), host.gate.on_cancel(ended), host.gate.blocked():
             await done.wait()
 
+    def begin(self, host: Host, go_on: GoOn) -> bool:  # noqa: ARG002 - the keeper calls back wherever it is
+        """The keeper's thread goes on."""
+        self.keeper.take(self.ask, go_on)
+        return True
 
-def take_steps(keeper: Keeper, session: Session | None, ask: Ask) -> Steps:
+
+def take_steps(keeper: Keeper, host: Host, ask: Ask) -> Steps[Ask]:
     """Wait for the slots, which nobody has while the run is paused; returns the request that has them, or raises."""
     while True:
         try:
-            yield TakeSlots(keeper, session, ask)
-            if session is not None:
-                session.gate.check()
+            yield TakeSlots(keeper, ask)
+            host.gate.check()
             if ask.outcome != "held":
                 raise ask.error()
         except BaseException:
@@ -73,14 +73,14 @@ def take_steps(keeper: Keeper, session: Session | None, ask: Ask) -> Steps:
             if ask.outcome == "held":
                 keeper.give_back(ask)
             raise
-        if session is None or session.gate.is_open():
+        if host.gate.is_open():
             return ask
         keeper.give_back(ask)
-        yield Pass(session)
+        yield Pass()
         ask = ask.again()
 
 
-def task_slot_steps(call: TaskCall) -> Steps:
+def task_slot_steps(call: TaskCall) -> Steps[None]:
     """Before a task with tags begins: a slot of each of its tags that has a limit. Sets ``call.slots``."""
     session = call.run.session
     names = session.keeper.limited(call.tag_names())
@@ -96,7 +96,7 @@ def task_slot_steps(call: TaskCall) -> Steps:
             call.move("await_slot")
 
 
-def with_slots(call: TaskCall, steps: Steps) -> Steps:
+def with_slots(call: TaskCall, steps: Steps[R]) -> Steps[R]:
     """The steps of a task with tags: its last write gives its slots back, and if that cannot be, this does."""
     around = holding.get()
     try:

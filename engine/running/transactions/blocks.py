@@ -6,6 +6,7 @@ from ...authoring.transaction import ResultRecord, Transaction
 from ..effects.effects import drive, drive_async
 from ..effects.interrupts import engine_code
 from . import rollback, steps
+from .parts import host_of
 
 
 def read(block: Transaction) -> ResultRecord | None:
@@ -17,34 +18,32 @@ def read(block: Transaction) -> ResultRecord | None:
 def commit(block: Transaction) -> bool:
     """Commit now; says whether it did."""
     with engine_code():
-        done: bool = drive(steps.commit(block))
-    return done
+        return drive(host_of(block), steps.commit(block))
 
 
 def roll_back(block: Transaction) -> bool:
     """Roll back now; says whether it did."""
     with engine_code():
-        done: bool = drive(rollback.roll_back(block, "rollback() was called"))
-    return done
+        return drive(host_of(block), rollback.roll_back(block, "rollback() was called"))
 
 
 def begin(block: Transaction) -> None:
     """Enter it."""
     with engine_code():
-        drive(steps.begin(block))
+        drive(host_of(block), steps.begin(block))
 
 
 async def begin_async(block: Transaction) -> None:
     """As ``begin``, in the running event loop."""
-    await drive_async(steps.begin(block))
+    await drive_async(host_of(block), steps.begin(block))
 
 
 def end(block: Transaction, error: BaseException | None) -> None:
     """Leave it: commit, or roll back after an error."""
     with engine_code():
-        drive(steps.end(block, error))
+        drive(host_of(block), steps.end(block, error))
 
 
 async def end_async(block: Transaction, error: BaseException | None) -> None:
     """As ``end``, in the running event loop."""
-    await drive_async(steps.end(block, error))
+    await drive_async(host_of(block), steps.end(block, error))

@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.03
 """How often a waiting call looks whether the holder of its key has ended."""
 
 
-def look_up(call: TaskCall, options: CacheOptions, values: dict[str, Any]) -> Steps:
+def look_up(call: TaskCall, options: CacheOptions, values: dict[str, Any]) -> Steps[State | None]:
     """The Cached state of a call whose key is known, recorded and durable; None when it has to run."""
     if is_set("FLOWDECK_TASKS_DISABLE_CACHING"):
         return None
@@ -54,7 +54,7 @@ def look_up(call: TaskCall, options: CacheOptions, values: dict[str, Any]) -> St
         if options.policy.isolation_level is IsolationLevel.SERIALIZABLE:
             yield from _wait_for_lock(call, call.cache, refresh=True)
         return None
-    yield Durable(call.run.session, _cached_operation(call, entry, state))
+    yield Durable(_cached_operation(call, entry, state))
     call.cache = None
     return state
 
@@ -107,7 +107,7 @@ def source_text(entry: CacheRow) -> str:
 # ---------------------------------------------------------------------------------------------------- the lock
 
 
-def _wait_for_lock(call: TaskCall, use: CacheUse, refresh: bool) -> Steps:
+def _wait_for_lock(call: TaskCall, use: CacheUse, refresh: bool) -> Steps[CacheRow | None]:
     """Hold the key's lock, or have the entry that its holder made meanwhile; holds no thread of the pool."""
     session, key = call.run.session, use.key
     wanted = lock_row(key, call.run.id, call.seq)
@@ -117,7 +117,7 @@ def _wait_for_lock(call: TaskCall, use: CacheUse, refresh: bool) -> Steps:
         return (None if refresh else usable(conn, key)) or cache.lock(conn, wanted)
 
     while True:
-        found = yield Durable(session, take)
+        found = yield Durable(take)
         if isinstance(found, CacheRow):
             return found
         if found is None:
@@ -127,7 +127,7 @@ def _wait_for_lock(call: TaskCall, use: CacheUse, refresh: bool) -> Steps:
             told = True
             _tell_waiting(call, found)
         while session.read(lambda conn: cache.lock_holder(conn, key)) is not None:
-            yield Sleep(session, _POLL_SECONDS)
+            yield Sleep(_POLL_SECONDS)
 
 
 def lock_row(key: str, run_id: int | None, task_seq: int | None) -> CacheLockRow:

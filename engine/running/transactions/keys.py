@@ -46,7 +46,7 @@ def entry_bytes(block: Transaction, entry: CacheRow) -> bytes:
     return (Path(folder) / entry.path).read_bytes()
 
 
-def take_lock(block: Transaction) -> Steps:
+def take_lock(block: Transaction) -> Steps[None]:
     """Hold the key's lock; waits for a live holder, and says so."""
     session, frame, key = session_of(block), frame_of(block), str(block.key)
     run_id = frame.run.id if frame is not None else None
@@ -54,7 +54,7 @@ def take_lock(block: Transaction) -> Steps:
     told = False
     while True:
         if session is not None:
-            holder = yield Durable(session, lambda conn: cache.lock(conn, wanted))
+            holder = yield Durable(lambda conn: cache.lock(conn, wanted))
         else:
             holder = commit_alone(lambda conn: cache.lock(conn, wanted))
         if holder is None:
@@ -65,7 +65,7 @@ def take_lock(block: Transaction) -> Steps:
             who = f"process {holder.pid} (run {holder.run_id})"
             tell(block, 20, f"transaction {key!r} waits for {who}, which has its key")
         if session is not None:
-            yield Sleep(session, _POLL_SECONDS)
+            yield Sleep(_POLL_SECONDS)
         else:
             time.sleep(_POLL_SECONDS)
 

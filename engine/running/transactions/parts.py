@@ -11,9 +11,12 @@ from ...encoding import codec
 from ...secrets import masking
 from ...states.state import describe_exception
 from ..calls.frame import Frame, current_frame, current_transaction
+from ..effects.effects import Effect
+from ..effects.outside import OUTSIDE
 
 if TYPE_CHECKING:
     from ..calls.task_call import TaskCall
+    from ..effects.host import Host
     from ..run_process.session import Session
 
 
@@ -47,8 +50,8 @@ def get_transaction() -> Transaction | None:
     return call.transaction
 
 
-class TransactionHooks:
-    """Effect: call one hook with its transaction; the answer is what it raised, or None."""
+class TransactionHooks(Effect):
+    """Call one hook with its transaction; the answer is what it raised, or None."""
 
     __slots__ = ("frame", "hook", "transaction")
 
@@ -57,7 +60,7 @@ class TransactionHooks:
         self.transaction = transaction
         self.frame = frame
 
-    def perform(self) -> Exception | None:
+    def perform(self, _host: Host) -> Exception | None:
         """In this thread; an async hook gets an event loop of its own."""
         from ..calls.hooks import run_to_end
 
@@ -71,7 +74,7 @@ class TransactionHooks:
             current_frame.reset(token)
         return None
 
-    async def perform_async(self) -> Exception | None:
+    async def perform_async(self, _host: Host) -> Exception | None:
         """As ``perform``; an async hook in the running event loop."""
         import inspect
 
@@ -137,6 +140,11 @@ def session_of(block: Transaction) -> Session | None:
     """The session it runs in; None outside a run."""
     frame = frame_of(block)
     return frame.run.session if frame is not None else None
+
+
+def host_of(block: Transaction) -> Host:
+    """What performs its steps, with or without a run around it."""
+    return session_of(block) or OUTSIDE
 
 
 def frame_of(block: Transaction) -> Frame | None:

@@ -49,7 +49,7 @@ class Undo(NamedTuple):
     entry_key: str | None
 
 
-def roll_back(block: Transaction, why: str) -> Steps:
+def roll_back(block: Transaction, why: str) -> Steps[bool]:
     """Undo what completed inside, in reverse order; says whether it did."""
     if block.state is TransactionState.ROLLED_BACK or (block.is_committed() and not block.was_known):
         return False
@@ -69,13 +69,13 @@ def roll_back(block: Transaction, why: str) -> Steps:
     tell(block, 30, f"transaction {block.key or block.name} is rolled back: {why}")
     if undos:
         cause = f"transaction {block.key or block.name} was rolled back: {why}"
-        yield Durable(session, _written_down(session, block.name, undos, cause))
+        yield Durable(_written_down(session, block.name, undos, cause))
         for undo in undos:
             yield from _undo(session, undo, cause)
     return True
 
 
-def recover(run: FlowRun) -> Steps:
+def recover(run: FlowRun) -> Steps[None]:
     """End the rollbacks that a process which is gone had begun in this run; its calls then find them done."""
     session = run.session
     rows = session.read(lambda conn: staged.rollbacks_under_way(conn, run.id))
@@ -156,7 +156,7 @@ def _written_down(session: Session, name: str, undos: list[Undo], cause: str) ->
     return write
 
 
-def _undo(session: Session, undo: Undo, cause: str) -> Steps:
+def _undo(session: Session, undo: Undo, cause: str) -> Steps[None]:
     """Run what is left of a task's rollback hooks, the last first, and record that it is rolled back."""
     run_id, seq = undo.row.run_id, undo.row.seq
     hooks, failed = list(reversed(undo.hooks)), []
@@ -166,11 +166,11 @@ def _undo(session: Session, undo: Undo, cause: str) -> Steps:
             failed.append(f"{hook_name(hook)} raised {describe_exception(error)}")
             tell_hook(undo.part, hook, error, "the rollback goes on")
         if number < len(hooks):
-            yield Durable(session, _hook_done(run_id, seq, number))
+            yield Durable(_hook_done(run_id, seq, number))
     text = cause + (f"; its hook {'; '.join(failed)}" if failed else "")
     live = session.live_runs.get(run_id)
     attempt = live.attempt if live is not None else None
-    garbage = yield Durable(session, lambda conn: _roll_back_row(conn, undo, attempt, text))
+    garbage = yield Durable(lambda conn: _roll_back_row(conn, undo, attempt, text))
     session.results.remove(garbage)
 
 

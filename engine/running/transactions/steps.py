@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # ---------------------------------------------------------------------------------------------------- begin and end
 
 
-def begin(block: Transaction) -> Steps:
+def begin(block: Transaction) -> Steps[None]:
     """Take the key's lock where asked for, and see whether there is anything to do."""
     if block.key is not None:
         if block.isolation_level is IsolationLevel.SERIALIZABLE:
@@ -52,14 +52,14 @@ def begin(block: Transaction) -> Steps:
     block.state = TransactionState.COMMITTED if block.was_known else TransactionState.ACTIVE
 
 
-def end(block: Transaction, error: BaseException | None) -> Steps:
+def end(block: Transaction, error: BaseException | None) -> Steps[None]:
     """Commit, roll back, or leave it to the transaction around."""
     session = session_of(block)
     try:
         if session is not None:
             if isinstance(error, Suspended) or (isinstance(error, Cancelled) and session.ending.will_be_resumed()):
                 return  # the run goes on in another process, and this transaction with it
-            error = (yield from _await_expected(block, session)) or error
+            error = (yield from _await_expected(block)) or error
         why = describe_exception(error) if error is not None else block.failure
         if why is not None:
             yield from roll_back(block, why)
@@ -77,11 +77,11 @@ def end(block: Transaction, error: BaseException | None) -> Steps:
         release_lock(block)
 
 
-def _await_expected(block: Transaction, session: Session) -> Steps:
+def _await_expected(block: Transaction) -> Steps[BaseException | None]:
     """Wait for what was submitted inside; the cancellation that ended the wait, if one did."""
     try:
         for future in block.take_expected():
-            yield Await(session, future)
+            yield Await(future)
     except Cancelled as error:
         return error
     return None
@@ -104,7 +104,7 @@ def read(block: Transaction) -> ResultRecord | None:
 
 def after_task(
     call: TaskCall, state: State, block: Transaction | None, values: dict[str, Any], *, recalled: bool
-) -> Steps:
+) -> Steps[None]:
     """A task has ended, or its recorded end was found: commit its part, or hand it to the block."""
     if not state.is_completed():
         if block is not None and not block.commits_at_once:
@@ -169,7 +169,7 @@ def _entry_of_recalled(call: TaskCall, values: dict[str, Any]) -> CacheRow | Non
 # ---------------------------------------------------------------------------------------------------- commit
 
 
-def commit(block: Transaction) -> Steps:
+def commit(block: Transaction) -> Steps[bool]:
     """Commit hooks of everything inside, then all entries in one write; a hook that raises rolls it back instead."""
     if block.state is TransactionState.ROLLED_BACK or (block.is_committed() and not block.was_known):
         return False
@@ -185,7 +185,7 @@ def commit(block: Transaction) -> Steps:
                 return False
             part.commit_hooks_done += 1
             if session is not None and isinstance(part, TaskTransaction):
-                yield Durable(session, _commit_hook_done(part, block))
+                yield Durable(_commit_hook_done(part, block))
     yield from _write_entries(parts, session)
     for part in parts:
         part.state = TransactionState.COMMITTED
@@ -216,7 +216,7 @@ def _commit_hook_done(part: TaskTransaction, block: Transaction) -> Any:
     return write
 
 
-def _write_entries(parts: list[Transaction], session: Session | None) -> Steps:
+def _write_entries(parts: list[Transaction], session: Session | None) -> Steps[None]:
     entries = [part.entry for part in parts if isinstance(part, TaskTransaction) and part.entry is not None]
     for part in parts:
         if part.key is not None and part.write_on_commit and not part.was_known:
@@ -239,7 +239,7 @@ def _write_entries(parts: list[Transaction], session: Session | None) -> Steps:
     if not entries and not tidied:
         return
     if session is not None:
-        yield Durable(session, write)
+        yield Durable(write)
         session.results.remove(garbage)
     else:
         commit_alone(write)
