@@ -15,7 +15,7 @@ from ..engine.errors import NotFound
 from ..store.errors import StoreError
 from ..store.location import find_store
 from ..store.rows import RunRow, TaskRow
-from ..tui.text.waiting import Daemon
+from ..tui.text.waiting import Daemon, daemon_seen
 from .output import Output, one_line
 
 if TYPE_CHECKING:
@@ -99,20 +99,19 @@ def _unknown(ref: str) -> str:
 
 def daemon_of(reader: Reader) -> Daemon:
     """What can be said of the store's daemon."""
-    from ..store.tables.leases import DAEMON, process_state
+    from ..store.tables.leases import DAEMON, judge
 
     lease = next((lease for lease in reader.leases() if lease.owner == DAEMON), None)
     if lease is None:
         return Daemon("none")
-    state = process_state(lease)
-    return Daemon("dead" if state == "gone" else state, lease.pid, lease.host)
+    return daemon_seen(judge(lease, reader.folder).state, lease.pid, lease.host)
 
 
 def _has_dead_lease(reader: Reader) -> bool:
     """Whether a run's process died after the run's end was recorded: its last output is still in its spool."""
     from ..store.tables.leases import is_alive
 
-    return any(lease.run_id is not None and not is_alive(lease) for lease in reader.leases())
+    return any(lease.run_id is not None and not is_alive(lease, reader.folder) for lease in reader.leases())
 
 
 def record_dead_runs(folder: Path, reader: Reader, out: Output) -> None:

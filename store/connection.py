@@ -32,7 +32,7 @@ Connection: TypeAlias = sqlite3.Connection
 """What everything outside of the store calls a connection: it hands them on, and what they can do is the store's."""
 Database = Literal["state", "telemetry"]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Held in ``PRAGMA user_version`` of both files; the number of the newest migration."""
 APPLICATION_ID: Final = 0x464C444B
 """``FLDK``, held in ``PRAGMA application_id``: tells our files from other people's."""
@@ -84,6 +84,11 @@ def look_at(path: str) -> os.stat_result | None:
 
 def _is_empty(path: str) -> bool:
     return os.stat(path).st_size == 0
+
+
+def folder_of(connection: Connection) -> str:
+    """The folder of the store that a connection is to."""
+    return os.path.dirname(str(connection.execute("PRAGMA database_list").fetchone()[2]))
 
 
 def connect(folder: str | Path, database: Database, *, readonly: bool = False) -> Connection:

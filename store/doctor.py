@@ -187,9 +187,13 @@ def _sizes(connection: Connection, path: str, subject: str, log_bytes: int) -> F
 
 def _leases(connection: Connection) -> Iterator[Finding]:
     held = leases.all(connection)
-    owners = {lease.run_id for lease in held if leases.is_alive(lease)}
+    verdicts = {lease.owner: leases.judge(lease, connection) for lease in held}
+    owners = {lease.run_id for lease in held if not verdicts[lease.owner].is_gone}
     for lease in held:
-        if not leases.is_alive(lease):
+        if verdicts[lease.owner].state == "unknown":
+            yield Finding("ok", "leases", f"{lease.owner}: process {lease.pid} cannot be judged from here: "
+                          f"{verdicts[lease.owner].reason}", "look where it runs")  # fmt: skip
+        elif verdicts[lease.owner].is_gone:
             yield Finding(
                 "warn", "leases", f"{lease.owner} is held by process {lease.pid}, which is gone",
                 "start the daemon, or retry the run: either takes it over",
@@ -201,8 +205,9 @@ def _leases(connection: Connection) -> Iterator[Finding]:
                 "start the daemon: it records the crash and resumes what may be resumed",
             )  # fmt: skip
     daemon = next((lease for lease in held if lease.owner == leases.DAEMON), None)
-    if daemon is not None and leases.is_alive(daemon):
-        yield Finding("ok", "daemon", f"process {daemon.pid} on {daemon.host} ({leases.process_state(daemon)})", "")
+    if daemon is not None and not verdicts[daemon.owner].is_gone:
+        verdict = verdicts[daemon.owner]
+        yield Finding("ok", "daemon", f"process {daemon.pid} on {daemon.host} ({verdict.reason or verdict.state})", "")
     else:
         yield Finding("ok", "daemon", "not running; schedules do not fire without it", "`flowdeck daemon PATH…`")
 

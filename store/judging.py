@@ -16,6 +16,8 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Final, Literal, NamedTuple, Protocol
@@ -30,11 +32,11 @@ class ProcessIdentity(NamedTuple):
     """What names one process for ever."""
 
     boot_id: str
-    pid_namespace: str
-    """``pid:[4026531836]``; empty where the platform has none, and in rows of versions that did not write it."""
     pid: int
     started_ticks: int
     """Field 22 of ``/proc/PID/stat``; 0 where the platform does not tell."""
+    pid_namespace: str
+    """``pid:[4026531836]``; empty where the platform has none."""
 
 
 class NamesProcess(Protocol):
@@ -45,8 +47,8 @@ class NamesProcess(Protocol):
         """The boot the process belongs to."""
 
     @property
-    def pid_namespace(self) -> str:
-        """The namespace in which its number means it."""
+    def pid_namespace(self) -> str | None:
+        """The namespace in which its number means it; None in rows of versions that did not write it."""
 
     @property
     def pid(self) -> int:
@@ -70,7 +72,17 @@ class Verdict(NamedTuple):
         return self.state == "gone"
 
 
-def judge(row: NamesProcess, folder: str | os.PathLike[str] | None) -> Verdict:
+Where = str | os.PathLike[str] | Callable[[], str] | None
+"""The folder of a store, or what finds it when it is needed."""
+
+
+def same(one: NamesProcess, other: NamesProcess) -> bool:
+    """Whether two rows name one process."""
+    numbers = [(row.boot_id, row.pid, row.pid_started_ticks, row.pid_namespace or "") for row in (one, other)]
+    return numbers[0] == numbers[1]
+
+
+def judge(row: NamesProcess, folder: Where) -> Verdict:
     """Whether the process of a row runs, is stopped (SIGSTOP), is gone, or cannot be judged from here.
 
     A zombie is gone: it does nothing more. ``folder`` is the store the row stands in; without it nothing can be said of
@@ -81,10 +93,16 @@ def judge(row: NamesProcess, folder: str | os.PathLike[str] | None) -> Verdict:
     elsewhere = _out_of_sight(row.pid_namespace)
     if elsewhere is None:
         return _look(row)
-    held = None if folder is None else _is_held(folder, row)
+    held = None if folder is None else _is_held(folder() if callable(folder) else folder, row)
     if held is None:
         return Verdict("unknown", elsewhere)
     return Verdict("unknown", f"it lives, {elsewhere}") if held else Verdict("gone")
+
+
+def is_of_here(row: NamesProcess, folder: str | os.PathLike[str], store: str | None) -> bool:
+    """Whether the row's numbers mean here what they meant to its process: one boot, one namespace, this very store."""
+    here = row.boot_id == boot_id() and _out_of_sight(row.pid_namespace) is None
+    return here and (store is None or store == store_name(folder))
 
 
 def why_not_signalled(row: NamesProcess, folder: str | os.PathLike[str], store: str | None) -> str | None:
@@ -104,7 +122,7 @@ def why_not_signalled(row: NamesProcess, folder: str | os.PathLike[str], store: 
     return None
 
 
-def _out_of_sight(namespace: str) -> str | None:
+def _out_of_sight(namespace: str | None) -> str | None:
     """Why numbers of that namespace mean nothing here; None when they do."""
     own = pid_namespace()
     if namespace and own and namespace != own:
@@ -137,16 +155,16 @@ def _look(row: NamesProcess) -> Verdict:
 def process_identity(pid: int) -> ProcessIdentity | None:
     """Names the process that has this pid here and now; None when there is none."""
     if not HAS_PROC:
-        return ProcessIdentity(boot_id(), "", pid, 0) if _pid_exists(pid) else None
+        return ProcessIdentity(boot_id(), pid, 0, "") if _pid_exists(pid) else None
     fields = stat_fields(pid)
-    return None if fields is None else ProcessIdentity(boot_id(), pid_namespace(), pid, int(fields[19]))
+    return None if fields is None else ProcessIdentity(boot_id(), pid, int(fields[19]), pid_namespace())
 
 
 def own_identity() -> ProcessIdentity:
     """Names the calling process."""
     fields = stat_fields(None)  # /proc/self is right also where /proc shows another namespace
     started = int(fields[19]) if fields is not None else 0
-    return ProcessIdentity(boot_id(), pid_namespace(), os.getpid(), started)
+    return ProcessIdentity(boot_id(), os.getpid(), started, pid_namespace())
 
 
 @cache
@@ -217,25 +235,43 @@ def _pid_exists(pid: int) -> bool:
 # -------------------------------------------------------------------------------------------- being seen to live
 
 
-def hold_presence(folder: str | os.PathLike[str], identity: ProcessIdentity) -> int:
-    """Show everybody who can open the store that this process lives, until it and its forks have ended.
+_shown: dict[tuple[int, str], int] = {}
+"""By process (a fork is another) and store: the descriptor that holds the lock."""
+_lock = threading.Lock()
 
-    Returns the descriptor that holds the lock; ``OSError`` when the folder cannot be written.
+
+def show_presence(folder: str | os.PathLike[str]) -> None:
+    """Let everybody who can open the store see that this process lives, until it and its forks have ended.
+
+    To be done before the first row that names it is written. ``OSError`` when the folder cannot be written.
     """
-    place = os.path.join(folder, ALIVE_FOLDER)
-    os.makedirs(place, mode=0o700, exist_ok=True)
-    descriptor = os.open(
-        os.path.join(place, _presence_name(identity)), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-    )
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
+    key = os.getpid(), os.path.realpath(folder)
+    if key in _shown:
+        return
+    with _lock:
+        if key in _shown:
+            return
+        place = os.path.join(key[1], ALIVE_FOLDER)
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        path = os.path.join(place, _presence_name(own_identity()))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        _shown[key] = descriptor
 
 
-def end_presence(folder: str | os.PathLike[str], identity: ProcessIdentity, descriptor: int) -> None:
-    """What this process held is given back; nobody need look for it any more."""
-    with suppress(FileNotFoundError):  # the store was removed, or swept
-        os.unlink(os.path.join(folder, ALIVE_FOLDER, _presence_name(identity)))
-    os.close(descriptor)
+def end_presence(folder: str | os.PathLike[str]) -> None:
+    """No row names this process any more: nobody need look for it."""
+    key = os.getpid(), os.path.realpath(folder)
+    with _lock:
+        descriptor = _shown.pop(key, None)
+    if descriptor is None:
+        return
+    path = os.path.join(key[1], ALIVE_FOLDER, _presence_name(own_identity()))
+    with suppress(OSError):  # the store was removed, or user code has closed all descriptors
+        if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+            os.close(descriptor)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def sweep_presences(folder: str | os.PathLike[str]) -> None:
@@ -259,7 +295,7 @@ def _presence_name(identity: ProcessIdentity) -> str:
 
 def _is_held(folder: str | os.PathLike[str], row: NamesProcess) -> bool | None:
     """Whether the process of a row still holds its lock; None when that cannot be read."""
-    identity = ProcessIdentity(row.boot_id, row.pid_namespace, row.pid, row.pid_started_ticks)
+    identity = ProcessIdentity(row.boot_id, row.pid, row.pid_started_ticks, row.pid_namespace or "")
     return _is_locked(os.path.join(folder, ALIVE_FOLDER, _presence_name(identity)))
 
 

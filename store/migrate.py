@@ -23,6 +23,7 @@ from .connection import DATABASES, SCHEMA_VERSION, Connection, Database, check_v
 from .driver_errors import translate
 from .errors import StoreError, StoreLocked
 from .locking import folder_lock
+from .rows import LeaseRow
 from .tables import leases
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -53,16 +54,23 @@ def migrate(folder: Path, *, scripts: Path = MIGRATIONS, target: int = SCHEMA_VE
 
 def _refuse_live_processes(folder: Path, connection: Connection) -> None:
     """Processes of the older version would write rows of the older kind."""
-    try:
-        alive = [lease for lease in leases.all(connection) if leases.is_alive(lease) and lease.pid != os.getpid()]
-    except sqlite3.OperationalError:
-        return  # a version that had no leases of this form
+    held = _leases_of_any_version(connection)
+    alive = [lease for lease in held if leases.is_alive(lease, folder) and lease.pid != os.getpid()]
     if alive:
-        held = ", ".join(f"{lease.owner} (process {lease.pid})" for lease in alive)
+        who = ", ".join(f"{lease.owner} (process {lease.pid})" for lease in alive)
         raise StoreLocked(
             f"{folder} must be migrated to schema {SCHEMA_VERSION}, but processes of the older Flowdeck still use it: "
-            f"{held}. Stop them, then try again."
+            f"{who}. Stop them, then try again."
         )
+
+
+def _leases_of_any_version(connection: Connection) -> list[LeaseRow]:
+    """Every lease of a store that may be of an older version: what that one did not write is None."""
+    there = {column[1] for column in connection.execute("PRAGMA table_info(lease)")}
+    if not there.issuperset(LeaseRow._fields[:9]):
+        return []
+    columns = ", ".join(name if name in there else f"NULL AS {name}" for name in LeaseRow._fields)
+    return [LeaseRow._make(row) for row in connection.execute(f"SELECT {columns} FROM lease ORDER BY owner")]
 
 
 def _back_up(folder: Path, database: Database, connection: Connection, version: int) -> Path:

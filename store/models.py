@@ -328,6 +328,9 @@ class Lease(StateModel, table=True):
     actor: str = _text()
     acquired_at_us: int = _integer()
     info: str | None = _text()
+    pid_namespace: str | None = _text()
+    uid: int | None = _integer()
+    store: str | None = _text()
 
 
 class Artifact(StateModel, table=True):
@@ -410,6 +413,7 @@ class Slot(StateModel, table=True):
     held_at_us: int | None = _integer()
     actor: str = _text()
     within: str | None = _text()
+    pid_namespace: str | None = _text()
 
 
 class CacheEntry(StateModel, table=True):
@@ -445,6 +449,7 @@ class CacheLock(StateModel, table=True):
     pid: int = _integer()
     pid_started_ticks: int = _integer()
     acquired_at_us: int = _integer()
+    pid_namespace: str | None = _text()
 
 
 class StagedTask(StateModel, table=True):

@@ -301,13 +301,13 @@ class Reader:
         return deployments.problems(self._state)
 
     def leases(self) -> list[LeaseRow]:
-        """Every lease; whether its process lives is for ``leases.process_state`` to say."""
+        """Every lease; whether its process lives is for ``leases.judge`` to say."""
         return leases.all(self._state)
 
     def daemon(self) -> LeaseRow | None:
         """The daemon's lease when its process lives, else None."""
         lease = leases.get(self._state, leases.DAEMON)
-        return lease if lease is not None and leases.is_alive(lease) else None
+        return lease if lease is not None and leases.is_alive(lease, self.folder) else None
 
     def lease_of(self, run_id: int) -> LeaseRow | None:
         """The lease on a run, or None when no process has it."""

@@ -230,6 +230,7 @@ class CacheLockRow(NamedTuple):
     pid: int
     pid_started_ticks: int
     acquired_at_us: int
+    pid_namespace: str | None = None
 
 
 class StagedRow(NamedTuple):
@@ -329,6 +330,12 @@ class LeaseRow(NamedTuple):
     acquired_at_us: int
     info: str | None
     """JSON object: for the daemon its paths and version; for a run whether the daemon may resume it."""
+    pid_namespace: str | None = None
+    """In which the pid means this process; None in leases of versions that did not write it."""
+    uid: int | None = None
+    """The kernel's effective user of it."""
+    store: str | None = None
+    """Names the store it works on: a copy of that store has another name."""
 
 
 class InputRow(NamedTuple):
@@ -395,6 +402,7 @@ class SlotRow(NamedTuple):
     actor: str
     within: str | None
     """The ``ask_id`` of each request around this one, with blanks between: they are held until this one has ended."""
+    pid_namespace: str | None = None
 
 
 class VariableRow(NamedTuple):

@@ -24,6 +24,7 @@ CREATE TABLE cache_lock (
   pid INTEGER NOT NULL,
   pid_started_ticks INTEGER NOT NULL,
   acquired_at_us INTEGER NOT NULL,
+  pid_namespace TEXT,
   PRIMARY KEY ("key")
 ) STRICT;
 CREATE TABLE concurrency_limit (
@@ -88,6 +89,7 @@ CREATE TABLE slot (
   held_at_us INTEGER,
   actor TEXT NOT NULL,
   within TEXT,
+  pid_namespace TEXT,
   CONSTRAINT slot_occupy CHECK (occupy >= 1),
   CONSTRAINT slot_kind CHECK (kind IN ('hold', 'rate'))
 ) STRICT;
@@ -197,6 +199,9 @@ CREATE TABLE lease (
   actor TEXT NOT NULL,
   acquired_at_us INTEGER NOT NULL,
   info TEXT,
+  pid_namespace TEXT,
+  uid INTEGER,
+  store TEXT,
   PRIMARY KEY (owner),
   CONSTRAINT uq_lease_run_id UNIQUE (run_id),
   FOREIGN KEY(run_id) REFERENCES flow_run (id) ON DELETE CASCADE

@@ -203,7 +203,7 @@ def drain_leftovers(folder: str | Path, *, echo: Echo | None = None) -> int:
                 _remove(folder, telemetry, root_id, attempt)
                 continue
             lease = leases.of_run(state, root_id)
-            if lease is not None and leases.is_alive(lease):
+            if lease is not None and leases.is_alive(lease, folder):
                 continue
             # A run that has not ended may be about to start; its files must stay where its process will find them.
             over = run.attempt > attempt or run.state_type in TERMINAL_TYPES

@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...store import judging
 from ...store.connection import Connection, connect, transaction
 from ...store.rows import LeaseRow, RunRow
 from ...store.states import TERMINAL_TYPES
@@ -58,7 +59,7 @@ def find(conn: Connection, request: Request, run_id: int, actor: str, folder: Pa
 def live_lease(conn: Connection, run_id: int) -> LeaseRow | None:
     """The lease of the run's live process."""
     lease = leases.of_run(conn, run_id)
-    return lease if lease is not None and leases.is_alive(lease) else None
+    return lease if lease is not None and leases.is_alive(lease, conn) else None
 
 
 def is_root(conn: Connection, run_id: int) -> bool:
@@ -173,6 +174,12 @@ def send(
 def _own_group(asked: Asked) -> LeaseRow:
     if asked.lease is None:
         raise NotAllowed(f"run #{asked.run.id} has no process that could be stopped or continued")
+    reason = judging.why_not_signalled(asked.lease, asked.folder, asked.lease.store)
+    if reason is not None:
+        raise NotAllowed(
+            f"run #{asked.run.id} cannot be stopped or continued from here: its process {asked.lease.pid} is {reason}; "
+            "ask there, or pause the run instead"
+        )
     return asked.lease
 
 
@@ -181,11 +188,12 @@ def _signal(lease: LeaseRow, number: signal.Signals) -> None:
     if lease.process_group == lease.pid:
         os.killpg(lease.pid, number)
         # Worker processes lead groups of their own within the run's session.
-        processes.send([pid for pid in processes.of_run(lease.pid, None) if os.getpgid(pid) != lease.pid], number)
+        of_run = processes.of_run(lease.pid, lease.pid_started_ticks, None)
+        processes.send([pid for pid in of_run if os.getpgid(pid) != lease.pid], number)
     else:
         os.kill(lease.pid, number)
 
 
 def _signal_commands(asked: Asked, number: signal.Signals) -> None:
     """What a run started into groups of its own, as ``sh`` does; not the guards of those groups."""
-    processes.send(processes.of_run(-1, processes.run_mark(str(asked.folder), asked.run.id)), number)
+    processes.send(processes.of_run(None, 0, processes.run_mark(str(asked.folder), asked.run.id)), number)

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ...store import spool
+from ...store import judging, spool
 from ...store.connection import Connection, connect, transaction
 from ...store.rows import LeaseRow, RunRow
 from ...store.states import is_terminal
@@ -54,7 +54,7 @@ class Fate(NamedTuple):
 
 def fate_of(folder: str, lease: LeaseRow) -> Fate:
     """From the boot it lived in, and the record of whoever waited for it."""
-    if lease.boot_id != leases.boot_id():
+    if lease.boot_id != judging.boot_id():
         return Fate("reboot", deaths.REBOOTED)
     return fate_of_process(folder, lease.run_id or 0, lease.pid)
 
@@ -75,11 +75,14 @@ def drain(folder: str, telemetry: Connection, run_id: int) -> None:
 def kill_leftovers(folder: str, lease: LeaseRow, timeout_seconds: float = _LEFTOVER_SECONDS) -> bool:
     """Kill what a run's process left behind; says whether all of it is gone.
 
-    Only what leads a group of its own is touched: a script's group belongs to the shell it was started from.
+    A script's group belongs to the shell it was started from, and a number that is used again to a stranger: then only
+    what carries the run's mark is touched. Nothing is of a process whose numbers mean others here.
     """
-    if lease.boot_id != leases.boot_id() or lease.process_group != lease.pid or lease.run_id is None:
+    if lease.run_id is None or not judging.is_of_here(lease, folder, lease.store):
         return True
-    return processes.kill_all(lease.pid, processes.run_mark(folder, lease.run_id), timeout_seconds)
+    mark = processes.run_mark(folder, lease.run_id)
+    leader = lease.pid if lease.process_group == lease.pid else None
+    return processes.kill_all(leader, lease.pid_started_ticks, mark, timeout_seconds)
 
 
 def lease_info(lease: LeaseRow | None) -> dict[str, Any]:
@@ -91,23 +94,25 @@ def lease_info(lease: LeaseRow | None) -> dict[str, Any]:
 
 
 def settle(connection: Connection, run_id: int, fate: Fate, *, at_us: int, resumable: bool,
-           crash_retries: int = DEFAULT_CRASH_RETRIES, attempt: int | None = None) -> Settled | None:
-    """Give a run without a process the state it has earned; None when a live process has it or it has ended.
+           attempt: int, lease: LeaseRow | None = None,
+           crash_retries: int = DEFAULT_CRASH_RETRIES) -> Settled | None:
+    """Give a run without a process the state it has earned.
 
-    ``attempt`` is the one whose fate is told, where it is known: somebody else may have settled that meanwhile.
+    ``lease`` is the one of the dead process, None when none ever had it; ``attempt`` is the one whose fate is told.
+    When the run has another lease or attempt by now, somebody else has settled this death: None, nothing changes.
     """
     with transaction(connection):
-        lease = leases.of_run(connection, run_id)
-        if lease is not None:
-            if leases.is_alive(lease):
+        found = leases.of_run(connection, run_id)
+        if found is None or lease is None:
+            if found is not lease:
                 return None
-            leases.release(connection, lease.owner, lease)
-            limits.release_process(connection, lease, at_us)
-        run = runs.get(connection, run_id)
-        if run is None:
+        elif not judging.same(found, lease) or not leases.judge(found, connection).is_gone:
             return None
-        judged = lease.attempt if lease is not None else attempt
-        if judged is not None and judged < run.attempt:
+        if found is not None:
+            leases.release(connection, found.owner, found)
+            limits.release_process(connection, found, at_us)
+        run = runs.get(connection, run_id)
+        if run is None or attempt != run.attempt:
             return None  # it had left the run already, to go on later, or is settled
         ended = is_terminal(run.state_type, run.state_name)
         for child in reversed(runs.of_root(connection, run_id)):
@@ -216,11 +221,11 @@ def reap_dead_runs(folder: str | Path) -> list[Settled]:
     telemetry = connect(folder, "telemetry")
     try:
         daemon = leases.get(connection, leases.DAEMON)
-        if daemon is not None and leases.is_alive(daemon):
+        if daemon is not None and leases.is_alive(daemon, folder):
             return []
         settled = []
         for lease in leases.all(connection):
-            if lease.run_id is not None and not leases.is_alive(lease):
+            if lease.run_id is not None and not leases.is_alive(lease, folder):
                 settled.append(reap(connection, telemetry, str(folder), lease, now_us()))
         settled += reap_without_process(connection, telemetry, str(folder), now_us())
         return [one for one in settled if one is not None]
@@ -241,8 +246,9 @@ def reap(connection: Connection, telemetry: Connection, folder: str, lease: Leas
         kill_leftovers(folder, lease)
     drain(folder, telemetry, lease.run_id)
     known = info.get("crash_retries") if crash_retries is None else crash_retries
-    settled = settle(connection, lease.run_id, fate_of(folder, lease), at_us=at_us, resumable=resumable,
-                     crash_retries=DEFAULT_CRASH_RETRIES if known is None else int(known), attempt=lease.attempt)
+    settled = settle(connection, lease.run_id, fate_of(folder, lease), at_us=at_us, resumable=resumable, lease=lease,
+                     attempt=lease.attempt or 1,
+                     crash_retries=DEFAULT_CRASH_RETRIES if known is None else int(known))
     deaths.forget_exits(folder, lease.run_id)
     return settled
 

@@ -152,7 +152,9 @@ class Daemon:
 
     def _begin(self) -> None:
         info = json.dumps({"paths": self._paths, "version": _version()})
-        lease = leases.this_process(leases.DAEMON, actor=actor_name("daemon"), at_us=self._clock().us, info=info)
+        lease = leases.this_process(
+            self._folder, leases.DAEMON, actor=actor_name("daemon"), at_us=self._clock().us, info=info
+        )
         with transaction(self._state):
             leases.acquire(self._state, lease)
             events.append(self._state, at_us=lease.acquired_at_us, kind="daemon", actor=lease.actor,

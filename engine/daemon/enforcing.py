@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 from weakref import WeakSet
 
-from ...store.connection import Connection, transaction
+from ...store import judging
+from ...store.connection import Connection, folder_of, transaction
 from ...store.rows import RunRow
 from ...store.tables import leases, runs, supervision
 from ..control import reaping
@@ -106,6 +107,10 @@ class Enforcer:
 
     def _signal(self, watched: Watched, number: signal.Signals) -> None:
         lease = watched.lease
+        reason = judging.why_not_signalled(lease, folder_of(self._state), lease.store)
+        if reason is not None:
+            self._say(f"run #{lease.run_id}: its process {lease.pid} cannot be signalled from here: {reason}")
+            return
         if lease.process_group == lease.pid:
             processes.send_to_group(lease.pid, number)
         else:

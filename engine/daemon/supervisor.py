@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from ...store import spool
+from ...store import judging, spool
 from ...store.connection import Connection
 from ...store.rows import LeaseRow, RunRow
 from ...store.states import is_terminal
@@ -28,6 +28,8 @@ from .agenda import Agenda
 RECORD_SECONDS: Final = 0.25
 """How long the code host may take to write down how a process ended."""
 CRASHED: Final = frozenset({"Crashed", "OutOfMemory", "Rebooted"})
+_UNSEEN_POLL_SECONDS: Final = 0.5
+"""For a process that cannot be judged by its number: whether it still holds its lock."""
 _POLL_SECONDS: Final = 0.1
 """Where there is no pidfd."""
 _RECORD_LOOK_SECONDS: Final = 0.005
@@ -134,16 +136,22 @@ class Supervisor:
         if old is not None:
             self._let_go(old)
         pidfd: int | None = None
-        if lease.boot_id == leases.boot_id():
+        verdict = leases.judge(lease, self._folder)
+        if verdict.state == "unknown":
+            self._say(f"run #{run_id}: its process {lease.pid} cannot be judged from here: {verdict.reason}; "
+                      "it is left alone, and settled once it is gone")
+            watched = self._watched[run_id] = Watched(lease, None)
+            self._agenda.after(_UNSEEN_POLL_SECONDS, now, partial(self._poll, watched))
+            return
+        if not verdict.is_gone:
             try:
                 pidfd = processes.open_pidfd(lease.pid, lease.pid_started_ticks)
             except OSError as error:
                 if error.errno != errno.ENOSYS:
                     raise
-                if leases.is_alive(lease):
-                    watched = self._watched[run_id] = Watched(lease, None)
-                    self._agenda.after(_POLL_SECONDS, now, partial(self._poll, watched))
-                    return
+                watched = self._watched[run_id] = Watched(lease, None)
+                self._agenda.after(_POLL_SECONDS, now, partial(self._poll, watched))
+                return
         watched = self._watched[run_id] = Watched(lease, pidfd)
         if pidfd is None:
             self._process_ended(watched)
@@ -154,10 +162,12 @@ class Supervisor:
         """Stands in for the pidfd where the kernel has none."""
         if watched.ended:
             return
-        if leases.is_alive(watched.lease):
-            self._agenda.after(_POLL_SECONDS, now, partial(self._poll, watched))
-        else:
+        verdict = leases.judge(watched.lease, self._folder)
+        if verdict.is_gone:
             self._process_ended(watched)
+        else:
+            seconds = _UNSEEN_POLL_SECONDS if verdict.state == "unknown" else _POLL_SECONDS
+            self._agenda.after(seconds, now, partial(self._poll, watched))
 
     def _let_go(self, watched: Watched) -> None:
         watched.ended = True
@@ -177,7 +187,7 @@ class Supervisor:
         """The process is gone; its host may need a moment to write down how."""
         lease = watched.lease
         deadline = now.monotonic + RECORD_SECONDS
-        host_may_tell = lease.boot_id == leases.boot_id() and bool(reaping.lease_info(lease).get("resumable"))
+        host_may_tell = lease.boot_id == judging.boot_id() and bool(reaping.lease_info(lease).get("resumable"))
 
         def settle(now: Now) -> None:
             assert lease.run_id is not None
@@ -252,3 +262,5 @@ class Supervisor:
             run = runs.get(self._state, root_id)
             if run is not None and (is_terminal(run.state_type) or run.attempt > attempt):
                 spool.drain(self._folder, self._telemetry, root_id, attempt, final=True)
+_UNSEEN_POLL_SECONDS: Final = 0.5
+"""For a process that cannot be judged by its number: whether it still holds its lock."""

@@ -70,9 +70,15 @@ def open_pidfd(pid: int, started_ticks: int) -> int | None:
     return descriptor
 
 
-def of_run(leader: int, mark: str | None) -> list[int]:
-    """Live processes that belong to a run: of its leader's session or group, or carrying its mark."""
+def of_run(leader: int | None, started_ticks: int, mark: str | None) -> list[int]:
+    """Live processes that belong to a run: of its leader's session or group, or carrying its mark.
+
+    A session or group is the run's only as long as the number means its leader, or nobody: one that another process
+    has been given since is that process's, with all that is in it.
+    """
     wanted = None if mark is None else f"{RUN_MARK}={mark}".encode()
+    if leader is not None and (holder := process_stat(leader)) is not None and holder.started_ticks != started_ticks:
+        leader = None
     found = []
     for stat in _all_processes():
         if stat.ended or stat.pid == os.getpid():
@@ -109,10 +115,10 @@ def send_to_group(group: int, number: signal.Signals) -> bool:
     return True
 
 
-def kill_all(leader: int, mark: str | None, timeout_seconds: float) -> bool:
+def kill_all(leader: int | None, started_ticks: int, mark: str | None, timeout_seconds: float) -> bool:
     """Kill everything a run left behind; says whether it was gone within the time."""
     deadline = time.monotonic() + timeout_seconds
-    while pids := of_run(leader, mark):
+    while pids := of_run(leader, started_ticks, mark):
         send(pids, signal.SIGKILL)
         if time.monotonic() >= deadline:
             return False

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..connection import Connection
+from ..connection import Connection, folder_of
+from ..judging import same, show_presence
 from ..rows import CacheLockRow, CacheRow
 from .leases import is_alive
 
@@ -21,11 +22,11 @@ SELECT_PATH: Final = "SELECT path FROM cache_entry WHERE key = ?"
 SELECT_EXPIRED: Final = "SELECT path FROM cache_entry WHERE expires_at_us <= ?"
 DELETE_ENTRY: Final = "DELETE FROM cache_entry WHERE key = ?1 AND run_id IS ?2 AND task_seq IS ?3"
 DELETE_EXPIRED: Final = "DELETE FROM cache_entry WHERE expires_at_us <= ?"
-INSERT_LOCK: Final = f"INSERT OR REPLACE INTO cache_lock ({LOCK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_LOCK: Final = f"INSERT OR REPLACE INTO cache_lock ({LOCK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 SELECT_LOCK: Final = f"SELECT {LOCK_COLUMNS} FROM cache_lock WHERE key = ?"
 DELETE_LOCK: Final = (
     "DELETE FROM cache_lock WHERE key = ? AND run_id IS ? AND task_seq IS ? AND boot_id = ? AND pid = ?"
-    " AND pid_started_ticks = ?"
+    " AND pid_started_ticks = ? AND pid_namespace IS ?"
 )
 
 
@@ -62,8 +63,9 @@ def remove_expired(connection: Connection, now_us: int) -> list[str]:
 def lock(connection: Connection, wanted: CacheLockRow) -> CacheLockRow | None:
     """Take a key's lock; returns None when it is ours now, else the live holder."""
     holder = lock_holder(connection, wanted.key)
-    if holder is not None and holder[1:7] != wanted[1:7]:
+    if holder is not None and (holder[1:3] != wanted[1:3] or not same(holder, wanted)):
         return holder
+    show_presence(folder_of(connection))
     connection.execute(INSERT_LOCK, wanted)
     return None
 
@@ -74,9 +76,9 @@ def lock_holder(connection: Connection, key: str) -> CacheLockRow | None:
     if row is None:
         return None
     holder = CacheLockRow._make(row)
-    return holder if is_alive(holder) else None
+    return holder if is_alive(holder, connection) else None
 
 
 def unlock(connection: Connection, held: CacheLockRow) -> None:
     """Give a lock back; nothing when somebody else has it."""
-    connection.execute(DELETE_LOCK, (held.key, held.run_id, held.task_seq, *held[4:7]))
+    connection.execute(DELETE_LOCK, (held.key, held.run_id, held.task_seq, *held[4:7], held.pid_namespace))

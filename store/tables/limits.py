@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
-from ..connection import Connection
+from .. import judging
+from ..connection import Connection, folder_of
 from ..rows import LimitRow, SlotRow
 from . import events, leases
 
@@ -34,7 +35,7 @@ SELECT_TAGS: Final = "SELECT substr(name, 5) FROM concurrency_limit WHERE name >
 UPDATE_USED: Final = "UPDATE concurrency_limit SET used = ?, used_at_us = ? WHERE name = ?"
 INSERT_SLOT: Final = (
     "INSERT INTO slot (ask_id, limit_name, kind, occupy, run_id, task_seq, host, boot_id, pid, pid_started_ticks,"
-    " asked_at_us, held_at_us, actor, within) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?)"
+    " pid_namespace, asked_at_us, held_at_us, actor, within) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?)"
 )
 UPDATE_ASK: Final = "UPDATE slot SET ask_id = id WHERE id = ?"
 UPDATE_HELD: Final = "UPDATE slot SET held_at_us = ? WHERE ask_id = ?"
@@ -50,13 +51,17 @@ SELECT_WAITING: Final = f"SELECT {SLOT_COLUMNS} FROM slot WHERE limit_name = ? A
 SELECT_SLOTS: Final = f"SELECT {SLOT_COLUMNS} FROM slot ORDER BY id"
 SELECT_HELD_ASKS: Final = "SELECT ask_id FROM slot WHERE limit_name = ? AND held_at_us >= ?"
 SELECT_PROCESSES: Final = (
-    "SELECT DISTINCT host, boot_id, pid, pid_started_ticks FROM slot WHERE limit_name = ? AND held_at_us > 0"
+    "SELECT DISTINCT host, boot_id, pid, pid_started_ticks, pid_namespace FROM slot"
+    " WHERE limit_name = ? AND held_at_us > 0"
 )
 SELECT_OF_PROCESS: Final = (
-    "SELECT DISTINCT limit_name FROM slot WHERE boot_id = ? AND pid = ? AND pid_started_ticks = ?"
+    "SELECT DISTINCT limit_name FROM slot"
+    " WHERE boot_id = ? AND pid = ? AND pid_started_ticks = ? AND pid_namespace IS ?"
 )
 SELECT_OF_RUN: Final = f"SELECT {SLOT_COLUMNS} FROM slot WHERE run_id = ? ORDER BY id"
-DELETE_OF_PROCESS: Final = "DELETE FROM slot WHERE boot_id = ? AND pid = ? AND pid_started_ticks = ?"
+DELETE_OF_PROCESS: Final = (
+    "DELETE FROM slot WHERE boot_id = ? AND pid = ? AND pid_started_ticks = ? AND pid_namespace IS ?"
+)
 DELETE_ASK: Final = "DELETE FROM slot WHERE ask_id = ? RETURNING limit_name"
 UPDATE_TASK_CAUSE: Final = (
     "UPDATE task_run SET cause = ?1 WHERE run_id = ?2 AND seq = ?3 AND state_type = 'RUNNING' AND cause IS NOT ?1"
@@ -77,6 +82,7 @@ class Process(NamedTuple):
     boot_id: str
     pid: int
     pid_started_ticks: int
+    pid_namespace: str | None = None
 
 
 class Queue(NamedTuple):
@@ -184,9 +190,7 @@ def this_process() -> Process:
     known = _own.get(os.getpid())
     if known is not None:
         return known
-    identity = leases.process_identity(os.getpid())
-    if identity is None:
-        raise RuntimeError("this process cannot find itself in /proc")
+    identity = judging.own_identity()
     _own.clear()
     _own[os.getpid()] = process = Process(host_name(), *identity)
     return process
@@ -206,6 +210,8 @@ def ask(
     within: str | None = None,
 ) -> tuple[int, bool]:
     """Queue for slots of all these limits at once; the number of the request, and whether it has them already."""
+    if process == _own.get(os.getpid()):
+        judging.show_presence(folder_of(connection))
     ask_id = 0
     for name in sorted(set(names)):
         values = (name, kind, occupy, run_id, task_seq, *process, at_us, actor, within)
@@ -223,9 +229,9 @@ def release(connection: Connection, ask_id: int, at_us: int) -> None:
         grant(connection, names, at_us)
 
 
-def release_process(connection: Connection, process: leases.NamesProcess, at_us: int) -> None:
+def release_process(connection: Connection, process: judging.NamesProcess, at_us: int) -> None:
     """A process is gone: everything it held and waited for."""
-    identity = (process.boot_id, process.pid, process.pid_started_ticks)
+    identity = (process.boot_id, process.pid, process.pid_started_ticks, process.pid_namespace)
     names = [row[0] for row in connection.execute(SELECT_OF_PROCESS, identity).fetchall()]
     if names:
         connection.execute(DELETE_OF_PROCESS, identity)
@@ -240,16 +246,16 @@ def held_asks(connection: Connection, name: str, since_us: int) -> list[int]:
 def gone_holders(connection: Connection, names: Iterable[str]) -> set[Process]:
     """The processes that hold slots of these limits and live no more."""
     holders = {Process._make(row) for name in names for row in connection.execute(SELECT_PROCESSES, (name,))}
-    return {process for process in holders if is_gone(process)}
+    return {process for process in holders if is_gone(process, connection)}
 
 
-def is_gone(process: Process) -> bool:
-    """Whether that process surely lives no more; of another machine nobody here can say so."""
+def is_gone(process: Process, connection: Connection) -> bool:
+    """Whether that process surely lives no more; of another machine or namespace nobody here may be able to say so."""
     if process == _own.get(os.getpid()):
         return False
-    if process.boot_id != leases.boot_id():
+    if process.boot_id != judging.boot_id():
         return process.host == host_name()
-    return not leases.is_alive(process)
+    return not leases.is_alive(process, connection)
 
 
 def reap(connection: Connection, names: Iterable[str], at_us: int) -> None:
@@ -267,7 +273,7 @@ def grant(connection: Connection, names: Iterable[str], at_us: int) -> set[int]:
         while (head := connection.execute(SELECT_HEAD, (name,)).fetchone()) is not None:
             rows = [SlotRow._make(row) for row in connection.execute(SELECT_ASK, (head[1],))]
             others = [row.limit_name for row in rows if row.limit_name != name]
-            if is_gone(Process(rows[0].host, rows[0].boot_id, rows[0].pid, rows[0].pid_started_ticks)):
+            if is_gone(_process_of(rows[0]), connection):
                 connection.execute(DELETE_ASK, (head[1],)).fetchall()
             elif all_fit(connection, rows, at_us):
                 connection.execute(UPDATE_HELD, (at_us, head[1]))
@@ -276,6 +282,10 @@ def grant(connection: Connection, names: Iterable[str], at_us: int) -> set[int]:
                 break
             look += others
     return granted
+
+
+def _process_of(row: SlotRow) -> Process:
+    return Process(row.host, row.boot_id, row.pid, row.pid_started_ticks, row.pid_namespace)
 
 
 def all_fit(connection: Connection, rows: Iterable[SlotRow], at_us: int) -> bool:

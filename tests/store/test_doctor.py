@@ -78,7 +78,7 @@ def test_dead_owners_and_left_output(folder: Path, state: sqlite3.Connection, ma
     """A lease whose process is gone, a run without its process, and its output files are named."""
     run_id = make_run(state=("RUNNING", "Running"))
     with transaction(state):
-        lease = leases.this_process(leases.run_owner(run_id), actor=ACTOR, at_us=1, run_id=run_id, attempt=1)
+        lease = leases.this_process(folder, leases.run_owner(run_id), actor=ACTOR, at_us=1, run_id=run_id, attempt=1)
         leases.acquire(state, lease._replace(boot_id="earlier"))
     writer = spool.SpoolWriter(folder, run_id, 1)
     writer.record(1, run_id, None, 20, "flow", "log", "last words")
@@ -91,7 +91,7 @@ def test_dead_owners_and_left_output(folder: Path, state: sqlite3.Connection, ma
 
 def test_versions_newer_and_older(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newer store is bad with the way out; an older one will be migrated."""
-    monkeypatch.setattr(doctor, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr(doctor, "SCHEMA_VERSION", 4)
     assert {finding.level for finding in _unwell(folder)} == {"warn"}
     connection = connect(folder, "state")
     connection.execute("PRAGMA user_version=9")

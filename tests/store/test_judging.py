@@ -19,7 +19,7 @@ import json, os, sys
 from flowdeck.store import judging
 folder = sys.argv[1]
 identity = judging.own_identity()
-held = judging.hold_presence(folder, identity)
+judging.show_presence(folder)
 print(json.dumps(identity), flush=True)
 sys.stdin.read()
 """
@@ -27,7 +27,7 @@ JUDGE = """
 import json, sys
 from flowdeck.store import judging
 class Row:
-    boot_id, pid_namespace, pid, pid_started_ticks = json.loads(sys.argv[2])
+    boot_id, pid, pid_started_ticks, pid_namespace = json.loads(sys.argv[2])
 print(json.dumps([*judging.judge(Row, sys.argv[1]), judging.why_not_signalled(Row, sys.argv[1], None)]))
 """
 
@@ -36,9 +36,9 @@ class Row(NamedTuple):
     """As any row names a process."""
 
     boot_id: str
-    pid_namespace: str
     pid: int
     pid_started_ticks: int
+    pid_namespace: str
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_number_used_again_is_another_process(holder, tmp_path: Path) -> None:
 def test_a_process_of_an_earlier_boot_is_gone(tmp_path: Path) -> None:
     """Whatever has its number now."""
     own = judging.own_identity()
-    row = Row("another boot", own.pid_namespace, own.pid, own.started_ticks)
+    row = Row("another boot", own.pid, own.started_ticks, own.pid_namespace)
     assert judging.judge(row, tmp_path).is_gone
     assert judging.why_not_signalled(row, tmp_path, None) is not None
 
@@ -151,18 +151,18 @@ def test_a_namespace_that_sees_the_outer_proc_judges_nobody_by_number(
 def test_a_fork_keeps_showing_what_closed_its_descriptors(tmp_path: Path) -> None:
     """The lock is held until the last process that has it is gone."""
     identity = judging.own_identity()
-    descriptor = judging.hold_presence(tmp_path, identity)
+    judging.show_presence(tmp_path)
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(write)
         os.read(read, 1)
         os._exit(0)
-    os.close(descriptor)
-    row = Row(identity.boot_id, "pid:[1]", identity.pid, identity.started_ticks)
-    (tmp_path / "alive" / f"1-{identity.pid}-{identity.started_ticks}").hardlink_to(
-        tmp_path / "alive" / f"{identity.pid_namespace[5:-1]}-{identity.pid}-{identity.started_ticks}"
-    )
+    row = Row(identity.boot_id, identity.pid, identity.started_ticks, "pid:[1]")
+    own = tmp_path / "alive" / f"{identity.pid_namespace[5:-1]}-{identity.pid}-{identity.started_ticks}"
+    (tmp_path / "alive" / f"1-{identity.pid}-{identity.started_ticks}").hardlink_to(own)
+    judging.end_presence(tmp_path)
+    assert not own.exists()
     assert judging.judge(row, tmp_path).state == "unknown"
     os.close(write)
     os.waitpid(child, 0)
@@ -190,7 +190,7 @@ def test_a_copy_of_a_store_is_another_store(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("one")
     assert judging.store_name(tmp_path / "one") == judging.store_name(tmp_path / "link") != ""
     own = judging.own_identity()
-    row = Row(own.boot_id, own.pid_namespace, own.pid, own.started_ticks)
+    row = Row(*own)
     store = judging.store_name(tmp_path / "one")
     assert judging.why_not_signalled(row, tmp_path / "one", store) is None
     assert "copy" in (judging.why_not_signalled(row, tmp_path / "two", store) or "")

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from flowdeck.store.connection import transaction
+from flowdeck.store import judging
+from flowdeck.store.connection import folder_of, transaction
 from flowdeck.store.errors import StaleState
 from flowdeck.store.rows import LeaseRow
 from flowdeck.store.tables import leases
@@ -24,15 +26,15 @@ def _sleeper() -> subprocess.Popen[bytes]:
 
 
 def _lease_of(pid: int, owner: str = "daemon", run_id: int | None = None) -> LeaseRow:
-    identity = leases.process_identity(pid)
+    identity = judging.process_identity(pid)
     assert identity is not None
-    return LeaseRow(owner, run_id, 1, "here", *identity, None, ACTOR, 1, None)
+    return LeaseRow(owner, run_id, 1, "here", *identity[:3], None, ACTOR, 1, None)
 
 
 def _wait_for(lease: LeaseRow, expected: str) -> None:
     deadline = time.monotonic() + 10
-    while leases.process_state(lease) != expected:
-        assert time.monotonic() < deadline, leases.process_state(lease)
+    while leases.judge(lease, None).state != expected:
+        assert time.monotonic() < deadline, leases.judge(lease, None).state
         time.sleep(0.002)
 
 
@@ -48,12 +50,12 @@ def test_a_process_is_alive_frozen_and_gone() -> None:
     child.kill()
     _wait_for(lease, "gone")
     child.wait()
-    assert leases.process_state(lease) == "gone"
+    assert leases.judge(lease, None).state == "gone"
 
 
-def test_a_number_used_again_is_another_process() -> None:
+def test_a_number_used_again_is_another_process(tmp_path: Path) -> None:
     """Same pid with another start time, or from before a reboot, is not the owner."""
-    mine = leases.this_process("daemon", actor=ACTOR, at_us=1)
+    mine = leases.this_process(tmp_path, "daemon", actor=ACTOR, at_us=1)
     assert leases.is_alive(mine)
     assert not leases.is_alive(mine._replace(pid_started_ticks=mine.pid_started_ticks + 1))
     assert not leases.is_alive(mine._replace(boot_id="another boot"))
@@ -66,7 +68,7 @@ def test_a_name_with_brackets_does_not_confuse() -> None:
     child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()
-    identity = leases.process_identity(child.pid)
+    identity = judging.process_identity(child.pid)
     assert identity is not None
     assert identity.started_ticks > 1_000
     child.communicate()
@@ -81,7 +83,7 @@ def test_a_live_holder_keeps_its_lease_and_a_dead_one_loses_it(
     child = _sleeper()
     with transaction(state):
         leases.acquire(state, _lease_of(child.pid, owner, run_id))
-    mine = leases.this_process(owner, actor=ACTOR, at_us=2, run_id=run_id, attempt=1)
+    mine = leases.this_process(folder_of(state), owner, actor=ACTOR, at_us=2, run_id=run_id, attempt=1)
     with pytest.raises(StaleState, match=f"held by process {child.pid}"), transaction(state):
         leases.acquire(state, mine)
     child.kill()
@@ -95,7 +97,7 @@ def test_a_live_holder_keeps_its_lease_and_a_dead_one_loses_it(
 
 def test_release_can_be_bound_to_the_holder(state: sqlite3.Connection) -> None:
     """A late release by an earlier owner does not take the lease from the present one."""
-    mine = leases.this_process("daemon", actor=ACTOR, at_us=1)
+    mine = leases.this_process(folder_of(state), "daemon", actor=ACTOR, at_us=1)
     with transaction(state):
         leases.acquire(state, mine)
         assert not leases.release(state, "daemon", mine._replace(pid=1))
@@ -108,5 +110,5 @@ def test_identity_of_a_pid_nobody_has() -> None:
     child = _sleeper()
     child.kill()
     child.wait()
-    assert leases.process_identity(child.pid) is None
-    assert leases.process_identity(os.getpid()) is not None
+    assert judging.process_identity(child.pid) is None
+    assert judging.process_identity(os.getpid()) is not None

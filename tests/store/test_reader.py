@@ -114,7 +114,7 @@ def test_tasks_are_found_by_what_people_call_them(
 
 def test_only_a_live_daemon_is_the_daemon(reader: Reader, state: sqlite3.Connection) -> None:
     """A lease left by a dead one is listed, but is not it."""
-    mine = leases.this_process("daemon", actor=ACTOR, at_us=1)
+    mine = leases.this_process(reader.folder, "daemon", actor=ACTOR, at_us=1)
     with transaction(state):
         leases.acquire(state, mine)
     assert reader.daemon() == mine

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flowdeck.store.connection import transaction
+from flowdeck.store.connection import folder_of, transaction
 from flowdeck.store.errors import StaleState
 from flowdeck.store.states import TERMINAL_TYPES
 from flowdeck.store.tables import events, leases, runs
@@ -180,7 +180,7 @@ def test_claiming_leaves_alone_what_is_not_its_own(state: sqlite3.Connection, ma
     make_run(state=SCHEDULED, wake_at_us=10, parent_run_id=parent, parent_seq=1, root_id=parent)
     sleeping = make_run(state=RUNNING)
     _move(state, sleeping, from_=RUNNING, to=("SCHEDULED", "AwaitingRetry"))
-    mine = leases.this_process(leases.run_owner(owned), actor=ACTOR, at_us=1, run_id=owned, attempt=1)
+    mine = leases.this_process(folder_of(state), leases.run_owner(owned), actor=ACTOR, at_us=1, run_id=owned, attempt=1)
     with transaction(state):
         leases.acquire(state, mine)
         assert runs.claim_due(state, 1_000_000, 10, "daemon", to=PENDING) == []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import flowdeck.store
 import pytest
-from flowdeck.store import migrate, models, rows
+from flowdeck.store import judging, migrate, models, rows
 from flowdeck.store.connection import DATABASES, SCHEMA_VERSION, connect, transaction
 from flowdeck.store.errors import StoreError, StoreLocked
 from flowdeck.store.opening import SCHEMA_FILES, open_store
@@ -170,9 +170,9 @@ def next_version(tmp_path: Path) -> Path:
     """The migrations with one more, as a later Flowdeck would have."""
     scripts = tmp_path / "migrations"
     shutil.copytree(migrate.MIGRATIONS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    (scripts / "versions" / "v0003_colour.py").write_text(
+    (scripts / "versions" / "v0004_colour.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import context, op\n"
-        "revision = '0003'\ndown_revision = '0002'\nbranch_labels = None\ndepends_on = None\n"
+        "revision = '0004'\ndown_revision = '0003'\nbranch_labels = None\ndepends_on = None\n"
         "def upgrade():\n"
         "    if context.config.attributes['database'] == 'state':\n"
         "        op.add_column('flow', sa.Column('colour', sa.Text()))\n"
@@ -195,30 +195,30 @@ def test_an_older_store_is_backed_up_and_migrated(
 ) -> None:
     """The data is there afterwards, the version too, and the backup is a whole store of before, for its owner only."""
     _add_flow(folder, "etl")
-    backups = migrate.migrate(folder, scripts=next_version, target=3)
+    backups = migrate.migrate(folder, scripts=next_version, target=4)
     connection = connect(folder, "state")
     assert connection.execute("SELECT name, colour FROM flow").fetchall() == [("etl", "red")]
-    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (4,)
     connection.close()
     assert [backup.name.split("-")[0] for backup in backups] == ["state", "telemetry"]
     for backup in backups:
         assert backup.stat().st_mode & 0o777 == 0o600
     old = sqlite3.connect(backups[0])
     assert old.execute("SELECT * FROM flow").fetchall() == [("etl", None, 1)]
-    assert old.execute("PRAGMA user_version").fetchone() == (2,)
+    assert old.execute("PRAGMA user_version").fetchone() == (3,)
     old.close()
-    monkeypatch.setattr("flowdeck.store.connection.SCHEMA_VERSION", 3)
-    assert migrate.migrate(folder, scripts=next_version, target=3) == []
+    monkeypatch.setattr("flowdeck.store.connection.SCHEMA_VERSION", 4)
+    assert migrate.migrate(folder, scripts=next_version, target=4) == []
 
 
 def test_a_step_that_fails_changes_nothing(folder: Path, next_version: Path) -> None:
     """Its transaction is taken back whole: version and tables are those of before."""
     _add_flow(folder, "poison")
     with pytest.raises(RuntimeError, match="half-way"):
-        migrate.migrate(folder, scripts=next_version, target=3)
+        migrate.migrate(folder, scripts=next_version, target=4)
     connection = connect(folder, "state", readonly=True)
     assert connection.execute("SELECT * FROM flow").fetchall() == [("poison", None, 1)]
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     connection.close()
     open_store(folder)
 
@@ -226,18 +226,18 @@ def test_a_step_that_fails_changes_nothing(folder: Path, next_version: Path) -> 
 def test_live_processes_of_the_older_version_forbid_migrating(folder: Path, next_version: Path) -> None:
     """They would go on writing rows of the older kind; the error names them."""
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-    identity = leases.process_identity(child.pid)
+    identity = judging.process_identity(child.pid)
     assert identity is not None
     connection = connect(folder, "state")
     with transaction(connection):
         leases.acquire(
-            connection, rows.LeaseRow("daemon", None, None, "here", *identity, None, "tester", 1, None)
+            connection, rows.LeaseRow("daemon", None, None, "here", *identity[:3], None, "tester", 1, None)
         )
     connection.close()
     with pytest.raises(StoreLocked, match=f"daemon \\(process {child.pid}\\)"):
-        migrate.migrate(folder, scripts=next_version, target=3)
+        migrate.migrate(folder, scripts=next_version, target=4)
     child.communicate()
-    migrate.migrate(folder, scripts=next_version, target=3)
+    migrate.migrate(folder, scripts=next_version, target=4)
 
 
 def test_opening_an_older_store_migrates_it_and_reading_one_says_so(
@@ -245,10 +245,10 @@ def test_opening_an_older_store_migrates_it_and_reading_one_says_so(
 ) -> None:
     """Writers migrate by themselves; a reader must not, and names the way."""
     for module in ("connection", "opening", "reader"):
-        monkeypatch.setattr(f"flowdeck.store.{module}.SCHEMA_VERSION", 3)
+        monkeypatch.setattr(f"flowdeck.store.{module}.SCHEMA_VERSION", 4)
     with pytest.raises(StoreError, match="made by an older Flowdeck"):
         Reader(folder)
-    monkeypatch.setattr(migrate.migrate, "__kwdefaults__", {"scripts": next_version, "target": 3})
+    monkeypatch.setattr(migrate.migrate, "__kwdefaults__", {"scripts": next_version, "target": 4})
     open_store(folder)
     Reader(folder).close()
 

@@ -284,7 +284,7 @@ def test_what_dead_runs_left_is_stored_and_cleared(
     with transaction(state):
         leases.acquire(
             state,
-            leases.this_process(leases.run_owner(alive), actor=ACTOR, at_us=1, run_id=alive, attempt=1),
+            leases.this_process(folder, leases.run_owner(alive), actor=ACTOR, at_us=1, run_id=alive, attempt=1),
         )
     for run_id in (crashed, starting, alive):
         _left_behind(folder, run_id)

@@ -255,7 +255,7 @@ class Seeder:
     def lease(self, run_id: int | None, owner: str) -> None:
         with transaction(self.state) as c:
             leases.acquire(
-                c, leases.this_process(owner, actor=ACTOR, at_us=now_us(), run_id=run_id, attempt=1)
+                c, leases.this_process(self.folder, owner, actor=ACTOR, at_us=now_us(), run_id=run_id, attempt=1)
             )
 
     def request(self, run_id: int, intent: str) -> None:

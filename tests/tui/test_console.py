@@ -237,7 +237,7 @@ async def test_flows_schedules_and_problems(drive: Any, filled: Any) -> None:
 async def test_limits_with_their_queues(drive: Any, seeder: Any) -> None:
     """Slots held, who holds, who waits in which order; enter goes to the run, p pauses the limit; keys move at once."""
     one, two, three = (seeder.run("etl", ("RUNNING", "Running"), name=name) for name in ("a", "b", "c"))
-    process = leases.this_process("run/0", actor="tester", at_us=1, run_id=one, attempt=1, info="{}")
+    process = leases.this_process(seeder.folder, "run/0", actor="tester", at_us=1, run_id=one, attempt=1, info="{}")
     here = limits.Process(process.host, process.boot_id, process.pid, process.pid_started_ticks)
     with transaction(seeder.state) as connection:
         for name, slots in (("db", 1), ("idle", 3)):

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.anyio
 def alive(seeder: Any, run: int) -> None:
     """The run has a living process: this one."""
     connection = connect(seeder.folder, "state")
-    acquire(connection, this_process(run_owner(run), actor="tester", at_us=1, run_id=run, attempt=1, info="{}"))
+    lease = this_process(seeder.folder, run_owner(run), actor="tester", at_us=1, run_id=run, attempt=1, info="{}")
+    acquire(connection, lease)
     connection.close()
 
 

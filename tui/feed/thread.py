@@ -22,7 +22,7 @@ from ...store.states import TERMINAL_TYPES
 from ..models.news import News, Opened, Trouble
 from ..text import filter as filters
 from ..text.progress import Progress
-from ..text.waiting import Daemon
+from ..text.waiting import Daemon, daemon_seen
 from .open_run import OpenRun
 from .parts import FlowsPart, LimitsPart
 from .run_list import RunList
@@ -322,8 +322,7 @@ class Feed(threading.Thread):
         lease = next((each for each in self._read.leases() if each.owner == leases.DAEMON), None)
         if lease is None:
             return Daemon("none")
-        state = leases.process_state(lease)
-        return Daemon("dead" if state == "gone" else state, lease.pid, lease.host)
+        return daemon_seen(leases.judge(lease, self.folder).state, lease.pid, lease.host)
 
     # ---- screens that are read while they are shown -------------------------------------------------------------
 

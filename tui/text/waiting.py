@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 from ...store.rows import RunRow, TaskRow
 from . import times
 
-DaemonState = Literal["alive", "frozen", "dead", "none", "unknown"]
+DaemonState = Literal["alive", "frozen", "elsewhere", "dead", "none", "unknown"]
+"""``elsewhere``: in a container or the like, where its process cannot be seen from here."""
 
 
 class Daemon(NamedTuple):
@@ -18,6 +19,13 @@ class Daemon(NamedTuple):
     host: str = ""
 
 
+def daemon_seen(state: Literal["alive", "frozen", "gone", "unknown"], pid: int, host: str) -> Daemon:
+    """The daemon, by what can be said of the process of its lease."""
+    if state == "gone":
+        return Daemon("dead", pid, host)
+    return Daemon("elsewhere" if state == "unknown" else state, pid, host)
+
+
 def daemon_words(daemon: Daemon) -> str:
     """The daemon's state in a few words."""
     match daemon.state:
@@ -25,6 +33,8 @@ def daemon_words(daemon: Daemon) -> str:
             return f"daemon {daemon.pid}"
         case "frozen":
             return f"daemon {daemon.pid} is frozen"
+        case "elsewhere":
+            return f"daemon {daemon.pid} on {daemon.host}"
         case "dead":
             return f"daemon {daemon.pid} died"
         case "none":

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from ...authoring.flows import Flow
 
 
-def lease_of(run_id: int, attempt: int, actor: str, *, resumable: bool, crash_retries: int = 0) -> LeaseRow:
+def lease_of(
+    folder: Path, run_id: int, attempt: int, actor: str, *, resumable: bool, crash_retries: int = 0
+) -> LeaseRow:
     """This process's lease on a run, not taken yet; ``resumable``: whether a supervisor resumes it."""
     return leases.this_process(
-        leases.run_owner(run_id), actor=actor, at_us=now_us(), run_id=run_id, attempt=attempt,
+        folder, leases.run_owner(run_id), actor=actor, at_us=now_us(), run_id=run_id, attempt=attempt,
         info=json.dumps({"resumable": resumable, "crash_retries": crash_retries}),
     )
 
@@ -58,7 +60,7 @@ def make_run(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via
                 actor=actor, at_us=at_us, parameters=text if text is not None else preview_json(parameters),
                 tags=tags_of(flow), entrypoint=entrypoint_of(flow), flow_description=flow.description,
             )
-            leases.acquire(connection, lease_of(run_id, 1, actor, resumable=False))
+            leases.acquire(connection, lease_of(folder, run_id, 1, actor, resumable=False))
             if kept is not None and kept.data is not None:
                 results.put(connection, _parameters_row(run_id, kept))
     finally:
@@ -86,7 +88,7 @@ def take(
                     f"run #{run_id} is {row.state_name}, attempt {row.attempt}; expected Pending, attempt {attempt}"
                 )
             lease = lease_of(
-                run_id, attempt, actor_name("engine"), resumable=resumable, crash_retries=crash_retries
+                folder, run_id, attempt, actor_name("engine"), resumable=resumable, crash_retries=crash_retries
             )
             leases.acquire(connection, lease)
             if attempt > 1:
@@ -134,7 +136,7 @@ def settle_broken(folder: Path, lease: LeaseRow, attempt: int, error: BaseExcept
                 row = runs.get(connection, lease.run_id or 0)
             if row is None or row.attempt != attempt:
                 return
-            settle(connection, lease.run_id or 0, fate, at_us=now_us(), resumable=False)
+            settle(connection, lease.run_id or 0, fate, at_us=now_us(), resumable=False, attempt=attempt)
         finally:
             connection.close()
 

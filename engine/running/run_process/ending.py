@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from ....store import judging
 from ....store.errors import StoreError
 from ....store.tables import runs
 from ...settings import cancel_grace_seconds
@@ -126,7 +127,7 @@ class Ending:
         """Live processes that this run started, at any depth, also those that made a session of their own."""
         own_group = os.getpgid(0) == os.getpid()
         mark = processes.run_mark(str(self._session.folder), self._session.root_id)
-        return processes.of_run(os.getpid() if own_group else -1, mark)
+        return processes.of_run(os.getpid() if own_group else None, judging.own_identity().started_ticks, mark)
 
     # -- when nothing can be recorded ----------------------------------------------------------------------------
 

@@ -159,7 +159,7 @@ def _open_new(
     except (FlowdeckError, KeyboardInterrupt) as error:
         explain_uncaught(error)
         raise
-    lease = lease_of(run_id, 1, actor_name(via), resumable=False)
+    lease = lease_of(where, run_id, 1, actor_name(via), resumable=False)
     try:
         session = Session(where, run_id, 1, echo=True)
         session.lease = lease

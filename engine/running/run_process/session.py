@@ -45,6 +45,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ....store import judging
 from ....store.connection import Connection, connect, database_path
 from ....store.errors import StoreMissing
 from ....store.tables import leases
@@ -163,6 +164,8 @@ class Session:
         if (lease := self.lease) is not None and not self.ending.is_by_signal:
             self.writer.soon(lambda conn: leases.release(conn, lease.owner, lease))
         self.writer.close()
+        if not any(other.folder == self.folder for other in forks.live):
+            judging.end_presence(self.folder)
         self.requests.close()
         if self._reader is not None:
             self._reader.close()

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ....store import judging
 from ....store.connection import Connection
 from ....store.rows import CacheLockRow, CacheRow, ResultRow
-from ....store.tables import cache, edges, leases, results, tasks
+from ....store.tables import cache, edges, results, tasks
 from ...authoring.cache_policies import CacheContext, CacheOptions, IsolationLevel, is_set
 from ...encoding.stable_hash import CacheKeyError, stable_hash
 from ...errors import ResultUnreadable
@@ -132,10 +133,11 @@ def _wait_for_lock(call: TaskCall, use: CacheUse, refresh: bool) -> Steps[CacheR
 
 def lock_row(key: str, run_id: int | None, task_seq: int | None) -> CacheLockRow:
     """A lock naming this process."""
-    identity = leases.process_identity(os.getpid())
-    if identity is None:
-        raise RuntimeError("this process cannot find itself in /proc")
-    return CacheLockRow(key, run_id, task_seq, socket.gethostname(), *identity, now_us())
+    identity = judging.own_identity()
+    return CacheLockRow(
+        key, run_id, task_seq, socket.gethostname(), identity.boot_id, identity.pid, identity.started_ticks, now_us(),
+        identity.pid_namespace,
+    )  # fmt: skip
 
 
 def _tell_waiting(call: TaskCall, holder: CacheLockRow) -> None:
