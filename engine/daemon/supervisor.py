@@ -262,5 +262,3 @@ class Supervisor:
             run = runs.get(self._state, root_id)
             if run is not None and (is_terminal(run.state_type) or run.attempt > attempt):
                 spool.drain(self._folder, self._telemetry, root_id, attempt, final=True)
-_UNSEEN_POLL_SECONDS: Final = 0.5
-"""For a process that cannot be judged by its number: whether it still holds its lock."""
