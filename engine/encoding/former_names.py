@@ -8,6 +8,7 @@ removed.
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
@@ -239,12 +240,19 @@ def make_importable() -> None:
 
     for one in iter_modules(import_module(_ENGINE).__path__):  # rooms and files that have a name of before
         if one.name in FORMER:
-            vars(import_module(f"{_ENGINE}.{one.name}"))["__getattr__"] = partial(_moved, one.name)
+            module = import_module(f"{_ENGINE}.{one.name}")
+            files = {file.name for file in iter_modules(getattr(module, "__path__", ()))}
+            vars(module)["__getattr__"] = partial(_moved, one.name, files=files)
     sys.meta_path.append(_FINDER)
 
 
-def _moved(former: str, name: str) -> Any:
-    """What a module of before held under a name, where it stands now."""
+def _moved(former: str, name: str, files: Collection[str] = ()) -> Any:
+    """What a module of before held under a name, where it stands now.
+
+    What tools ask any module for, and ``files`` of a room that are not loaded yet, are no such names.
+    """
+    if name in files or (name.startswith("__") and name.endswith("__")):
+        raise AttributeError(f"module {f'{_ENGINE}.{former}'!r} has no attribute {name!r}")
     for place in FORMER[former]:
         module = import_module(f"{_ENGINE}.{place}")
         if hasattr(module, name):
