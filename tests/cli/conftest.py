@@ -72,7 +72,7 @@ class Cli:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         self.environment = kept | {"FLOWDECK_STORE": str(store), "PYTHONUTF8": "1"}
 
-    def __call__(self, *words: str, timeout: float = 30.0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str, timeout: float = 60.0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end; standard input is no terminal."""
         return subprocess.run([*FLOWDECK, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               env=self.environment | environment, timeout=timeout, cwd=self.flows.parent, check=False)
@@ -89,7 +89,7 @@ class Cli:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 try:
-                    process.wait(10)
+                    process.wait(30)
                 except subprocess.TimeoutExpired:
                     process.kill()
             process.communicate()
@@ -123,7 +123,7 @@ def _make(folder: Path) -> Cli:
 def until() -> Callable[..., None]:
     """Waits for a condition, and says what it waited for when that does not come."""
 
-    def wait(condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
+    def wait(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
@@ -134,9 +134,15 @@ def until() -> Callable[..., None]:
 
 @pytest.fixture
 def in_terminal() -> Callable[..., tuple[int, bytes]]:
-    """Runs a command with a terminal at all three ends; its exit code and every byte the terminal got."""
+    """Runs a command with a terminal at all three ends; its exit code and every byte the terminal got.
 
-    def run(cli: Cli, *words: str, columns: int = 80, seconds: float = 20.0, **environment: str) -> tuple[int, bytes]:
+    With ``killed_at`` it is killed when the terminal has got these bytes.
+    """
+
+    def run(
+        cli: Cli, *words: str, columns: int = 80, killed_at: bytes | None = None, seconds: float = 60.0,
+        **environment: str,
+    ) -> tuple[int, bytes]:  # fmt: skip
         leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         process = subprocess.Popen([*FLOWDECK, *words], stdin=follower, stdout=follower, stderr=follower,
@@ -153,6 +159,9 @@ def in_terminal() -> Callable[..., tuple[int, bytes]]:
                     except OSError:  # the other end is closed
                         break
                     seen += data
+                if killed_at is not None and killed_at in seen:
+                    process.kill()
+                    break
         finally:
             process.kill() if process.poll() is None and time.monotonic() >= deadline else None
             code = process.wait(10)

@@ -72,7 +72,7 @@ def test_a_group_and_a_task_are_cancelled_by_name(cli: Cli, until: Callable[...,
     refused = cli("cancel", "1/extract")
     assert (refused.returncode, "Completed: it cannot be asked to cancel" in refused.stderr) == (4, True)
     assert "calls" in cli("cancel", "1/clean").stdout
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 0
     assert shown(cli) == {"extract": ["Completed"], "clean": ["Cancelled"] * 4, "load": ["Completed"]}
     assert cli("cancel", "1/clean[*]").returncode == 4
@@ -107,7 +107,7 @@ def test_a_terminal_is_asked_before_finished_work_is_done_anew(cli: Cli) -> None
         process = subprocess.Popen([*FLOWDECK, "retry", "1/load"], stdin=theirs, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, cwd=cli.flows.parent, env=cli.environment, text=True)
         os.write(ours, answer)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
         os.close(ours)
         os.close(theirs)
         assert "Run these again? [y/N]" in err

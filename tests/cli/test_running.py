@@ -13,6 +13,20 @@ import pytest
 
 from .conftest import Cli
 
+HELD = """
+import os
+import time
+from flowdeck import flow
+
+
+@flow
+def held() -> None:
+    print("held", flush=True)
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    print("let go", flush=True)
+"""
+
 
 def runs(cli: Cli) -> list[dict[str, Any]]:
     done = cli("ls", "--json")
@@ -89,7 +103,7 @@ def test_ctrl_c_cancels_the_run(cli: Cli, until: Callable[..., None]) -> None:
     process = cli.start("run", "flows.py:slow")
     until(lambda: "sleeping" in cli("logs", "@last").stdout, "the flow to run")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=15)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert state(cli) == "Cancelled"
@@ -105,22 +119,24 @@ def test_a_killed_run_is_never_shown_as_running(cli: Cli, until: Callable[..., N
     run = runs(cli)[0]
     assert (run["state"], run["state_name"]) == ("CRASHED", "Crashed")
     assert run["cause"]
-    out, _ = follower.communicate(timeout=10)
+    out, _ = follower.communicate(timeout=60)
     assert follower.returncode == 0
     assert "sleeping" in out
 
 
 def test_followed_logs_show_lines_as_they_come_and_end_with_the_run(cli: Cli, until: Callable[..., None]) -> None:
     """``logs -f`` is there before the end and complete after it."""
-    cli.start("run", "flows.py:slow", "-p", "seconds=2")
+    (cli.flows.parent / "held.py").write_text(HELD)
+    cli.start("run", "held.py:held")
     until(lambda: bool(runs(cli)), "the run to begin")
     follower = cli.start("logs", "-f", "--json", "@last")
     assert follower.stdout is not None
     first = json.loads(follower.stdout.readline())
-    assert first["message"] == "extracting 1"
+    assert first["message"] == "held"
     assert state(cli) == "Running"
-    assert "sleeping" in [json.loads(line)["message"] for line in follower.stdout]
-    assert follower.wait(15) == 0
+    (cli.flows.parent / "go").touch()
+    assert "let go" in [json.loads(line)["message"] for line in follower.stdout]
+    assert follower.wait(60) == 0
     assert state(cli) == "Completed"
 
 
@@ -135,7 +151,7 @@ def test_followed_events_come_as_they_happen(cli: Cli) -> None:
         seen.append(json.loads(follower.stdout.readline()))
     assert [event["id"] for event in seen] == list(range(1, len(seen) + 1))
     follower.send_signal(signal.SIGINT)
-    assert follower.wait(10) == 130
+    assert follower.wait(60) == 130
 
 
 def test_a_script_is_controlled_from_another_terminal(cli: Cli, until: Callable[..., None]) -> None:
@@ -150,7 +166,7 @@ def test_a_script_is_controlled_from_another_terminal(cli: Cli, until: Callable[
     assert done.returncode == 3
     assert done.stdout.startswith("#1: ")
     assert "no run '77'" in done.stderr
-    process.communicate(timeout=15)
+    process.communicate(timeout=60)
     assert process.returncode == 130
     assert state(cli) == "Cancelled"
     answer = json.loads(cli("retry", "--json", "1").stdout)
@@ -171,7 +187,7 @@ def test_the_daemon_takes_what_is_submitted(cli: Cli, until: Callable[..., None]
     assert "another" in (second := cli("daemon", "flows.py")).stderr or str(daemon.pid) in second.stderr
     assert second.returncode != 0
     assert "ended" in cli("daemon", "--stop").stdout
-    assert daemon.wait(10) == 0
+    assert daemon.wait(60) == 0
     assert cli("daemon", "--stop").returncode == 3
 
 
@@ -179,11 +195,11 @@ def test_up_starts_a_daemon_that_outlives_the_console(
     cli: Cli, in_terminal: Callable[..., tuple[int, bytes]], until: Callable[..., None]
 ) -> None:
     """In a session of its own, its words in daemon.log; a second ``up`` finds it."""
-    in_terminal(cli, "up", "flows.py", seconds=3.0)
+    in_terminal(cli, "up", "flows.py", killed_at=b"\x1b[?1049h")  # the console's screen
     try:
         until(lambda: len(json.loads(cli("flows", "--json").stdout)) == 3, "the daemon to read the flows")
         log = cli.store / "daemon.log"
-        assert "ready" in log.read_text()
+        until(lambda: "ready" in log.read_text(), "the daemon to be ready")
         assert log.stat().st_mode & 0o777 == 0o600
         pid = int(cli("daemon", "--stop").stdout.split()[1])
         stat = Path(f"/proc/{pid}/stat")

@@ -81,7 +81,7 @@ class Field:
         with closing(Control(self.store, actor="tester@here via test")) as control:
             return control.trigger(flow, parameters)
 
-    def wait(self, condition: Callable[[], Any], seconds: float = 40.0) -> Any:
+    def wait(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         """Until the condition holds; what it gave."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):

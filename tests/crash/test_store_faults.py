@@ -101,7 +101,7 @@ def test_a_full_disk_stops_a_run_and_free_space_lets_it_go_on(small_disk: Path, 
     still = len(field.effects.lines())
     field.wait(lambda: len(field.effects.lines()) > still + 20 or process.poll() is not None)
     (field.root / "enough").touch()
-    assert process.wait(30) == 0, field.output()[-3000:]
+    assert process.wait(60) == 0, field.output()[-3000:]
     before = invariants.committed(store, 1, field.effects)
     invariants.i3_what_followed_a_call_knows_its_record(before, field.effects)
     assert all(count == 1 for count in field.effects.begun().values())

@@ -292,7 +292,7 @@ def test_a_script_serves_its_flows_under_names_of_their_own(box: Any) -> None:
     box.wait_state(run_id, "Completed")
     assert "asked" in box.effects()
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_default_keeps_its_type_in_a_submitted_run(box: Any) -> None:

@@ -688,10 +688,10 @@ def test_a_waiting_call_can_be_cancelled(script, store, reader, effects, eventua
     control = Control(store, actor="tester@here via test")
     control.cancel(2)
     control.close()
-    assert second.wait(20) == 130
+    assert second.wait(60) == 130
     assert set(names(reader, 2)) == {"Cancelled"}
     script.touch("go")
-    assert first.wait(20) == 0
+    assert first.wait(60) == 0
     assert len(effects.lines) == 1
 
 

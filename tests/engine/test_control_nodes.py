@@ -523,7 +523,7 @@ def test_a_task_of_a_script_is_cancelled_from_outside(reader, script, control, e
     eventually(lambda: effects.count("cleaned 1"))
     eventually(lambda: state_of(reader, "slow") == "Cancelled")
     script.touch("go")
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert effects.lines[-2:] == [f"task slow (1/1): {ME}", "after"]
 

@@ -193,7 +193,7 @@ def test_cancellation_hooks(store: Path, script: Any, reader: Reader, eventually
     control = Control(store, actor="tester@here via test")
     control.cancel(1)
     control.close()
-    assert process.wait(20) == 130
+    assert process.wait(60) == 130
     other = script.start(text)
     eventually(lambda: effects.count("in") == 2)
     other.terminate()

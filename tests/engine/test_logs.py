@@ -226,7 +226,7 @@ def test_what_was_said_before_a_kill_is_stored(reader, script) -> None:
     for run_id in range(1, 6):
         limit = generator.randrange(0, 300)
         process = script.start(None, str(limit))
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
         drain_leftovers(script.store)
         with Reader(script.store) as fresh:

@@ -683,7 +683,7 @@ def test_workers_die_with_their_server(reader, script, effects, eventually) -> N
     """kill -9 of the server: its workers' tasks crash, nobody waits for them for ever."""
     process, found = started(script, effects, eventually)
     os.kill(found[0][1], signal.SIGKILL)
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
     assert not any(alive(pids[0]) for pids in found)
     assert {row.state_name for row in reader.tasks(1)} == {"Crashed"}
     assert {row.cause for row in reader.tasks(1)} == {"its worker process ended and nobody saw how"}

@@ -213,7 +213,7 @@ def test_a_store_that_cannot_be_opened_is_one_line(script, tmp_path, how) -> Non
             effect("ran")
         whole()
     """, FLOWDECK_STORE=str(folder))  # fmt: skip
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out == ""
     assert "Traceback" not in err

@@ -262,7 +262,7 @@ def test_a_cancelled_run_leaves_nothing_of_its_commands(
     control = Control(store, actor="tester@here via test")
     control.cancel(1)
     control.close()
-    assert process.wait(30) == 130
+    assert process.wait(60) == 130
     eventually(lambda: not any(map(is_alive, pids.three())))
     assert [row.state_name for row in reader.tasks(1)] == ["Cancelled"]
 

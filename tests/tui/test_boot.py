@@ -78,7 +78,7 @@ class Terminal:
     def keys(self, text: str) -> None:
         os.write(self.fd, text.encode())
 
-    def wait(self, timeout: float = 10.0) -> int:
+    def wait(self, timeout: float = 40.0) -> int:
         end = time.monotonic() + timeout
         while self.code is None:
             assert time.monotonic() < end, "it does not end"

@@ -101,12 +101,12 @@ async def test_a_million_rows_cost_what_a_screenful_costs() -> None:
         view.index_of(0)
         await pilot.pause()
         view.drawn = 0
-        begun = time.monotonic()
+        begun = time.process_time()
         for row in (999_999, 5, 500_000, 0):
             view.move_to(row)
             await pilot.pause()
         assert view.drawn <= 4 * 60
-        assert time.monotonic() - begun < 5
+        assert time.process_time() - begun < 5
         assert view.record_of(3) is None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pickle
+import subprocess
+import sys
 from types import FunctionType
 from typing import Any
 
@@ -69,6 +71,19 @@ def test_names_of_before_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         codec.decode("cloudpickle", data, codec.checksum(data))
     monkeypatch.setitem(former_names.FORMER, "elsewhere", ("system.clock", "states.state"))
     assert codec.decode("cloudpickle", data, codec.checksum(data)).data == 1
+
+
+def test_who_looks_through_all_modules_loads_none() -> None:
+    """``inspect`` and others ask every loaded module for its ``__file__``: modules of before load nothing for it."""
+    program = (
+        "import sys, flowdeck.engine.encoding.former_names as former_names; former_names.make_importable()\n"
+        "import flowdeck.engine.dispatcher, flowdeck.engine.classic\n"
+        "before = set(sys.modules)\n"
+        "for module in list(sys.modules.values()): getattr(module, '__file__', None)\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.returncode) == ("\n", 0), done.stderr
 
 
 def test_names_of_before_can_be_imported() -> None:
