@@ -20,7 +20,7 @@ from .interrupts import CoroutineSlot, ThreadSlot, woken_by
 
 if TYPE_CHECKING:
     from ..calls.frame import Frame
-    from .host import Host, Owner, Subject
+    from .host import Host, Owner
 
 R = TypeVar("R")
 Operation = Callable[[Connection], Any]
@@ -99,7 +99,7 @@ class Sleep(Effect):
     __slots__ = ("seconds", "subject")
     is_breakable = True
 
-    def __init__(self, seconds: float, subject: Subject | None = None) -> None:
+    def __init__(self, seconds: float, subject: Owner | None = None) -> None:
         self.seconds = seconds
         self.subject = subject
 
@@ -135,7 +135,7 @@ class Pass(Effect):
     __slots__ = ("subject",)
     is_breakable = True
 
-    def __init__(self, subject: Subject | None = None) -> None:
+    def __init__(self, subject: Owner | None = None) -> None:
         self.subject = subject
 
     def perform(self, host: Host) -> None:
@@ -269,7 +269,7 @@ class EndEverything(Effect):
 
 
 @contextmanager
-def wakeable(host: Host, subject: Subject | None, wake: Callable[[], None]) -> Iterator[None]:
+def wakeable(host: Host, subject: Owner | None, wake: Callable[[], None]) -> Iterator[None]:
     """Around a wait of a call or run for a time, slots or the gate: ``wake`` when it is told to end, then Cancelled."""
     if subject is None:
         yield

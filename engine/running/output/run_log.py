@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ...encoding.tracebacks import user_traceback
 from ...states.state import describe_exception
@@ -10,6 +10,7 @@ from ...states.state import describe_exception
 if TYPE_CHECKING:
     from ..calls.flow_run import FlowRun
     from ..calls.task_call import TaskCall
+    from ..effects.host import Subject
     from .capture import Capture
 
 ENGINE_LOGGER: Final = "flowdeck.engine"
@@ -29,7 +30,7 @@ class RunLog:
         """About a run, or within it about a task, known by its number."""
         self._capture.record(run_id, seq, level, ENGINE_LOGGER, "log", text)
 
-    def task(self, call: Any, level: int, text: str) -> None:
+    def task(self, call: Subject, level: int, text: str) -> None:
         """About a task or the call of a subflow."""
         self.line(call.run.id, call.seq, level, text)
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..calls.frame import Frame
     from ..effects.gate import Gate
+    from ..effects.host import Owner
     from ..effects.interrupts import Slot
     from .node_requests import NodeRequests
-    from .timeouts import Timeouts
+    from .timeouts import Active, Timeouts
 
 
 class Activations:
@@ -24,15 +25,15 @@ class Activations:
         self.gate = gate
         self.nodes = nodes
         self.timeouts = timeouts
-        self.slots: dict[Slot, Any] = {}
+        self.slots: dict[Slot, Owner] = {}
         """The call or run whose code runs in each."""
 
-    def interruptible(self, frame: Frame, owner: Any, slot: Slot) -> _Activation:
+    def interruptible(self, frame: Frame, owner: Owner, slot: Slot) -> _Activation:
         """Around an activation of user code: it can be cancelled and timed out, and counts as busy."""
         return _Activation(self, frame, owner, slot)
 
     @contextmanager
-    def listed(self, slot: Slot, owner: Any) -> Iterator[None]:
+    def listed(self, slot: Slot, owner: Owner) -> Iterator[None]:
         """Around what comes before an activation: who is told to end hears it there, too."""
         self.slots[slot] = owner
         try:
@@ -40,7 +41,7 @@ class Activations:
         finally:
             self.slots.pop(slot, None)
 
-    def running(self) -> list[tuple[Slot, Any]]:
+    def running(self) -> list[tuple[Slot, Owner]]:
         """User code that runs now: where, and of which call or run."""
         return list(self.slots.copy().items())
 
@@ -55,20 +56,20 @@ class _Activation:
 
     __slots__ = ("_activations", "_frame", "_owner", "_slot", "_timer")
 
-    def __init__(self, activations: Activations, frame: Frame, owner: Any, slot: Slot) -> None:
+    def __init__(self, activations: Activations, frame: Frame, owner: Owner, slot: Slot) -> None:
         self._activations = activations
         self._frame = frame
         self._owner = owner
         self._slot = slot
-        self._timer: list[Any] | None = None
+        self._timer: Active | None = None
 
     def __enter__(self) -> None:
         activations, owner, slot = self._activations, self._owner, self._slot
         activations.slots[slot] = owner
         activations.gate.enter(self._frame)
         try:
-            if owner.timeout_seconds:
-                self._timer = activations.timeouts.start(owner, slot)
+            if seconds := owner.timeout_seconds:
+                self._timer = activations.timeouts.start(owner, slot, seconds)
             if activations.gate.is_cancelled:
                 activations.gate.check()
             if activations.nodes.told is not None:

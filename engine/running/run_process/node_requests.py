@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ....store.connection import Connection
 from ....store.tables import nodes
@@ -18,11 +18,11 @@ from ...control.decisions import Decision
 from ...settings import cancel_grace_seconds
 from ...states.asked import done_by
 from ...states.state import Cancelled
+from ..calls.task_call import TaskCall
 
 if TYPE_CHECKING:
     from ..calls.flow_run import FlowRun
-    from ..calls.subflow_call import SubflowCall
-    from ..calls.task_call import TaskCall
+    from ..effects.host import Owner, Subject
     from .session import Session
 
 
@@ -31,7 +31,7 @@ class CancelledNodes:
 
     def __init__(self) -> None:
         self._runs: dict[int, str] = {}
-        self._tasks: dict[tuple[int, int], str] = {}
+        self._tasks: dict[tuple[int, int | None], str] = {}
         self._groups: dict[tuple[int, int, str, int], str] = {}
 
     def add(self, node: Node, reason: str) -> None:
@@ -43,17 +43,15 @@ class CancelledNodes:
         else:
             self._runs[node.run_id] = reason
 
-    def reason(self, subject: TaskCall | SubflowCall | FlowRun) -> str | None:
+    def reason(self, subject: Subject) -> str | None:
         """Why a call or a run is to end: it, what called it, or a run around it was told to; None when none was."""
-        seq = getattr(subject, "seq", None)
-        return self._of_run(subject) if seq is None else self._of_call(subject)
+        return self._of_run(subject.run) if subject.seq is None else self._of_call(subject)
 
-    def _of_call(self, call: Any) -> str | None:
-        run: FlowRun = call.run
+    def _of_call(self, call: Subject) -> str | None:
+        run = call.run
         found = self._tasks.get((run.id, call.seq))
-        group = getattr(call, "map_group", None)
-        if found is None and group is not None:
-            found = self._groups.get((run.id, call.scope_seq, call.key, group))
+        if found is None and isinstance(call, TaskCall) and call.map_group is not None:
+            found = self._groups.get((run.id, call.scope_seq, call.key, call.map_group))
             if found is not None:
                 # What it calls knows it by its number alone.
                 self._tasks[run.id, call.seq] = found
@@ -63,11 +61,11 @@ class CancelledNodes:
             scope = run.callers.get(scope, 0)
         return found if found is not None else self._of_run(run)
 
-    def _of_run(self, run: Any) -> str | None:
+    def _of_run(self, run: FlowRun) -> str | None:
         found = self._runs.get(run.id)
         return found if found is not None or run.parent is None else self._of_call(run.parent)
 
-    def check(self, subject: TaskCall | FlowRun) -> None:
+    def check(self, subject: Owner) -> None:
         """Raise Cancelled in what was told to end."""
         reason = self.reason(subject)
         if reason is not None:
@@ -85,20 +83,21 @@ class NodeRequests:
         """What of the tree was told to end by itself; None until something was."""
         self.decided: dict[tuple[int, int], Decision] = {}
         """What a person decided for calls that wait for one, by run and seq."""
-        self.waiting: dict[Any, Callable[[], None]] = {}
+        self.waiting: dict[Owner, Callable[[], None]] = {}
         """Calls and runs that wait in the engine for a time or the gate, and what wakes them."""
 
-    def is_told_to_end(self, subject: Any) -> bool:
+    def is_told_to_end(self, subject: Subject | None) -> bool:
         """Whether this call or run, or one around it, was cancelled by itself."""
         told = self.told
         return told is not None and subject is not None and told.reason(subject) is not None
 
-    def has_word_for(self, subject: Any) -> bool:
+    def has_word_for(self, subject: Subject | None) -> bool:
         """Whether what waits need not wait on: it is to end, or its end was decided."""
-        seq = getattr(subject, "seq", None)
-        return self.is_told_to_end(subject) or (seq is not None and (subject.run.id, seq) in self.decided)
+        if subject is None:
+            return False
+        return self.is_told_to_end(subject) or (subject.run.id, subject.seq) in self.decided
 
-    def check(self, subject: Any) -> None:
+    def check(self, subject: Owner | None) -> None:
         """Raise Cancelled in a call or run that was told to end."""
         if self.told is not None and subject is not None:
             self.told.check(subject)
@@ -159,13 +158,14 @@ class NodeRequests:
         if interrupted:
             session.timers.after(cancel_grace_seconds(), lambda: self._leave_behind(interrupted))
 
-    def _leave_behind(self, owners: list[Any]) -> None:
+    def _leave_behind(self, owners: list[Owner]) -> None:
         """Code that still has not ended: calls are recorded and what they return is dropped; runs are waited for."""
         session, seconds = self._session, cancel_grace_seconds()
         running = {id(owner) for _, owner in session.activations.running()}
         for owner in (owner for owner in owners if id(owner) in running):
-            if getattr(owner, "seq", None) is None:
-                session.log.run(owner, 30, f"#{owner.id} was told to end {seconds:g} s ago; its code still runs")
+            if not isinstance(owner, TaskCall):
+                text = f"#{owner.run.id} was told to end {seconds:g} s ago; its code still runs"
+                session.log.run(owner.run, 30, text)
                 continue
             cause = f"{owner.told_to_end}; its code did not end within {seconds:g} s and what it returns is dropped"
             owner.left_behind = cause

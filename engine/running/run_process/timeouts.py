@@ -7,7 +7,8 @@ say so while it runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ....store.tables import runs, tasks
 from ...errors import RunTimedOut
@@ -20,8 +21,11 @@ from .timers import TICK_SECONDS
 if TYPE_CHECKING:
     from ....store.connection import Connection
     from ..calls.flow_run import FlowRun
-    from ..calls.task_call import TaskCall
+    from ..effects.host import Owner, Subject
     from .session import Session
+
+Active: TypeAlias = "list[tuple[Owner, Slot]]"
+"""Code whose time runs, and where it runs; empty once it has ended."""
 
 FIRST_LOOK_SECONDS: Final = 1.0
 """How long after its deadline code is overdue."""
@@ -35,10 +39,10 @@ class Timeouts:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def start(self, owner: Any, slot: Slot) -> list[Any]:
-        """Have a call or a run interrupted when its time is up; the list is to be emptied when its code has ended."""
+    def start(self, owner: Owner, slot: Slot, seconds: float) -> Active:
+        """Have code interrupted when its time is up; what this gives is to be emptied when the code has ended."""
         # The timer itself stays until its time and must not hold the call.
-        active = [owner, slot]
+        active: Active = [(owner, slot)]
         gate, timers = self._session.gate, self._session.timers
         held = gate.held_seconds
 
@@ -48,11 +52,12 @@ class Timeouts:
             if active and owed > 0:
                 timers.after(max(owed, TICK_SECONDS), expire)
                 return
-            for late, its_slot in (tuple(active),) if active else ():
-                self._interrupt(late, its_slot)
-                self._watch_overdue(active)
+            for late, its_slot in tuple(active):
+                error = RunTimedOut(f"took longer than {seconds:g} s")
+                self._interrupt(late, its_slot, error)
+                self._watch_overdue(active, error)
 
-        timers.after(owner.timeout_seconds, expire)
+        timers.after(seconds, expire)
         return active
 
     def stop_run(self, run: FlowRun, reason: str) -> None:
@@ -62,7 +67,7 @@ class Timeouts:
         for live in stopped:
             live.stop_reason = reason
         for slot, owner in session.activations.running():
-            if owner is not run and getattr(owner, "run", owner) in stopped:
+            if owner is not run and owner.run in stopped:
                 slot.interrupt(Cancelled(reason))
         session.pool.abandon_waiting(stopped, reason)
 
@@ -71,16 +76,15 @@ class Timeouts:
         since = error.__dict__.get("overdue_since") if error is not None else None
         return "" if since is None else f"; its code went on for {self._session.gate.running_time() - since:.0f} s"
 
-    def _interrupt(self, late: Any, slot: Slot) -> None:
-        error = RunTimedOut(f"took longer than {late.timeout_seconds:g} s")
+    def _interrupt(self, late: Owner, slot: Slot, error: RunTimedOut) -> None:
         late.interruption = error
-        if late is getattr(late, "run", late):
+        if late.seq is None:
             slot.interrupt(error)
-            self.stop_run(late, f"its flow {late.name} {error}")
+            self.stop_run(late.run, f"its flow {late.name} {error}")
         else:
             self._interrupt_task(late, slot, error)
 
-    def _interrupt_task(self, task: TaskCall, slot: Slot, error: BaseException) -> None:
+    def _interrupt_task(self, task: Owner, slot: Slot, error: RunTimedOut) -> None:
         """Interrupt a task's code, and make everything end that this attempt called or submitted, at any depth."""
         activations, pool = self._session.activations, self._session.pool
         reason = f"its caller {task.name} {error}"
@@ -98,52 +102,53 @@ class Timeouts:
                     call.run.forget(call)
                 pool.leave_behind(call, reason)
 
-    def _watch_overdue(self, active: list[Any]) -> None:
+    def _watch_overdue(self, active: Active, error: RunTimedOut) -> None:
         """From its deadline on, say of code that does not stop that it is overdue."""
         session = self._session
         asked_at = session.gate.running_time()
 
         def look() -> None:
-            if not active or isinstance(active[1], ProcessSlot):
+            if not active or isinstance(active[0][1], ProcessSlot):
                 return
-            owner = active[0]
+            owner = active[0][0]
             seconds = session.gate.running_time() - asked_at
             text = (
                 f"overdue: asked to stop {seconds:.0f} s ago, its code does not yield; "
                 'isolation="process" would be killed'
             )
-            owner.interruption.__dict__["overdue_since"] = asked_at
-            if getattr(owner, "seq", None) is None:
-                session.log.run(owner, 30, text)
-                session.writer.soon(lambda conn: _tell_of_run(conn, owner.id, owner.attempt, text))
-            else:
-                session.log.task(owner, 30, text)
-                session.writer.soon(lambda conn: _tell_of_task(conn, owner.run.id, owner.seq, owner.attempt, text))
+            error.__dict__["overdue_since"] = asked_at
+            session.log.line(owner.run.id, owner.seq, 30, text)
+            session.writer.soon(_retold(owner, text))
             session.timers.after(next((age - seconds for age in _LOOKS_SECONDS if age > seconds + 0.5), 60.0), look)
 
         session.timers.after(FIRST_LOOK_SECONDS, look)
 
 
-def is_below(subject: Any, task: TaskCall) -> bool:
+def is_below(subject: Subject, task: Subject) -> bool:
     """Whether a call or a run came about within a task."""
-    run, scope = (subject.run, subject.scope_seq) if hasattr(subject, "seq") else (subject, 0)
-    while True:
+    place: Subject | None = subject
+    while place is not None:
+        run, scope = place.run, place.scope_seq
         while scope:
             if run is task.run and scope == task.seq:
                 return True
             scope = run.callers.get(scope, 0)
-        if run.parent is None:
-            return False
-        run, scope = run.parent.run, run.parent.scope_seq
+        place = run.parent
+    return False
 
 
-def _tell_of_task(conn: Connection, run_id: int, seq: int, attempt: int, text: str) -> None:
-    row = tasks.get(conn, run_id, seq)
-    if row is not None and row.state_type == "RUNNING" and row.attempt == attempt:
-        retell_task(conn, row, text, at_us=now_us(), actor="engine")
+def _retold(owner: Owner, text: str) -> Callable[[Connection], None]:
+    """The write that says so in its row, if that still stands as it was."""
+    run_id, seq, attempt = owner.run.id, owner.seq, owner.attempt
 
+    def write(conn: Connection) -> None:
+        if seq is None:
+            run = runs.get(conn, run_id)
+            if run is not None and run.state_type == "RUNNING" and run.attempt == attempt:
+                retell_run(conn, run, text, at_us=now_us(), actor="engine")
+            return
+        task = tasks.get(conn, run_id, seq)
+        if task is not None and task.state_type == "RUNNING" and task.attempt == attempt:
+            retell_task(conn, task, text, at_us=now_us(), actor="engine")
 
-def _tell_of_run(conn: Connection, run_id: int, attempt: int, text: str) -> None:
-    row = runs.get(conn, run_id)
-    if row is not None and row.state_type == "RUNNING" and row.attempt == attempt:
-        retell_run(conn, row, text, at_us=now_us(), actor="engine")
+    return write
