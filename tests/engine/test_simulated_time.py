@@ -30,6 +30,7 @@ from flowdeck.engine.states import exits
 from flowdeck.engine.states.machine import next_run_state
 from flowdeck.engine.system import processes
 from flowdeck.engine.system.clock import Now
+from flowdeck.store import judging
 from flowdeck.store.connection import connect, transaction
 from flowdeck.store.opening import open_store
 from flowdeck.store.reader import Reader
@@ -95,7 +96,7 @@ class Machine:
             return
         pid = next(self._pids)
         self._alive.add(pid)
-        lease = LeaseRow(leases.run_owner(run_id), run_id, attempt, "here", leases.boot_id(), pid, 1, 1, "engine",
+        lease = LeaseRow(leases.run_owner(run_id), run_id, attempt, "here", judging.boot_id(), pid, 1, 1, "engine",
                          self.clock.us, json.dumps({"resumable": what == "crash"}))
         with transaction(self.state):
             leases.acquire(self.state, lease)
@@ -128,8 +129,8 @@ class Machine:
             if number == signal.SIGKILL:
                 self.kernel_says_gone(pid)
 
-    def is_alive(self, lease):
-        return lease.pid in self._alive
+    def judge(self, row, _folder):
+        return judging.Verdict("alive" if row.pid in self._alive else "gone")
 
     def kernel_says_gone(self, pid):
         self._alive.discard(pid)
@@ -184,7 +185,8 @@ class World:
         self.telemetry = _connect(folder, "telemetry")
         monkeypatch.setattr(processes, "open_pidfd", self.machine.open_pidfd)
         monkeypatch.setattr(processes, "send", self.machine.send)
-        monkeypatch.setattr(leases, "is_alive", self.machine.is_alive)
+        monkeypatch.setattr(judging, "judge", self.machine.judge)
+        monkeypatch.setattr(judging, "why_not_signalled", lambda *_: None)
         dispatcher = Dispatcher(self.state, self.machine, self.said.append, limit)
         scheduler = Scheduler(self.state, self.said.append, lambda _path: True, dispatcher.free_slots,
                               dispatcher.dispatch)
