@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..engine.errors import NotFound
+from ..engine.errors import NotAllowed, NotFound
 from ..store.errors import FlowdeckError
+from ..store.judging import why_not_signalled
 from ..store.opening import open_store
 from ..store.reader import Reader
 from ..store.tables.leases import is_alive
@@ -137,10 +138,13 @@ def stop_daemon(folder: Path) -> int | None:
     lease = daemon_lease(folder)
     if lease is None:
         return None
+    reason = why_not_signalled(lease, folder, lease.store)
+    if reason is not None:
+        raise NotAllowed(f"daemon {lease.pid} on {lease.host} cannot be ended from here: it is {reason}; end it there")
     os.kill(lease.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
     while time.monotonic() < deadline:
-        if not is_alive(lease):
+        if not is_alive(lease, folder):
             return lease.pid
         time.sleep(_POLL_SECONDS)
     raise DaemonError(f"daemon {lease.pid} does not end; see {folder / LOG_NAME}, or kill -9 {lease.pid}")

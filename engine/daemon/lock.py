@@ -6,6 +6,7 @@ import fcntl
 import os
 from typing import Final
 
+from ...store import judging
 from ...store.errors import StoreReadOnly
 from ..errors import NotAllowed
 
@@ -24,10 +25,20 @@ def take_lock(folder: str) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
+        who = _words_of(os.read(lock, 64).decode("ascii", "replace"))
         os.close(lock)
-        raise NotAllowed(f"a daemon (pid {pid}) serves {folder} already; use it, end it with `kill {pid}`, "
+        raise NotAllowed(f"a daemon{who} serves {folder} already; use it, end it with `flowdeck daemon --stop`, "
                          "or name another --store") from None
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    os.pwrite(lock, f"{os.getpid()} {judging.pid_namespace()}\n".encode(), 0)
     return lock
+
+
+def _words_of(text: str) -> str:
+    """Who has the lock, by what it wrote; nothing while it has not come to that."""
+    pid, _, namespace = text.strip().partition(" ")
+    if not pid.isdecimal():
+        return ""
+    if namespace and namespace != judging.pid_namespace():
+        return f" (process {pid} of another PID namespace, as of a container)"
+    return f" (pid {pid})"

@@ -89,7 +89,7 @@ def test_a_second_daemon_is_refused(box):
          "from flowdeck.engine.errors import NotAllowed\ntry: run_daemon(sys.argv[1], [])\n"
          "except NotAllowed as error: print(error, error.exit_code)", str(box.folder)],
         capture_output=True, text=True, check=True)
-    for word in (f"pid {first.pid}", f"kill {first.pid}", "--store", " 4"):
+    for word in (f"pid {first.pid}", "flowdeck daemon --stop", "--store", " 4"):
         assert word in found.stdout
     assert box.reader.daemon().pid == first.pid
     assert first.stop() == 0
