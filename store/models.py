@@ -6,8 +6,9 @@ Migrations, administration and users' own queries over their runs go through the
     python -m flowdeck.store.models
 
 What must start fast or run hot speaks to the driver with the statements beside each table, and tests hold those and
-the two files equal to this one. Columns mean what the fields of ``rows`` say; times are integer UTC microseconds. All
-of it stands in one file, however long: a schema is read, compared and migrated as a whole.
+the two files equal to this one. Columns mean what the fields of ``rows`` say; times are integer UTC microseconds.
+
+Longer than most: a schema is read, compared and migrated as a whole.
 """
 
 from __future__ import annotations

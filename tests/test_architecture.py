@@ -568,6 +568,25 @@ def test_modules_are_named_for_what_they_hold() -> None:
     assert [module.path for module in modules().values() if NO_NAMES & set(module.name.split("."))] == []
 
 
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 450, 60
+
+
+def test_what_is_long_says_why() -> None:
+    """A file over 450 lines, and a function over 60, has a docstring of its own or around it that gives the reason."""
+    silent = []
+    for module in modules().values():
+        known = any("Longer than most" in (ast.get_docstring(node) or "") for node in ast.walk(module.tree)
+                    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef))  # fmt: skip
+        if len(lines(module)) > MOST_LINES and "Longer than most" not in (ast.get_docstring(module.tree) or ""):
+            silent.append(f"{module.path}: {len(lines(module))} lines")
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not known:
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > MOST_LINES_OF_A_FUNCTION:
+                    silent.append(f"{place(module, node.lineno)}: {node.name} has {length} lines")
+    assert silent == []
+
+
 def test_every_module_says_what_it_is() -> None:
     """Each module begins with a docstring."""
     assert [module.path for module in modules().values() if not ast.get_docstring(module.tree)] == []

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def flow_steps(run: FlowRun) -> Steps[State]:
-    """The life of a flow run from RUNNING to its end; returns its final ``State``, which is durable then."""
+    """The life of a flow run from RUNNING to its end; returns its final ``State``, which is durable then.
+
+    Longer than most: the order of a run's life is read in one place, from top to bottom.
+    """
     session, flow = run.session, run.flow
     while True:
         attempt_begun = session.gate.running_time()

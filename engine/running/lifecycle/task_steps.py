@@ -31,7 +31,10 @@ def call_steps(call: TaskCall) -> Steps[State]:
 
 
 def task_steps(call: TaskCall) -> Steps[State]:
-    """The life of one call; returns its final ``State``. Raises Cancelled only for a call that left no record."""
+    """The life of one call; returns its final ``State``. Raises Cancelled only for a call that left no record.
+
+    Longer than most: the order of a call's life is read in one place, from top to bottom.
+    """
     run, session = call.run, call.run.session
     values, refused = call.resolve_inputs() if call.task.rules is None else (yield from call.task.rules.admission(call))
     if refused is not None:

@@ -1,7 +1,8 @@
 """Baseline: the tables of the first version, as they were then.
 
-A migration never imports the models: they go on changing, this does not. One long function makes all tables: a list,
-in the order in which they refer to each other, and finished for good.
+A migration never imports the models: they go on changing, this does not.
+
+Longer than most: one function makes all tables, a list in the order in which they refer to each other, finished for good.
 """
 
 from __future__ import annotations
