@@ -53,8 +53,8 @@ class Beginning:
 class TaskCall:
     """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity.
 
-    ``is_replay``: an earlier attempt of the run recorded this call. Longer than most is its making: a call in the middle
-    of thousands is one object with plain fields, each set once and said what it is.
+    ``is_replay``: an earlier attempt of the run recorded this call. Longer than most is its making: a call among
+    thousands is one object with plain fields, each set once and said what it is.
     """
 
     __slots__ = (

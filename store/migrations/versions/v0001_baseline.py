@@ -2,7 +2,7 @@
 
 A migration never imports the models: they go on changing, this does not.
 
-Longer than most: one function makes all tables, a list in the order in which they refer to each other, finished for good.
+Longer than most: one function makes all tables, a list in the order in which they refer to each other, for good.
 """
 
 from __future__ import annotations
