@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NotFound, UsageError
+from ..errors import UsageError
 from ..running.calls.frame import current_frame, require_frame
 from ..running.effects.effects import drive, drive_async
 from ..running.effects.interrupts import engine_code
 from ..running.lifecycle.asking import Question, ask, ask_now
-from ..system.actors import actor_name
 from .in_coroutines import given, is_awaited
-from .placing import control_here
+from .placing import control_of, run_number
 
 if TYPE_CHECKING:
-    from ..control.control import Control
     from ..running.calls.frame import Frame
 
 
@@ -79,19 +76,6 @@ def resume_flow_run(flow_run_id: int | str, run_input: Any = None) -> Any:
     with control_of(frame) as control:
         control.resume(run_number(flow_run_id), run_input=plain(run_input))
     return given(frame, None)
-
-
-def control_of(frame: Frame | None) -> AbstractContextManager[Control]:
-    """The one door for code of a run, or for code outside of runs."""
-    return control_here(actor_name("api" if frame is None else f"run #{frame.run.id}"))
-
-
-def run_number(flow_run_id: int | str) -> int:
-    """``42`` of 42, ``"42"`` and ``"#42"``."""
-    text = str(flow_run_id).strip().removeprefix("#")
-    if not text.isdecimal():
-        raise NotFound(f"there is no run {flow_run_id!r}: runs are numbered")
-    return int(text)
 
 
 def plain(value: Any) -> Any:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from ...store.alone import commit_alone, read_alone
 from ...store.connection import Connection
 from ...store.location import find_store
 from ...store.opening import open_store
+from ..errors import NotFound
 from ..running.calls.frame import current_frame
 from ..running.effects.interrupts import engine_code
 from ..secrets.secret import conceal_known
+from ..system.actors import actor_name
 
 if TYPE_CHECKING:
     from ..control.control import Control
+    from ..running.calls.frame import Frame
 
 T = TypeVar("T")
 
@@ -55,3 +58,16 @@ def control_here(actor: str, *, makes_store: bool = False) -> Iterator[Control]:
             yield control
         finally:
             control.close()
+
+
+def control_of(frame: Frame | None) -> AbstractContextManager[Control]:
+    """The one door for code of a run, or for code outside of runs."""
+    return control_here(actor_name("api" if frame is None else f"run #{frame.run.id}"))
+
+
+def run_number(flow_run_id: int | str) -> int:
+    """``42`` of 42, ``"42"`` and ``"#42"``."""
+    text = str(flow_run_id).strip().removeprefix("#")
+    if not text.isdecimal():
+        raise NotFound(f"there is no run {flow_run_id!r}: runs are numbered")
+    return int(text)

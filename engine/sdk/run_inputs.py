@@ -25,7 +25,7 @@ from ..running.effects.interrupts import engine_code
 from ..running.lifecycle.asking import Expected
 from ..system.clock import now_us
 from .in_coroutines import given
-from .pausing import control_of, run_number
+from .placing import control_of, run_number
 
 if TYPE_CHECKING:
     from ...store.connection import Connection
