@@ -1,8 +1,41 @@
 """Stopping user code from outside: an exception raised in it, in whatever thread or coroutine it runs.
 
-A slot stands around one activation of user code. It is open only while that code itself runs, so an interruption
-never lands in the engine's own code. The main thread is interrupted by a signal, which also ends a blocking system
-call; other threads at their next bytecode; coroutines at their await.
+**A slot** stands around one activation of user code, and is *open* only while that code itself runs. It closes when
+the code calls the engine (a task, ``result()``, a hook of ours) and opens again when the call returns. An interruption
+of an open slot is raised in the code at once; one of a closed slot waits, and is raised when the slot opens, that is in
+user code again. So whoever wrote ``with open(...)`` or ``finally`` around their work sees the exception come out of a
+line of theirs, and the engine's own code, which may hold a lock or be half through a record, never sees one.
+
+**Three ways to raise.**
+
+- *The main thread* gets ``SIGURG``, whose handler raises. A signal also ends a system call that blocks, as a sleep or
+  a read, which is why it is preferred where it can be had: it can in the main thread only, and only while our handler
+  stands (``TerminationHandler``, from the session's start to its close).
+- *Other threads* get the exception at their next bytecode (``PyThreadState_SetAsyncExc``). Code within a C function
+  hears of it when that returns: what never returns is told of as overdue, or left behind after the grace. CPython takes
+  a class and no object here, so the text is lost on the way; who judges the outcome looks up the reason instead.
+- *Coroutines* are cancelled at their await, by asyncio, from the thread of their event loop; what comes out is the
+  exception that was asked for, not ``CancelledError``. A plain function that blocks the loop is a thread's code.
+
+A worker process has a slot, too, that nothing is raised in: who waits for the process ends it.
+
+**Who may interrupt.** Anybody, from any thread; mostly it is the watcher, for cancellations, timeouts and suspensions.
+Interrupting takes no lock but the slot's own, which nobody holds for longer than a few instructions. The signal's
+handler takes none at all: it runs between any two bytecodes of the main thread, which may hold any lock. So it reads,
+raises, and leaves the rest to the watcher. Of several interruptions of a thread the last counts, of a process the
+first. What has not been delivered when the code ends is taken back from CPython, or the thread would raise it in the
+engine later; it may still land in the first lines of ``close``, which is why more than that stands in a ``finally``.
+
+**Who must not raise.** Code of the engine raises to its own callers, never into another thread other than through a
+slot. A wait in the engine on behalf of user code does not sleep through an interruption either: it gives its slot a way
+to be woken (``woken_by``) and then raises ``Cancelled`` by itself, in its own thread (``ThreadSlot.check``).
+
+**What comes unasked.** ``SIGTERM`` from outside raises ``Cancelled`` in the main thread if user code runs there at that
+moment, else nothing: the watcher sees at its next tick that it came, and ends the run. ``KeyboardInterrupt`` is
+Python's own and comes wherever the main thread is, in code of ours as well; the steps take it for a cancellation.
+
+**In a forked child** the other threads are gone, and our handlers with them; its code runs on in the slot it was forked
+in until it comes back into the engine, where the child ends (``borders``).
 """
 
 from __future__ import annotations
@@ -126,8 +159,10 @@ class ThreadSlot:
 
     def take_signalled(self) -> BaseException | None:
         """In the signal handler: what to raise here, if the signal was ours."""
+        if not self.is_open:
+            return None  # it comes while the slot closes, which keeps it until user code goes on
         error, self._signalled = self._signalled, None
-        return error if self.is_open else None
+        return error
 
 
 class _Carried:

@@ -26,49 +26,12 @@ if TYPE_CHECKING:
 
 
 def flow_steps(run: FlowRun) -> Steps[State]:
-    """The life of a flow run from RUNNING to its end; returns its final ``State``, which is durable then.
-
-    Longer than most: the order of a run's life is read in one place, from top to bottom.
-    """
-    session, flow = run.session, run.flow
+    """The life of a flow run from RUNNING to its end; returns its final ``State``, which is durable then."""
+    session = run.session
     while True:
-        attempt_begun = session.gate.running_time()
-        try:
-            if run.wake_at_us is not None:
-                left_us, run.wake_at_us = run.wake_at_us - now_us(), None
-                yield Sleep(max(0, left_us) / 1e6, run)
-            if not session.gate.is_open() or session.gate.is_cancelled:
-                yield Pass(run)
-            session.nodes.check(run)
-            run.check_stopped()
-            if run.parameter_problem is not None:
-                raise ParameterError(run.parameter_problem)
-            values = flow.parameters.validate(run.parameters) if flow.validates else run.parameters
-            args, kwargs = flow.parameters.call_arguments(values)
-            run.start()
-            if (hooks := flow.hooks["on_running"]) and run.decided is None:
-                yield RunHooks(hooks, flow, run, State("RUNNING", run.state_name))
-            if run.has_journal and not run.is_recovered:
-                run.is_recovered = True
-                yield from _recover(run)
-            run.interruption = None
-            value = run.decided or (yield Call(_body(flow), args, kwargs, Frame(run, None), run, flow.is_async))
-            yield from _await_within_timeout(run, attempt_begun)
-            state = judge_flow_value(run, value)
-        except (GeneratorExit, Suspended):
-            raise
-        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            session.gate.check_left(error)
-            if isinstance(error, KeyboardInterrupt):
-                session.requests.begin_cancel("interrupted from the keyboard (Ctrl-C)")
-            session.ending.heed_termination()
-            state = judge_flow(run, error)
-            if not session.gate.is_cancelled and not run.outstanding.done():
-                try:
-                    yield from _await_outstanding(run)
-                except Cancelled as cancelled:
-                    state = judge_flow(run, cancelled)
-        verdict = _verdict(run, state, session.gate.running_time() - attempt_begun)
+        begun = session.gate.running_time()
+        state = yield from _attempt(run, begun)
+        verdict = _verdict(run, state, session.gate.running_time() - begun)
         if verdict.kind == "end":
             break
         try:
@@ -86,6 +49,53 @@ def flow_steps(run: FlowRun) -> Steps[State]:
         session.capture.settle()
         if state.is_crashed() and session.ending.leaves_end_to_supervisor():
             return state
+    return (yield from _end(run, state))
+
+
+def _attempt(run: FlowRun, begun: float) -> Steps[State]:
+    """One attempt, with all that it submitted; returns the state it leads to."""
+    session, flow = run.session, run.flow
+    try:
+        if run.wake_at_us is not None:
+            left_us, run.wake_at_us = run.wake_at_us - now_us(), None
+            yield Sleep(max(0, left_us) / 1e6, run)
+        if not session.gate.is_open() or session.gate.is_cancelled:
+            yield Pass(run)
+        session.nodes.check(run)
+        run.check_stopped()
+        if run.parameter_problem is not None:
+            raise ParameterError(run.parameter_problem)
+        values = flow.parameters.validate(run.parameters) if flow.validates else run.parameters
+        args, kwargs = flow.parameters.call_arguments(values)
+        run.start()
+        if (hooks := flow.hooks["on_running"]) and run.decided is None:
+            yield RunHooks(hooks, flow, run, State("RUNNING", run.state_name))
+        if run.has_journal and not run.is_recovered:
+            run.is_recovered = True
+            yield from _recover(run)
+        run.interruption = None
+        value = run.decided or (yield Call(_body(flow), args, kwargs, Frame(run, None), run, flow.is_async))
+        yield from _await_within_timeout(run, begun)
+        return judge_flow_value(run, value)
+    except (GeneratorExit, Suspended):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+        session.gate.check_left(error)
+        if isinstance(error, KeyboardInterrupt):
+            session.requests.begin_cancel("interrupted from the keyboard (Ctrl-C)")
+        session.ending.heed_termination()
+        state = judge_flow(run, error)
+        if not session.gate.is_cancelled and not run.outstanding.done():
+            try:
+                yield from _await_outstanding(run)
+            except Cancelled as cancelled:
+                state = judge_flow(run, cancelled)
+        return state
+
+
+def _end(run: FlowRun, state: State) -> Steps[State]:
+    """Its durable end, and the hooks on it."""
+    session, flow = run.session, run.flow
     try:
         end, state = end_operation(run, state)
     except KeyboardInterrupt as error:  # while its result was pickled
