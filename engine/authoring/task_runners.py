@@ -95,7 +95,9 @@ def task_runner(given: Any) -> Any:
 
 
 def place_of(runner: Any) -> Place:
-    """Where a flow with this runner has its tasks run; an object that is not of ours says how many threads at most."""
+    """Where a flow with this runner has its tasks run; an object that is not of ours is taken by its attributes."""
     if isinstance(runner, TaskRunner):
         return runner.place()
-    return Place(pool_size("THREAD", None) if runner is None else getattr(runner, "max_workers", None))
+    if runner is None:
+        return Place(pool_size("THREAD", None))
+    return Place(getattr(runner, "max_workers", None), runner if hasattr(runner, "initializer") else None)
