@@ -102,7 +102,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/sdk/sh.py": "a command's thread: raised where it is awaited",
     "engine/running/runners/worker_main.py": "the user's task, initializer and classes",
     "engine/running/runners/processes.py": "the user's task, and parameters that cannot be pickled",
-    "engine/running/transactions/parts.py": "the user's rollback and commit hooks",
+    "engine/running/transactions/hooks.py": "the user's rollback and commit hooks",
     "tui/feed/thread.py": "one look of the console's thread; it is said on the screen and tried again",
     "store/writer.py": "operations handed in from elsewhere; each one's error goes back to whoever handed it in",
 }

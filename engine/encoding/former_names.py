@@ -148,7 +148,7 @@ FORMER: Final[dict[str, tuple[str, ...]]] = {
     "time_zones": ("schedules.time_zones",),
     "timeouts": ("running.run_process.timeouts",),
     "transaction_keys": ("running.transactions.keys",),
-    "transaction_parts": ("running.transactions.parts",),
+    "transaction_parts": ("running.transactions.parts", "running.transactions.hooks", "running.transactions.kept"),
     "transaction_steps": ("running.transactions.steps",),
     "transactions": ("authoring.transaction", "running.transactions.parts"),
     "user_events": ("sdk.events",),

@@ -1,17 +1,11 @@
-"""Where a transaction is, what its tasks hold, and how hooks are called: shared by commit and rollback."""
+"""A transaction in its run: a task's part of it, what it is responsible for, where it is, and where it is told of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from ....store.rows import StagedRow
 from ...authoring.transaction import Transaction, TransactionState
-from ...encoding import codec
-from ...secrets import masking
-from ...states.state import describe_exception
 from ..calls.frame import Frame, current_frame, current_transaction
-from ..effects.effects import Effect
 from ..effects.outside import OUTSIDE
 
 if TYPE_CHECKING:
@@ -50,76 +44,6 @@ def get_transaction() -> Transaction | None:
     return call.transaction
 
 
-class TransactionHooks(Effect):
-    """Call one hook with its transaction; the answer is what it raised, or None."""
-
-    __slots__ = ("frame", "hook", "transaction")
-
-    def __init__(self, hook: Any, transaction: Transaction, frame: Frame | None) -> None:
-        self.hook = hook
-        self.transaction = transaction
-        self.frame = frame
-
-    def perform(self, _host: Host) -> Exception | None:
-        """In this thread; an async hook gets an event loop of its own."""
-        from ..calls.hooks import run_to_end
-
-        token, block = current_frame.set(self.frame), current_transaction.set(None)
-        try:
-            run_to_end(self.hook(self.transaction))
-        except Exception as error:  # noqa: BLE001 - the user's hook
-            return error
-        finally:
-            current_transaction.reset(block)
-            current_frame.reset(token)
-        return None
-
-    async def perform_async(self, _host: Host) -> Exception | None:
-        """As ``perform``; an async hook in the running event loop."""
-        import inspect
-
-        token, block = current_frame.set(self.frame), current_transaction.set(None)
-        try:
-            outcome = self.hook(self.transaction)
-            if inspect.isawaitable(outcome):
-                await outcome
-        except Exception as error:  # noqa: BLE001 - the user's hook
-            return error
-        finally:
-            current_transaction.reset(block)
-            current_frame.reset(token)
-        return None
-
-
-class Held(NamedTuple):
-    """What another process needs to end a task's part."""
-
-    on_rollback: Sequence[Any]
-    on_commit: Sequence[Any]
-    values: dict[str, Any]
-
-
-def pickled_hooks(session: Session, held: Held, name: str) -> bytes | None:
-    """What a task holds, for another process; None (and a line in the log) when it cannot be kept."""
-    data = codec.pickled(tuple(held))
-    if isinstance(data, bytes) and masking.is_active() and masking.holds_secret(data):
-        data = "they hold the value of a secret"
-    if isinstance(data, bytes):
-        return data
-    text = (f"the transaction hooks of {name} cannot be kept for another process ({data}): if this one is killed in "
-            "the middle of a rollback, they are not run again")  # fmt: skip
-    if session.root is not None:
-        session.log.run(session.root, 30, text)
-    return None
-
-
-def held_by(row: StagedRow) -> Held:
-    """What a process kept of a task; raises ``ResultUnreadable`` when it cannot be read."""
-    if row.held is None:
-        return Held((), (), {})
-    return Held(*codec.decode("cloudpickle", row.held, codec.checksum(row.held)))
-
-
 def detached_part(run_id: int, seq: int) -> TaskTransaction:
     """The part of a task whose call is not at hand."""
     part = TaskTransaction(None, None)
@@ -156,12 +80,6 @@ def frame_of(block: Transaction) -> Frame | None:
     return cast("Frame", block.frame) if block.frame is not None else current_frame.get()
 
 
-def hook_name(hook: Any) -> str:
-    """A hook as the log names it."""
-    name = getattr(hook, "__name__", None)
-    return name if isinstance(name, str) else repr(hook)
-
-
 def tell(block: Transaction, level: int, text: str) -> None:
     """A line in the log of its run or task."""
     frame = frame_of(block)
@@ -173,13 +91,3 @@ def tell(block: Transaction, level: int, text: str) -> None:
         frame.run.session.log.task(frame.task, level, text)
     else:
         frame.run.session.log.run(frame.run, level, text)
-
-
-def tell_hook(block: Transaction, hook: Any, error: Exception, then: str) -> None:
-    """A hook's error, with its traceback, and what follows from it."""
-    frame = frame_of(block)
-    if frame is None:
-        tell(block, 40, f"hook {hook_name(hook)} failed: {describe_exception(error)}; {then}")
-        return
-    ids = frame.run.id, frame.task.seq if frame.task is not None else None
-    frame.run.session.log.exception(ids, f"hook {hook_name(hook)} failed; {then}", error)

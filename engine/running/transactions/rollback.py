@@ -14,25 +14,13 @@ from ....store.rows import StagedRow, TaskRow
 from ....store.tables import cache, results, runs, staged, tasks
 from ...authoring.transaction import Transaction, TransactionState
 from ...errors import ResultUnreadable
-from ...states.state import describe_exception
 from ...states.transitions import move_task
 from ...system.clock import now_us
 from ..calls.frame import Frame
 from ..effects.effects import Durable, Steps
-from .parts import (
-    Held,
-    TaskTransaction,
-    TransactionHooks,
-    detached_part,
-    frame_of,
-    held_by,
-    hook_name,
-    parts_of,
-    pickled_hooks,
-    session_of,
-    tell,
-    tell_hook,
-)
+from .hooks import call_hook
+from .kept import Held, held_by, pickled_hooks
+from .parts import TaskTransaction, detached_part, parts_of, session_of, tell
 
 if TYPE_CHECKING:
     from ..calls.flow_run import FlowRun
@@ -59,9 +47,7 @@ def roll_back(block: Transaction, why: str) -> Steps[bool]:
     for part in reversed(parts):
         if not isinstance(part, TaskTransaction):
             for hook in reversed(part.on_rollback_hooks):
-                error = yield TransactionHooks(hook, part, frame_of(part))
-                if error is not None:
-                    tell_hook(part, hook, error, "the rollback goes on")
+                yield from call_hook(part, hook, "the rollback goes on")
     if session is None:
         return True
     names = {part.name for part in parts if not isinstance(part, TaskTransaction)}
@@ -161,10 +147,9 @@ def _undo(session: Session, undo: Undo, cause: str) -> Steps[None]:
     run_id, seq = undo.row.run_id, undo.row.seq
     hooks, failed = list(reversed(undo.hooks)), []
     for number, hook in enumerate(hooks[undo.done :], undo.done + 1):
-        error = yield TransactionHooks(hook, undo.part, frame_of(undo.part))
-        if error is not None:
-            failed.append(f"{hook_name(hook)} raised {describe_exception(error)}")
-            tell_hook(undo.part, hook, error, "the rollback goes on")
+        words = yield from call_hook(undo.part, hook, "the rollback goes on")
+        if words is not None:
+            failed.append(words)
         if number < len(hooks):
             yield Durable(_hook_done(run_id, seq, number))
     text = cause + (f"; its hook {'; '.join(failed)}" if failed else "")

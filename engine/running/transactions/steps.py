@@ -16,21 +16,10 @@ from ...states.state import Cancelled, State, describe_exception
 from ...system.clock import now_us
 from ..effects.effects import Await, Durable, Steps
 from .caching import entry_of, usable
+from .hooks import call_hook
+from .kept import Held, held_by, pickled_hooks
 from .keys import entry_bytes, is_own_of_before, known_entry, release_lock, take_lock
-from .parts import (
-    Held,
-    TaskTransaction,
-    TransactionHooks,
-    detached_part,
-    frame_of,
-    held_by,
-    hook_name,
-    parts_of,
-    pickled_hooks,
-    session_of,
-    tell,
-    tell_hook,
-)
+from .parts import TaskTransaction, detached_part, parts_of, session_of, tell
 from .rollback import roll_back
 
 if TYPE_CHECKING:
@@ -178,10 +167,9 @@ def commit(block: Transaction) -> Steps[bool]:
         parts = session.read(lambda conn: _kept_parts(conn, parts)) + parts
     for part in parts:
         for hook in part.on_commit_hooks[part.commit_hooks_done :]:
-            error = yield TransactionHooks(hook, part, frame_of(part))
-            if error is not None:
-                tell_hook(part, hook, error, "the transaction is rolled back")
-                yield from roll_back(block, f"its commit hook {hook_name(hook)} raised {describe_exception(error)}")
+            failed = yield from call_hook(part, hook, "the transaction is rolled back")
+            if failed is not None:
+                yield from roll_back(block, f"its commit hook {failed}")
                 return False
             part.commit_hooks_done += 1
             if session is not None and isinstance(part, TaskTransaction):
