@@ -112,7 +112,8 @@ def settle(connection: Connection, run_id: int, fate: Fate, *, at_us: int, resum
             leases.release(connection, found.owner, found)
             limits.release_process(connection, found, at_us)
         run = runs.get(connection, run_id)
-        if run is None or attempt != run.attempt:
+        told = found.attempt if found is not None else attempt  # a process that tries again renews its lease
+        if run is None or told != run.attempt:
             return None  # it had left the run already, to go on later, or is settled
         ended = is_terminal(run.state_type, run.state_name)
         for child in reversed(runs.of_root(connection, run_id)):
