@@ -370,6 +370,31 @@ def test_two_who_see_one_death_settle_it_once(box):
     assert box.states(run_id)[-2:] == ["Paused", "Suspended"]
 
 
+def test_whoever_saw_an_earlier_attempt_settles_the_death_of_the_one_that_died(box):
+    """A flow's next attempt begins in the same process: its lease, read before, tells the fate of what runs now."""
+    run_id = start_hanging(box, """
+        @flow(retries=1, crash_retries=1)
+        def etl():
+            if not os.path.exists(HERE + "/effects"):
+                effect("failing")
+                raise ValueError("once")
+            effect("hanging")
+            wait_for("go")
+    """)
+    box.wait_state(run_id, "Retrying")
+    now = next(lease for lease in box.reader.leases() if lease.run_id == run_id)
+    assert now.attempt == 2
+    box.daemons[-1].stop(signal.SIGKILL)
+    os.kill(now.pid, signal.SIGKILL)
+    box.wait(lambda: deaths.recorded_runs(str(box.folder)) == {run_id})
+    with closing(connect(box.folder, "state")) as state, closing(connect(box.folder, "telemetry")) as telemetry:
+        settled = reap(state, telemetry, str(box.folder), now._replace(attempt=1), now_us())
+    assert (settled.state_name, settled.cause) == ("Crashed", "killed by signal 9 (SIGKILL)")
+    last = [event for event in box.reader.events(run_id=run_id) if event.to_name == "Resuming"]
+    assert [event.message for event in last] == [
+        "killed by signal 9 (SIGKILL); resumes by replay (1 of 1 crash retries)"]
+
+
 def test_a_run_killed_while_it_was_to_pause_is_held(box):
     """The pause that was asked for is honoured by the crash recovery."""
     run_id = start_hanging(box)

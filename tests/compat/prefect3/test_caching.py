@@ -308,7 +308,7 @@ def test_a_cache_expires() -> None:
     """After its time the task runs again."""
     calls, key = [], unique()
 
-    @task(cache_key_fn=lambda *_: key, cache_expiration=datetime.timedelta(seconds=0.6))
+    @task(cache_key_fn=lambda *_: key, cache_expiration=datetime.timedelta(seconds=1.5))
     def slow():
         calls.append(1)
         return len(calls)
@@ -319,7 +319,7 @@ def test_a_cache_expires() -> None:
 
     assert parent() == "Completed"
     assert parent() == "Cached"
-    time.sleep(0.7)
+    time.sleep(1.6)
     assert parent() == "Completed"
 
 
