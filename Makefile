@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+# Hundreds of processes are started by tests and benchmarks, as users start them: from compiled modules.
+export PYTHONDONTWRITEBYTECODE =
 .DEFAULT_GOAL := help
 .PHONY: help demo test check mypy bench bench-peers crash compat-prefect screenshots docs clean
 
