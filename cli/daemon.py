@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..engine.errors import NotAllowed, NotFound
+from ..store import files
 from ..store.errors import FlowdeckError
 from ..store.judging import why_not_signalled
 from ..store.opening import open_store
@@ -106,7 +107,7 @@ def start_daemon(folder: Path, paths: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a daemon in a session of its own and wait for its lease; ``DaemonError`` says why it did not come up."""
     open_store(folder)
     log_path = folder / LOG_NAME
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = files.open_to_append(folder, LOG_NAME)
     try:
         # -P: a folder called flowdeck where the person stands must not be taken for the package.
         process = subprocess.Popen(
@@ -121,15 +122,15 @@ def start_daemon(folder: Path, paths: Sequence[str]) -> subprocess.Popen[bytes]:
             if reader.daemon() is not None:
                 return process
             if process.poll() is not None:
-                raise DaemonError(f"the daemon ended at once with code {process.returncode}: {_last_line(log_path)}; "
+                raise DaemonError(f"the daemon ended at once with code {process.returncode}: {_last_line(folder)}; "
                                    f"all it said is in {log_path}")
             time.sleep(_POLL_SECONDS)
     process.terminate()
     raise DaemonError(f"the daemon did not come up within {_START_SECONDS:.0f} s; see {log_path}")
 
 
-def _last_line(path: Path) -> str:
-    lines = [line for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+def _last_line(folder: Path) -> str:
+    lines = [line for line in files.read(folder, LOG_NAME).decode("utf-8", "replace").splitlines() if line.strip()]
     return lines[-1].removeprefix("flowdeck: ") if lines else "it said nothing"
 
 

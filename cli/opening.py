@@ -6,7 +6,6 @@ listing calls a run alive whose process is gone.
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -59,8 +58,10 @@ def require_reader(args: Namespace, out: Output, what: str) -> Reader:
 
 
 def store_exists(folder: Path) -> bool:
-    """Whether a store was ever made in the folder."""
-    return os.path.exists(folder / "state.db")
+    """Whether a store was ever made in the folder; ``StoreReadOnly`` where this user may not know."""
+    from ..store.connection import database_path, look_at
+
+    return look_at(database_path(folder, "state")) is not None
 
 
 def find_run(reader: Reader, ref: str) -> RunRow:

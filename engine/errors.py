@@ -43,6 +43,7 @@ from ..store.errors import StoreMissing as StoreMissing
 from ..store.errors import StoreNewer as StoreNewer
 from ..store.errors import StoreReadOnly as StoreReadOnly
 from ..store.errors import StoreUnsupported as StoreUnsupported
+from ..store.errors import StoreUntrusted as StoreUntrusted
 
 
 class NotAllowed(FlowdeckError):

@@ -297,6 +297,7 @@ _STORED = {
     "StoreNewer": "errors",
     "StoreReadOnly": "errors",
     "StoreUnsupported": "errors",
+    "StoreUntrusted": "errors",
     "StoredState": "encoding.stored_state",
     "TaskRunView": "authoring.views",
     "TaskSource": "authoring.cache_policies",

@@ -41,6 +41,7 @@ from flowdeck.store.errors import (
     StoreNewer,
     StoreReadOnly,
     StoreUnsupported,
+    StoreUntrusted,
 )
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "StoreNewer",
     "StoreReadOnly",
     "StoreUnsupported",
+    "StoreUntrusted",
     "Suspended",
     "UpstreamFailed",
     "UsageError",

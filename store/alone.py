@@ -7,23 +7,20 @@ from contextlib import closing
 from typing import TypeVar
 
 from .connection import Connection, connect, transaction
-from .location import find_store
-from .opening import open_store
+from .opening import own_store
 
 T = TypeVar("T")
 
 
 def commit_alone(work: Callable[[Connection], T]) -> T:
     """Do ``work`` in one transaction, durable on return; the store is made if there is none."""
-    folder = find_store()
-    open_store(folder)
+    folder = own_store()
     with closing(connect(folder, "state")) as connection, transaction(connection):
         return work(connection)
 
 
 def read_alone(query: Callable[[Connection], T]) -> T:
     """What is committed now; the store is made if there is none."""
-    folder = find_store()
-    open_store(folder)
+    folder = own_store()
     with closing(connect(folder, "state", readonly=True)) as connection:
         return query(connection)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
 
+from . import trust
 from .checkpoint import AFFECTED
 from .driver_errors import is_store_trouble, translate
 from .errors import (
@@ -37,6 +38,8 @@ SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x464C444B
 """``FLDK``, held in ``PRAGMA application_id``: tells our files from other people's."""
 DATABASES: Final[tuple[Database, ...]] = ("state", "telemetry")
+FILE_ENDS: Final = ("", "-wal", "-shm", "-journal")
+"""A database's own file, and those that SQLite keeps beside it."""
 BUSY_TIMEOUT_MS: Final = 10_000
 LOG_BYTES: Final[dict[str, int]] = {"state": 2 * 1024 * 1024, "telemetry": 32 * 1024 * 1024}
 """How large a write-ahead log is let grow. When it starts anew the file is cut to this, so its size tells its use.
@@ -73,13 +76,17 @@ def check_version(connection: Connection, path: str) -> int:
 
 
 def look_at(path: str) -> os.stat_result | None:
-    """What the operating system knows of a file of the store; None when there is none."""
+    """What the operating system knows of a file of the store, or of a link in its place; None when there is none."""
     try:
-        return os.stat(path)
+        return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
-        raise StoreReadOnly(f"{path} cannot be reached ({error.strerror}). Run as the owner of its folder.") from error
+        owner = trust.owner_in_words(os.path.dirname(path))
+        as_owner = f": sudo -u {owner} …" if owner else "."
+        raise StoreReadOnly(
+            f"{path} cannot be reached ({error.strerror}). Run as the owner of its folder{as_owner}"
+        ) from error
 
 
 def _is_empty(path: str) -> bool:
@@ -97,9 +104,10 @@ def connect(folder: str | Path, database: Database, *, readonly: bool = False) -
     It may be handed from thread to thread, but not used by two at once.
     """
     path = database_path(folder, database)
+    if look_at(path) is None and readonly:
+        raise StoreMissing(f"no store at {os.path.abspath(folder)}: {path} not found.")
+    check_trusted(folder, path)
     if readonly:
-        if look_at(path) is None:
-            raise StoreMissing(f"no store at {os.path.abspath(folder)}: {path} not found.")
         return _connect_readonly(path)
     try:
         connection = _raw_connect(f"file:{quote(path)}?mode=rw")
@@ -127,6 +135,13 @@ def connect(folder: str | Path, database: Database, *, readonly: bool = False) -
         connection.close()
         raise
     return connection
+
+
+def check_trusted(folder: str | Path, path: str) -> None:
+    """Refuse a database, and its files beside it, in a folder that somebody else could have written."""
+    folder = os.path.abspath(folder)
+    trust.check_store(folder)
+    trust.check_files(folder, [path + end for end in FILE_ENDS])
 
 
 def _raw_connect(address: str) -> Connection:

@@ -4,6 +4,7 @@ FlowdeckError                     everything Flowdeck raises on purpose
 ├── StoreError                    the store cannot serve                          (exit code 5)
 │   ├── StoreMissing              no store where one was named
 │   ├── StoreReadOnly             opened for writing, but the folder or file is not writable
+│   ├── StoreUntrusted            somebody else could have written it, and what is in a store is run as code
 │   ├── StoreLocked               another process held the write lock for too long
 │   ├── StoreCorrupt              the file is damaged; never overwritten
 │   ├── StoreFull                 the disk is full
@@ -35,6 +36,10 @@ class StoreMissing(StoreError):
 
 class StoreReadOnly(StoreError):
     """The store's folder or files cannot be written."""
+
+
+class StoreUntrusted(StoreError):
+    """Somebody else than this user could have written the store, and what is in a store is run as code."""
 
 
 class StoreLocked(StoreError):

@@ -22,6 +22,9 @@ from contextlib import suppress
 from functools import cache
 from typing import Final, Literal, NamedTuple, Protocol
 
+from . import files
+from .errors import StoreUntrusted
+
 ALIVE_FOLDER: Final = "alive"
 HAS_PROC: Final[bool] = os.path.exists("/proc/self/stat")
 
@@ -251,10 +254,7 @@ def show_presence(folder: str | os.PathLike[str]) -> None:
     with _lock:
         if key in _shown:
             return
-        place = os.path.join(key[1], ALIVE_FOLDER)
-        os.makedirs(place, mode=0o700, exist_ok=True)
-        path = os.path.join(place, _presence_name(own_identity()))
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = files.open_to_write(key[1], f"{ALIVE_FOLDER}/{_presence_name(own_identity())}")
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         _shown[key] = descriptor
 
@@ -266,26 +266,18 @@ def end_presence(folder: str | os.PathLike[str]) -> None:
         descriptor = _shown.pop(key, None)
     if descriptor is None:
         return
-    path = os.path.join(key[1], ALIVE_FOLDER, _presence_name(own_identity()))
+    path = f"{ALIVE_FOLDER}/{_presence_name(own_identity())}"
     with suppress(OSError):  # the store was removed, or user code has closed all descriptors
-        if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+        if os.path.samestat(os.lstat(os.path.join(key[1], path)), os.fstat(descriptor)):
             os.close(descriptor)
-    with suppress(FileNotFoundError):
-        os.unlink(path)
+    files.remove(key[1], path)
 
 
 def sweep_presences(folder: str | os.PathLike[str]) -> None:
     """Remove the files of processes that ended without doing so."""
-    place = os.path.join(folder, ALIVE_FOLDER)
-    try:
-        names = os.listdir(place)
-    except FileNotFoundError:
-        return
-    for name in names:
-        path = os.path.join(place, name)
-        if _is_locked(path) is False:
-            with suppress(FileNotFoundError):  # another process swept it
-                os.unlink(path)
+    for name in files.names(folder, ALIVE_FOLDER):
+        if _is_locked(folder, name) is False:
+            files.remove(folder, f"{ALIVE_FOLDER}/{name}")
 
 
 def _presence_name(identity: ProcessIdentity) -> str:
@@ -296,15 +288,15 @@ def _presence_name(identity: ProcessIdentity) -> str:
 def _is_held(folder: str | os.PathLike[str], row: NamesProcess) -> bool | None:
     """Whether the process of a row still holds its lock; None when that cannot be read."""
     identity = ProcessIdentity(row.boot_id, row.pid, row.pid_started_ticks, row.pid_namespace or "")
-    return _is_locked(os.path.join(folder, ALIVE_FOLDER, _presence_name(identity)))
+    return _is_locked(folder, _presence_name(identity))
 
 
-def _is_locked(path: str) -> bool | None:
+def _is_locked(folder: str | os.PathLike[str], name: str) -> bool | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = files.open_to_read(folder, f"{ALIVE_FOLDER}/{name}")
     except FileNotFoundError:
         return False
-    except OSError:
+    except (OSError, StoreUntrusted):
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,10 +7,11 @@ folder, the platform's user data folder. Finding a place makes nothing on disk; 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from pathlib import Path
 
-from .errors import StoreUnsupported
+from .errors import StoreReadOnly, StoreUnsupported
 
 ENVIRONMENT_VARIABLE = "FLOWDECK_STORE"
 FOLDER_NAME = ".flowdeck"
@@ -29,9 +30,26 @@ def find_store(explicit: str | Path | None = None) -> Path:
     here = Path.cwd()
     for folder in (here, *here.parents):
         candidate = folder / FOLDER_NAME
-        if candidate.is_dir():
+        if _is_folder(candidate):
             return candidate
     return user_data_folder()
+
+
+def settle(folder: str | Path) -> None:
+    """Make it the store of this process and of all that it starts, wherever they stand when they look."""
+    os.environ[ENVIRONMENT_VARIABLE] = os.path.abspath(folder)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except PermissionError as error:
+        raise StoreReadOnly(
+            f"{path} cannot be reached ({error.strerror}): whether a store is there cannot be told. "
+            f"Run as the owner of its folder, or name a store with --store or {ENVIRONMENT_VARIABLE}."
+        ) from error
+    except OSError:
+        return False
 
 
 def user_data_folder() -> Path:
@@ -71,6 +89,6 @@ def _named(text: str, source: str) -> Path:
         scheme = text.split("://", 1)[0]
         raise StoreUnsupported(f"{source} names a {scheme}:// address; name a folder on a local disk instead.")
     path = Path(os.path.abspath(os.path.expanduser(text)))
-    if path.is_file():
+    if os.path.isfile(path):
         raise StoreUnsupported(f"{source} names the file {path}; a store is a folder. Name the folder it is in.")
     return path

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from . import files
 from .driver_errors import translate_os
 
 FIRST_PAUSE_SECONDS: Final = 0.0002
@@ -49,7 +50,7 @@ def begin_immediate(connection: sqlite3.Connection, timeout_seconds: float) -> N
 def folder_lock(folder: str | Path) -> Iterator[None]:
     """Hold the store folder for making or migrating its files; other processes wait."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = files.open_store_folder(folder)
     except OSError as error:
         raise translate_os(error, str(folder)) from error
     try:

@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
+from . import files
 from .connection import DATABASES, SCHEMA_VERSION, Connection, Database, check_version, connect, database_path
 from .driver_errors import translate
 from .errors import StoreError, StoreLocked
@@ -75,12 +76,11 @@ def _leases_of_any_version(connection: Connection) -> list[LeaseRow]:
 
 def _back_up(folder: Path, database: Database, connection: Connection, version: int) -> Path:
     """A complete, synced copy beside the store; it has its name only when it is whole."""
-    backup_folder = folder / BACKUP_FOLDER
-    backup_folder.mkdir(mode=0o700, exist_ok=True)
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    path = backup_folder / f"{database}-schema{version}-{moment}.db"
-    building = str(path) + ".new"
-    os.close(os.open(building, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    name = f"{BACKUP_FOLDER}/{database}-schema{version}-{moment}.db"
+    files.remove(folder, f"{name}.new")
+    descriptor = files.make(folder, f"{name}.new")
+    building = str(folder / f"{name}.new")
     try:
         copy = sqlite3.connect(building, isolation_level=None)
         try:
@@ -88,17 +88,14 @@ def _back_up(folder: Path, database: Database, connection: Connection, version: 
             copy.execute("PRAGMA journal_mode=DELETE")
         finally:
             copy.close()
+        os.fsync(descriptor)
     except sqlite3.DatabaseError as error:
         raise translate(error, building) from error
-    for name in (building, str(backup_folder)):
-        if name == str(backup_folder):
-            os.rename(building, path)
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    return path
+    finally:
+        os.close(descriptor)
+    files.rename(folder, f"{name}.new", name)
+    files.sync_folder(folder, BACKUP_FOLDER)
+    return folder / name
 
 
 def _run_steps(

@@ -13,6 +13,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from . import files, trust
 from .connection import (
     APPLICATION_ID,
     DATABASES,
@@ -25,7 +26,7 @@ from .connection import (
 )
 from .driver_errors import translate, translate_os
 from .errors import StoreCorrupt, StoreMissing, StoreUnsupported
-from .location import NETWORK_FILE_SYSTEMS, filesystem_type
+from .location import NETWORK_FILE_SYSTEMS, filesystem_type, find_store, settle
 from .locking import folder_lock
 
 SCHEMA_FILES: Final[dict[str, str]] = {"state": "schema.sql", "telemetry": "telemetry.sql"}
@@ -47,6 +48,7 @@ def open_store(folder: str | Path, *, create: bool = True) -> None:
     if None in versions:
         if not create:
             raise StoreMissing(f"no store at {folder}: {_absent(folder, versions)}. Run a flow or `flowdeck init`.")
+        trust.check_store(folder)
         _make_folder(folder)
         with folder_lock(folder):
             for database in DATABASES:
@@ -59,13 +61,21 @@ def open_store(folder: str | Path, *, create: bool = True) -> None:
         migrate(Path(folder))
 
 
+def own_store() -> Path:
+    """The store that is found, usable, and from now on that of this process and of all that it starts."""
+    folder = find_store()
+    open_store(folder)
+    settle(folder)
+    return folder
+
+
 def _version(folder: str, database: Database) -> int | None:
     """The version of a file that exists, checked; None when there is none."""
     path = database_path(folder, database)
     information = look_at(path)
     if information is None:
         return None
-    if not stat.S_ISREG(information.st_mode):
+    if not stat.S_ISREG(information.st_mode) and not stat.S_ISLNK(information.st_mode):
         raise StoreUnsupported(f"{path} is not a file; name another folder for the store.")
     connection = connect(folder, database, readonly=True)
     try:
@@ -89,14 +99,10 @@ def _make_folder(folder: str) -> None:
             "Name a folder on a local disk with --store or FLOWDECK_STORE."
         )
     try:
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
-        try:
-            os.mkdir(folder, 0o700)
-        except FileExistsError:
-            if not os.path.isdir(folder):
-                raise StoreUnsupported(f"{folder} is a file; a store is a folder. Name another place.") from None
-        else:
-            os.chmod(folder, 0o700)  # whatever the umask says
+        files.make_store(folder)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise StoreUnsupported(f"{folder} is a file; a store is a folder. Name another place.") from None
     except OSError as error:
         raise translate_os(error, folder) from error
 
@@ -109,15 +115,13 @@ def _make_database(folder: str, database: Database) -> None:
             f"{path} is missing, but its log {path}-wal is there. Restore the database from a backup, "
             "or move the log away to start afresh."
         )
+    name = f"{database}.db"
     building = path + ".new"
     script = (Path(__file__).parent / SCHEMA_FILES[database]).read_text(encoding="utf-8")
     try:
-        for leftover in (building, building + "-journal", building + "-wal", building + "-shm"):
-            if os.path.exists(leftover):
-                os.unlink(leftover)
-        descriptor = os.open(building, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        os.fchmod(descriptor, 0o600)  # whatever the umask says
-        os.close(descriptor)
+        for end in ("", "-journal", "-wal", "-shm"):
+            files.remove(folder, f"{name}.new{end}")
+        os.close(files.make(folder, f"{name}.new"))
         connection = sqlite3.connect(building, isolation_level=None)
         try:
             connection.executescript(
@@ -133,18 +137,14 @@ def _make_database(folder: str, database: Database) -> None:
                 )
         finally:
             connection.close()
-        _sync(building)
-        os.rename(building, path)
-        _sync(folder)
+        descriptor = files.open_to_read(folder, f"{name}.new")
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        files.rename(folder, f"{name}.new", name)
+        files.sync_folder(folder)
     except sqlite3.DatabaseError as error:
         raise translate(error, path) from error
     except OSError as error:
         raise translate_os(error, path) from error
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

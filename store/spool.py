@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from . import files
 from .connection import Connection, connect, database_path, transaction
 from .driver_errors import is_store_trouble, translate, translate_os
 from .rows import LogRow
@@ -56,7 +57,12 @@ _quoted = json.encoder.encode_basestring
 
 def spool_path(folder: str | Path, root_id: int, attempt: int, kind: str) -> str:
     """The path of one of a run's spool files."""
-    return os.path.join(folder, FOLDER, f"{root_id}.{attempt}.{kind}")
+    return os.path.join(folder, _within(root_id, attempt, kind))
+
+
+def _within(root_id: int, attempt: int, kind: str) -> str:
+    """The same, within the store."""
+    return f"{FOLDER}/{root_id}.{attempt}.{kind}"
 
 
 class SpoolWriter:
@@ -65,12 +71,11 @@ class SpoolWriter:
     def __init__(self, folder: str | Path, root_id: int, attempt: int) -> None:
         self.root_id = root_id
         self.attempt = attempt
-        _make_folder(os.path.join(folder, FOLDER))
         self.record_path, self.out_path, self.err_path = (spool_path(folder, root_id, attempt, kind) for kind in KINDS)
-        self.record_fd: int = _open_append(self.record_path)
-        self.out_fd: int = _open_append(self.out_path)
+        self.record_fd: int = open_append(folder, root_id, attempt, "rec")
+        self.out_fd: int = open_append(folder, root_id, attempt, "out")
         """To be put in place of descriptor 1; it is not inherited under its own number."""
-        self.err_fd: int = _open_append(self.err_path)
+        self.err_fd: int = open_append(folder, root_id, attempt, "err")
         self.trouble: str | None = None
         """Why writing waits (a full disk); None while all is well."""
         self._torn = False
@@ -112,26 +117,17 @@ class SpoolWriter:
         self.trouble = None
 
 
-def _make_folder(path: str) -> None:
-    if os.path.isdir(path):
-        return
+def open_append(folder: str | Path, root_id: int, attempt: int, kind: str) -> int:
+    """A descriptor that writes at the end of one of a run's spool files, which is made when there is none."""
     try:
-        os.mkdir(path, 0o700)
-        os.chmod(path, 0o700)  # whatever the umask says
-    except FileExistsError:
-        return  # another run was faster
+        return files.open_to_append(folder, _within(root_id, attempt, kind))
     except OSError as error:
-        raise translate_os(error, path) from error
+        raise translate_os(error, spool_path(folder, root_id, attempt, kind)) from error
 
 
-def _open_append(path: str) -> int:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise translate_os(error, path) from error
-    if os.fstat(descriptor).st_size == 0:
-        os.fchmod(descriptor, 0o600)  # whatever the umask says
-    return descriptor
+def open_to_read(folder: str | Path, root_id: int, attempt: int, kind: str) -> int:
+    """A descriptor to read one of a run's spool files with; ``FileNotFoundError`` when there is none."""
+    return files.open_to_read(folder, _within(root_id, attempt, kind))
 
 
 # ---------------------------------------------------------------------------------------------------- draining
@@ -217,43 +213,33 @@ def drain_leftovers(folder: str | Path, *, echo: Echo | None = None) -> int:
 def leftovers(folder: str | Path) -> list[tuple[int, int, int]]:
     """Every spool there is: root run, attempt and bytes in its files."""
     return [
-        (root_id, attempt, sum(_size(spool_path(folder, root_id, attempt, kind)) for kind in KINDS))
+        (root_id, attempt, sum(files.size(folder, _within(root_id, attempt, kind)) for kind in KINDS))
         for root_id, attempt in _spools(folder)
     ]
 
 
 def _spools(folder: str | Path) -> list[tuple[int, int]]:
-    try:
-        names = os.listdir(os.path.join(folder, FOLDER))
-    except FileNotFoundError:
-        return []
+    names = files.names(folder, FOLDER)
     return sorted({(int(match[1]), int(match[2])) for name in names if (match := _NAME.fullmatch(name))})
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _read_piece(
     folder: str | Path, telemetry: Connection, root_id: int, attempt: int, kind: str, final: bool
 ) -> _Piece | None:
     """The next lines of a file, or None when there is nothing to store now."""
-    path = spool_path(folder, root_id, attempt, kind)
-    if _size(path) == 0:
+    path = _within(root_id, attempt, kind)
+    if files.size(folder, path) == 0:
         return None
     name = os.path.basename(path)
     row = telemetry.execute(SELECT_OFFSET, (name,)).fetchone()
     recorded = int(row[0]) if row else 0
     # After the offset: a size of before, while another process drains, is smaller than that and looks like a new file.
-    size = _size(path)
+    size = files.size(folder, path)
     start = 0 if size < recorded else recorded  # smaller than before: somebody emptied it
     if size == start:
         return None
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(files.open_to_read(folder, path), "rb", buffering=0) as file:
             file.seek(start)
             block = file.read(BLOCK_BYTES)
     except FileNotFoundError:
@@ -300,12 +286,9 @@ def _store(telemetry: Connection, root_id: int, piece: _Piece) -> int | None:
 
 def _remove(folder: str | Path, telemetry: Connection, root_id: int, attempt: int) -> None:
     """Files first: an offset without a file does no harm, a file without its offset would be stored again."""
-    paths = [spool_path(folder, root_id, attempt, kind) for kind in KINDS]
+    paths = [_within(root_id, attempt, kind) for kind in KINDS]
     for path in paths:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            continue  # never made, or another process was faster
+        files.remove(folder, path)
     with transaction(telemetry):
         telemetry.executemany(DELETE_OFFSET, [(os.path.basename(path),) for path in paths])
 

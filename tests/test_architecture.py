@@ -453,7 +453,9 @@ TABLES_MAY_IMPORT = (
     "flowdeck.store.tables", "flowdeck.store.connection", "flowdeck.store.errors", "flowdeck.store.judging",
     "flowdeck.store.rows", "flowdeck.store.states",
 )  # fmt: skip
-BELOW_CONNECTIONS = ("checkpoint", "driver_errors", "errors", "location", "locking", "judging", "rows", "states")
+BELOW_CONNECTIONS = (
+    "checkpoint", "driver_errors", "errors", "files", "location", "locking", "judging", "rows", "states", "trust",
+)  # fmt: skip
 """Files of the store that know no connection of its own, so that everything in it may use them."""
 MIGRATING = ("store/models.py", "store/migrate.py", "store/migrations/")
 """What knows SQLAlchemy; only ``migrate`` is asked for from elsewhere, and only once it is needed."""
@@ -553,6 +555,72 @@ def test_the_command_line_takes_words_from_the_console_only() -> None:
         and (module.name, one.name) != ("flowdeck.cli.console", "flowdeck.tui.app")
     ]
     assert wrong == []
+
+
+OPENERS: dict[str, str] = {
+    "store/files.py": "the one way to make and open what is in a store",
+    "store/trust.py": "the maps of users; names beside a flow file",
+    "store/connection.py": "databases, which SQLite opens; looked at by trust before",
+    "store/opening.py": "a new database before it has its name; the package's own schema",
+    "store/migrate.py": "a backup that has been made by files",
+    "store/checkpoint.py": "a log's length, every 5 ms while it is written: without following links",
+    "store/models.py": "the package's own schema, written by its author",
+    "store/judging.py": "the kernel's word on processes",
+    "store/location.py": "the kernel's list of mounted file systems",
+    "engine/authoring/loader.py": "flow files and what lies beside them",
+    "engine/system/flow_files.py": "flow files and their folders",
+    "engine/system/processes.py": "the kernel's word on processes",
+    "engine/states/exits.py": "the kernel's word on memory",
+    "engine/prefect1/visualize.py": "a picture where the user wants it",
+    "engine/running/run_process/code_host.py": "the null device",
+    "engine/running/runners/fork_server.py": "the null device",
+    "engine/running/runners/worker_main.py": "the kernel's counters of memory",
+    "engine/sdk/harness.py": "a folder for a test's store",
+    "engine/sdk/sh.py": "the file a command writes its outputs to",
+    "engine/sdk/sh_output.py": "the same, read",
+    "engine/secrets/secret.py": "the person's folder of secrets",
+    "cli/demo.py": "a folder for the demo's store",
+    "cli/main.py": "the null device",
+    "tui/actions.py": "the person's own keys",
+}
+"""Who opens, makes, lists, renames or removes files, and what these are; everybody else asks ``store.files``."""
+OPENING_CALLS = {
+    "open", "mkdir", "makedirs", "unlink", "remove", "removedirs", "rename", "renames", "replace", "link", "symlink",
+    "rmdir", "listdir", "scandir", "walk", "chmod", "chown", "truncate", "mkfifo", "utime",
+}  # fmt: skip
+PATH_METHODS = {
+    "read_bytes", "read_text", "write_bytes", "write_text", "mkdir", "touch", "unlink", "iterdir", "glob", "rglob",
+    "symlink_to", "hardlink_to", "rmdir", "chmod",
+}  # fmt: skip
+
+
+def opens_files(call: ast.Call) -> bool:
+    """Whether a call opens, makes or changes a file by its path; a descriptor handed on to ``open`` is no path."""
+    function = call.func
+    if isinstance(function, ast.Name):
+        given = call.args[0] if call.args else None
+        is_descriptor = isinstance(given, ast.Call) or (isinstance(given, ast.Name) and given.id == "descriptor")
+        return function.id == "open" and not is_descriptor
+    if not isinstance(function, ast.Attribute):
+        return False
+    owner = function.value.id if isinstance(function.value, ast.Name) else ""
+    if owner == "os":
+        return function.attr in OPENING_CALLS
+    if owner in ("shutil", "tempfile") or (owner, function.attr) in (("sqlite3", "connect"), ("io", "open")):
+        return function.attr not in ("which", "get_terminal_size")
+    return owner != "files" and function.attr in PATH_METHODS
+
+
+def test_only_one_module_opens_files_of_a_store() -> None:
+    """Who opens files at all is listed with what these are: below a store everything goes through ``store.files``."""
+    used = {
+        module.path: place(module, node.lineno)
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and opens_files(node)
+    }
+    assert [where for path, where in used.items() if path not in OPENERS] == []
+    assert set(OPENERS) - set(used) == set(), "listed, but opens nothing any more"
 
 
 def test_modules_are_named_for_what_they_hold() -> None:

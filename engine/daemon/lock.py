@@ -6,7 +6,7 @@ import fcntl
 import os
 from typing import Final
 
-from ...store import judging
+from ...store import files, judging
 from ...store.errors import StoreReadOnly
 from ..errors import NotAllowed
 
@@ -17,7 +17,7 @@ def take_lock(folder: str) -> int:
     """Hold the lock until the descriptor returned is closed; ``NotAllowed`` names the daemon that has it."""
     path = os.path.join(folder, LOCK_FILE)
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = files.open_to_write(folder, LOCK_FILE)
     except OSError as error:
         raise StoreReadOnly(
             f"{path} cannot be written ({error.strerror}). Run as the store's owner, or name another --store."

@@ -227,26 +227,27 @@ class _Summing:
             raise
 
 
-def decode_file(codec: str, path: str, expected_checksum: str) -> Any:
-    """As ``decode``, from a file; a large pickle is read without another copy in memory."""
-    with open(path, "rb") as file:
-        if codec == "json" or os.fstat(file.fileno()).st_size < LARGE_BYTES or file.peek(4).startswith(_COMPRESSED):
-            return decode(codec, file.read(), expected_checksum)
-        from hashlib import blake2b
+def decode_file(codec: str, file: IO[bytes], expected_checksum: str) -> Any:
+    """As ``decode``, from an open file; a large pickle is read without another copy in memory."""
+    first = file.read(len(_COMPRESSED))
+    file.seek(0)
+    if codec == "json" or os.fstat(file.fileno()).st_size < LARGE_BYTES or first == _COMPRESSED:
+        return decode(codec, file.read(), expected_checksum)
+    from hashlib import blake2b
 
-        digest = blake2b(digest_size=16)
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-        if digest.hexdigest() != expected_checksum:
-            raise ResultUnreadable("the stored bytes do not match their checksum")
-        file.seek(0)
-        try:
-            former_names.make_importable()
-            return _unpickler()(file).load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise ResultUnreadable(f"{type(error).__name__}: {error}") from error
+    digest = blake2b(digest_size=16)
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    if digest.hexdigest() != expected_checksum:
+        raise ResultUnreadable("the stored bytes do not match their checksum")
+    file.seek(0)
+    try:
+        former_names.make_importable()
+        return _unpickler()(file).load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise ResultUnreadable(f"{type(error).__name__}: {error}") from error
 
 
 def decode(codec: str, data: bytes, expected_checksum: str) -> Any:

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from ...store import files
 from ...store.connection import connect
 from ...store.tables import results
 from ..errors import ResultUnreadable
@@ -36,7 +37,8 @@ class StoredState(State):
         if stored.path is None:
             return codec.decode(stored.codec, stored.data or b"", stored.checksum)
         try:
-            return codec.decode_file(stored.codec, str(self._folder / stored.path), stored.checksum)
+            with open(files.open_to_read(self._folder, stored.path), "rb") as file:
+                return codec.decode_file(stored.codec, file, stored.checksum)
         except OSError as error:
             raise ResultUnreadable(f"the result of {self._run_id}/{self._seq} cannot be read: {error}") from error
 

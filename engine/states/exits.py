@@ -11,6 +11,8 @@ import os
 import signal
 from typing import Any, Final, NamedTuple
 
+from ...store import files
+from ...store.spool import FOLDER as SPOOL
 from .machine import RunEvent
 
 OUT_OF_MEMORY: Final = "out of memory: killed by the kernel"
@@ -69,56 +71,40 @@ def from_wait_status(run_id: int, pid: int, status: int, *, max_rss_bytes: int |
 
 def write_exit(folder: str, attempt: int, death: Death) -> None:
     """Leave the record for whoever looks after the run."""
-    path = _path(folder, death.run_id, attempt)
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    path = f"{SPOOL}/{death.run_id}.{attempt}.exit"
     building = f"{path}.new"
-    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
+    with open(files.open_to_write(folder, building), "w", encoding="utf-8") as file:
+        file.truncate()
         json.dump(death._asdict(), file)
-    os.replace(building, path)
+    files.rename(folder, building, path)
 
 
 def read_exit(folder: str, run_id: int, pid: int) -> Death | None:
     """The record of that process of the run, if it is there."""
     return next((death for path in _records(folder, run_id)
-                 if (death := _read(path)) is not None and death.pid == pid), None)
+                 if (death := _read(folder, path)) is not None and death.pid == pid), None)
 
 
 def forget_exits(folder: str, run_id: int) -> None:
     """Remove the records of a run."""
     for path in _records(folder, run_id):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            continue
+        files.remove(folder, path)
 
 
 def recorded_runs(folder: str) -> set[int]:
     """The runs that have a record lying there."""
-    try:
-        names = os.listdir(os.path.join(folder, "spool"))
-    except FileNotFoundError:
-        return set()
+    names = files.names(folder, SPOOL)
     return {int(name.split(".")[0]) for name in names if name.endswith(".exit") and name.split(".")[0].isdecimal()}
 
 
-def _path(folder: str, run_id: int, attempt: int) -> str:
-    return os.path.join(folder, "spool", f"{run_id}.{attempt}.exit")
-
-
 def _records(folder: str, run_id: int) -> list[str]:
-    spool = os.path.join(folder, "spool")
-    try:
-        names = os.listdir(spool)
-    except FileNotFoundError:
-        return []
-    return [os.path.join(spool, name) for name in names if name.startswith(f"{run_id}.") and name.endswith(".exit")]
+    names = files.names(folder, SPOOL)
+    return [f"{SPOOL}/{name}" for name in names if name.startswith(f"{run_id}.") and name.endswith(".exit")]
 
 
-def _read(path: str) -> Death | None:
+def _read(folder: str, path: str) -> Death | None:
     try:
-        with open(path, encoding="utf-8") as file:
-            values: dict[str, Any] = json.load(file)
+        values: dict[str, Any] = json.loads(files.read(folder, path))
         return Death(**values)
     except (FileNotFoundError, ValueError, TypeError):
         return None  # another Flowdeck's record, or one removed meanwhile: then nobody saw how it ended

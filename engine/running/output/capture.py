@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....store.connection import Connection, connect
 from ....store.errors import StoreError
-from ....store.spool import SpoolWriter, drain
+from ....store.spool import SpoolWriter, drain, open_to_read
 from ...secrets.masking import is_active, mask, when_concealed
 from ...system.clock import now_us
 from ..calls.frame import current_frame
@@ -183,8 +183,8 @@ class Capture:
 
     def _echo_raw(self) -> None:
         """Show the person what C code and children wrote, byte for byte."""
-        for index, path in enumerate((self._spool.out_path, self._spool.err_path)):
-            with open(path, "rb", buffering=0) as file:
+        for index, kind in enumerate(("out", "err")):
+            with open(open_to_read(self._folder, self._root_id, self._attempt, kind), "rb", buffering=0) as file:
                 file.seek(self._echoed[index])
                 while data := file.read(1 << 16):
                     self._echoed[index] += len(data)

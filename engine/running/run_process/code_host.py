@@ -184,9 +184,7 @@ class CodeHost:
 def _tell(folder: str, child: Child, error: BaseException) -> None:
     """Leave word in the run's spool: whoever settles the run moves it into the log."""
     text = f"the run could not begin: {error!r}\n{''.join(traceback.format_exception(error))}"
-    path = spool.spool_path(folder, child.run_id, child.attempt, "err")
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = spool.open_append(folder, child.run_id, child.attempt, "err")
     os.write(descriptor, mask(text).encode("utf-8", "replace"))
     os.close(descriptor)
 

@@ -6,8 +6,6 @@ goes on, the log says that it is made again after a crash.
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +26,6 @@ class ResultStore:
     """The results of one root run; from any thread."""
 
     def __init__(self, folder: Path, log: RunLog) -> None:
-        self._folder = folder
         self._log = log
         self.files = ResultFiles(folder)
 
@@ -72,18 +69,18 @@ class ResultStore:
     def value(self, row: ResultRow) -> Any:
         """The value of a stored result; raises ``ResultUnreadable`` or OSError when it cannot be had."""
         if row.path is not None:
-            return codec.decode_file(row.codec, os.path.join(self._folder, row.path), row.checksum)
+            with self.files.open(row.path) as file:
+                return codec.decode_file(row.codec, file, row.checksum)
         return codec.decode(row.codec, row.data or b"", row.checksum)
 
     def data(self, row: ResultRow) -> bytes:
         """The stored bytes of a result, from the row or its file."""
         if row.path is None:
             return row.data or b""
-        with open(os.path.join(self._folder, row.path), "rb") as file:
+        with self.files.open(row.path) as file:
             return file.read()
 
     def remove(self, paths: list[str]) -> None:
         """Remove files of results that no row names any more."""
         for path in paths:
-            with suppress(FileNotFoundError):
-                os.unlink(os.path.join(self._folder, path))
+            self.files.remove(path)

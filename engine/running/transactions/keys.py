@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from ....store import files
 from ....store.alone import commit_alone
 from ....store.rows import CacheRow
 from ....store.tables import cache
@@ -43,7 +44,7 @@ def entry_bytes(block: Transaction, entry: CacheRow) -> bytes:
         return entry.data or b""
     session = session_of(block)
     folder = session.folder if session is not None else _store_folder()
-    return (Path(folder) / entry.path).read_bytes()
+    return files.read(folder, entry.path)
 
 
 def take_lock(block: Transaction) -> Steps[None]:
