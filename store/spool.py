@@ -3,7 +3,9 @@
 A run's process writes each log record with one ``write`` to ``<store>/spool/<root>.<attempt>.rec``, and has its
 descriptors 1 and 2 pointed at ``.out`` and ``.err``; what it wrote survives its kill. ``drain`` moves what is new into
 ``telemetry.db`` together with how far it came, in one transaction, so that a kill at any point neither loses nor
-doubles a line. Any process may drain any spool, several at once too.
+doubles a line. Any process may drain any spool, several at once too. What counts is the file and not its name: lines
+are stored only while the file they were read from still stands there, and an offset is forgotten only by who removed
+its file. So a store that is moved away, replaced or moved back, with its run going on, doubles and loses nothing.
 
 A record is one JSON line ``[at_us, run_id, task_seq, level, logger, stream, message]``. A message of several lines is
 stored as several rows, so that a row is always one line on a screen.
@@ -12,6 +14,7 @@ stored as several rows, so that a row is always one line on a screen.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import json.encoder
 import os
@@ -90,6 +93,13 @@ class SpoolWriter:
         if self._torn or not self._write(line):
             self._write_when_there_is_room(TORN + line)
 
+    def is_in_place(self) -> bool:
+        """Whether the files still stand where they were made: not when the store was moved away or removed."""
+        try:
+            return os.path.samestat(os.stat(self.record_path), os.fstat(self.record_fd))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def close(self) -> None:
         """Close the descriptors; the files stay until they are drained."""
         for descriptor in (self.record_fd, self.out_fd, self.err_fd):
@@ -140,7 +150,9 @@ _Line = tuple[int, int | None, int, int, int, str, str, str]
 class _Piece(NamedTuple):
     """What was read from one file."""
 
-    name: str
+    path: str
+    file: io.FileIO
+    """Open until the lines are stored, so that no other file can be taken for it."""
     recorded: int
     """The offset the table held when it was read: if it holds another now, the piece is stale."""
     end: int
@@ -166,7 +178,8 @@ def drain(
     try:
         for kind in KINDS:
             while (piece := _read_piece(folder, telemetry, root_id, attempt, kind, final)) is not None:
-                first = _store(telemetry, root_id, piece)
+                with piece.file:
+                    first = _store(telemetry, root_id, piece)
                 if first is None:
                     continue  # another process was faster: read on from where it came to
                 stored += len(piece.lines)
@@ -230,8 +243,7 @@ def _read_piece(
     path = _within(root_id, attempt, kind)
     if files.size(folder, path) == 0:
         return None
-    name = os.path.basename(path)
-    row = telemetry.execute(SELECT_OFFSET, (name,)).fetchone()
+    row = telemetry.execute(SELECT_OFFSET, (os.path.basename(path),)).fetchone()
     recorded = int(row[0]) if row else 0
     # After the offset: a size of before, while another process drains, is smaller than that and looks like a new file.
     size = files.size(folder, path)
@@ -239,19 +251,30 @@ def _read_piece(
     if size == start:
         return None
     try:
-        with open(files.open_to_read(folder, path), "rb", buffering=0) as file:
-            file.seek(start)
-            block = file.read(BLOCK_BYTES)
+        file = io.FileIO(files.open_to_read(folder, path))
     except FileNotFoundError:
         return None  # drained to its end and removed by another process
-    complete = block.rfind(b"\n") + 1
-    if complete == 0:
-        complete = _length_without_end(file_block=block, is_last=start + len(block) >= size, final=final, kind=kind)
+    try:
+        file.seek(start)
+        block = file.read(BLOCK_BYTES)
+        complete = _complete_length(block, is_last=start + len(block) >= size, final=final, kind=kind)
         if complete == 0:
+            file.close()
             return None
-    content = block[:complete]
-    lines = _record_lines(content, root_id, attempt) if kind == "rec" else _raw_lines(content, root_id, attempt, kind)
-    return _Piece(name, recorded, start + complete, lines)
+        content = block[:complete]
+        lines = (
+            _record_lines(content, root_id, attempt) if kind == "rec" else _raw_lines(content, root_id, attempt, kind)
+        )
+    except BaseException:
+        file.close()
+        raise
+    return _Piece(os.path.join(folder, path), file, recorded, start + complete, lines)
+
+
+def _complete_length(block: bytes, *, is_last: bool, final: bool, kind: str) -> int:
+    """How much of a block to store now: its whole lines, or what there is of one that nobody should wait for."""
+    complete = block.rfind(b"\n") + 1
+    return complete or _length_without_end(file_block=block, is_last=is_last, final=final, kind=kind)
 
 
 def _length_without_end(*, file_block: bytes, is_last: bool, final: bool, kind: str) -> int:
@@ -271,26 +294,42 @@ def _length_without_end(*, file_block: bytes, is_last: bool, final: bool, kind: 
 
 
 def _store(telemetry: Connection, root_id: int, piece: _Piece) -> int | None:
-    """Lines and offset in one transaction; the first line's number, or None when another process was faster."""
+    """Lines and offset in one transaction; the first line's number, or None when another process was faster.
+
+    Another one that has drained the file to its end removes it first and its offset later, and does the latter in a
+    transaction, too: so whoever finds no offset here because of that finds no file either.
+    """
+    name = os.path.basename(piece.path)
     with transaction(telemetry):
-        row = telemetry.execute(SELECT_OFFSET, (piece.name,)).fetchone()
-        if (int(row[0]) if row else 0) != piece.recorded:
+        row = telemetry.execute(SELECT_OFFSET, (name,)).fetchone()
+        if (int(row[0]) if row else 0) != piece.recorded or not _is_there(piece):
             return None
         first = logs.next_line(telemetry, root_id)
         telemetry.executemany(
             logs.INSERT, [(root_id, number, *line) for number, line in enumerate(piece.lines, first)]
         )
-        telemetry.execute(UPSERT_OFFSET, (piece.name, piece.end))
+        telemetry.execute(UPSERT_OFFSET, (name, piece.end))
     return first
+
+
+def _is_there(piece: _Piece) -> bool:
+    """Whether the file still has its name: not when it was removed, or the store moved away."""
+    try:
+        return os.path.samestat(os.lstat(piece.path), os.fstat(piece.file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _remove(folder: str | Path, telemetry: Connection, root_id: int, attempt: int) -> None:
     """Files first: an offset without a file does no harm, a file without its offset would be stored again."""
-    paths = [_within(root_id, attempt, kind) for kind in KINDS]
-    for path in paths:
-        files.remove(folder, path)
-    with transaction(telemetry):
-        telemetry.executemany(DELETE_OFFSET, [(os.path.basename(path),) for path in paths])
+    removed = [
+        (os.path.basename(path),)
+        for path in (_within(root_id, attempt, kind) for kind in KINDS)
+        if files.remove(folder, path)  # else never made, removed by another process, or away with the store and offset
+    ]
+    if removed:
+        with transaction(telemetry):
+            telemetry.executemany(DELETE_OFFSET, removed)
 
 
 # ---------------------------------------------------------------------------------------------------- lines to rows

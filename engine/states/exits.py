@@ -70,10 +70,14 @@ def from_wait_status(run_id: int, pid: int, status: int, *, max_rss_bytes: int |
 
 
 def write_exit(folder: str, attempt: int, death: Death) -> None:
-    """Leave the record for whoever looks after the run."""
+    """Leave the record for whoever looks after the run; nothing where there is no store any more."""
     path = f"{SPOOL}/{death.run_id}.{attempt}.exit"
     building = f"{path}.new"
-    with open(files.open_to_write(folder, building), "w", encoding="utf-8") as file:
+    try:
+        descriptor = files.open_to_write(folder, building)
+    except FileNotFoundError:
+        return
+    with open(descriptor, "w", encoding="utf-8") as file:
         file.truncate()
         json.dump(death._asdict(), file)
     files.rename(folder, building, path)

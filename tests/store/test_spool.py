@@ -381,3 +381,72 @@ def test_kills_neither_lose_nor_double_a_line(folder: Path, tmp_path: Path, tele
     assert records == [f"record {count}" for count in range(len(records))]
     assert printed == [f"printed {count}" for count in range(len(printed))]
     assert telemetry.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_several_at_the_end_of_a_run_store_its_lines_once(folder: Path) -> None:
+    """Whoever finds a dead run drains its spool to the end and removes it, several at the same moment, too."""
+    rounds = 60
+    gate = threading.Barrier(4)
+    failed: list[BaseException] = []
+
+    def reap() -> None:
+        connection = connect(folder, "telemetry")
+        try:
+            for attempt in range(1, rounds + 1):
+                gate.wait(60)
+                if threading.current_thread().name == "first":
+                    writer = SpoolWriter(folder, 1, attempt)
+                    os.write(writer.out_fd, b"".join(b"%d.%d\n" % (attempt, line) for line in range(40)) + b"rest")
+                    writer.close()
+                gate.wait(60)
+                drain(folder, connection, 1, attempt, final=True)
+        except BaseException as error:
+            failed.append(error)
+            gate.abort()
+            raise
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=reap, name=name) for name in ("first", "second", "third", "fourth")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    telemetry = connect(folder, "telemetry")
+    told = _messages(telemetry)
+    assert len(told) == rounds * 41
+    assert len({text for text in told if text != "rest"}) == rounds * 40
+    assert telemetry.execute("SELECT count(*) FROM spool").fetchone() == (0,)
+    assert list((folder / "spool").iterdir()) == []
+    telemetry.close()
+
+
+def test_what_another_drained_to_its_end_is_not_stored_again(folder: Path, telemetry: sqlite3.Connection) -> None:
+    """Not even by one who had read it before, when neither the file nor its offset is there any more."""
+    writer = SpoolWriter(folder, 1, 1)
+    os.write(writer.out_fd, b"one\ntwo\n")
+    read_before = spool._read_piece(folder, telemetry, 1, 1, "out", final=True)
+    assert read_before is not None
+    assert drain(folder, telemetry, 1, 1, final=True) == 2
+    with read_before.file:
+        assert spool._store(telemetry, 1, read_before) is None
+    assert _messages(telemetry) == ["one", "two"]
+    writer.close()
+
+
+def test_a_store_that_is_moved_keeps_lines_and_offsets_together(folder: Path, telemetry: sqlite3.Connection) -> None:
+    """Who still has the database open finds nothing at the old place, and forgets nothing of what was stored."""
+    writer = SpoolWriter(folder, 1, 1)
+    os.write(writer.out_fd, b"one\n")
+    assert drain(folder, telemetry, 1, 1) == 1
+    away = folder.with_name("away")
+    folder.rename(away)
+    os.write(writer.out_fd, b"two\n")
+    assert not writer.is_in_place()
+    assert drain(folder, telemetry, 1, 1, final=True) == 0
+    away.rename(folder)
+    assert writer.is_in_place()
+    assert drain(folder, telemetry, 1, 1, final=True) == 1
+    assert _messages(telemetry) == ["one", "two"]
+    writer.close()

@@ -165,8 +165,8 @@ class Capture:
 
     def _drain_locked(self, *, final: bool) -> None:
         sizes = self._sizes()
-        if sizes == self._drained_sizes and not final:
-            return
+        if (sizes == self._drained_sizes and not final) or not self._spool.is_in_place():
+            return  # moved away with the store, the lines stay with it, and are moved by who finds them there
         if self._echo and self._owns:
             self._echo_raw()
         if self._telemetry is None:
