@@ -57,7 +57,7 @@ def run_in_foreground(args: argparse.Namespace, out: Output) -> int:
         return _stop_daemon_of(folder, out)
     from ..engine.daemon.daemon import run_daemon
 
-    return run_daemon(folder, _existing(args.paths), limit=args.limit)
+    return run_daemon(folder, _existing(args.paths), limit=args.limit, as_json=out.as_json)
 
 
 def up(args: argparse.Namespace, out: Output) -> int:

@@ -44,11 +44,16 @@ class CheckpointResult(NamedTuple):
 def checkpoint(writer: sqlite3.Connection, second: sqlite3.Connection) -> CheckpointResult:
     """Move what the log holds into the database, with commits of all processes shut out while it runs.
 
-    ``writer`` must not be in a transaction, and its ``busy_timeout`` must be 0; ``second`` is another connection to the
-    same file. An error of SQLite's passes through, with the write lock given back.
+    ``writer`` must not be in a transaction; ``second`` is another connection to the same file. It does not wait long
+    for the write lock, whatever the ``busy_timeout``. An error of SQLite's passes through, with the lock given back.
     """
+    wait_ms = writer.execute("PRAGMA busy_timeout").fetchone()[0]
     try:
-        begin_immediate(writer, LOCK_WAIT_SECONDS)
+        writer.execute("PRAGMA busy_timeout=0")
+        try:
+            begin_immediate(writer, LOCK_WAIT_SECONDS)
+        finally:
+            writer.execute(f"PRAGMA busy_timeout={wait_ms}")
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             return CheckpointResult(False, 0, 0)

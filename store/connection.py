@@ -242,6 +242,11 @@ def data_version(connection: Connection) -> int:
     return version
 
 
+def own_changes(connection: Connection) -> int:
+    """A number that grows when this connection changes rows, which its ``data_version`` does not tell; free."""
+    return connection.total_changes
+
+
 def _path_of(connection: Connection) -> str:
     try:
         return str(connection.execute("PRAGMA database_list").fetchone()[2])

@@ -2,7 +2,8 @@
 
 One thread, one loop: sockets of code hosts, pidfds of run processes, a wake pipe from the file watcher, timers, and a
 look at the store (``rounds``) after each. It owns nothing that a run needs: kill it and runs go on, start it again and
-it adopts them. One daemon per store (``lock``). What is to be done about schedules and runs is not decided here.
+it adopts them. One daemon per store (``lock``), and it ends with its store: when another or none stands in its folder
+it says so, does nothing more there and leaves. What is to be done about schedules and runs is not decided here.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from logging import ERROR, WARNING
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ...store.checkpoint import checkpoint, wal_size
-from ...store.connection import Connection, Database, connect, database_path, transaction
-from ...store.driver_errors import is_driver_error
+from ...store.connection import Connection, Database, connect, database_path, look_at, transaction
+from ...store.driver_errors import is_driver_error, store_errors
+from ...store.errors import StoreError
 from ...store.opening import open_store
 from ...store.rows import LeaseRow
 from ...store.tables import events, leases
@@ -35,6 +37,7 @@ from .flow_files import FlowFiles
 from .hosts import Hosts
 from .lock import take_lock
 from .rounds import Rounds
+from .saying import Line, Saying
 from .scheduler import Scheduler
 from .supervisor import Supervisor
 from .systemd import notify, watchdog_seconds
@@ -50,11 +53,12 @@ SPIN_SECONDS: Final = 0.05
 
 def run_daemon(folder: Path, paths: Sequence[str | Path], *, limit: int | None = None,
                ready: Callable[[], None] | None = None, start_method: str | None = None,
-               deployments: Sequence[Deployment] = ()) -> int:
+               deployments: Sequence[Deployment] = (), as_json: bool = False) -> int:
     """Serve the store until SIGTERM or SIGINT; returns the exit code. ``ready`` is called once all files are loaded.
 
     ``deployments`` are served beside those the files name themselves. ``start_method="spawn"`` starts a fresh
-    interpreter for each run; by default a warm one is forked (not on macOS).
+    interpreter for each run; by default a warm one is forked (not on macOS). What it says goes to standard error, as
+    JSON (``as_json``) to standard output.
     """
     if limit is not None and limit < 1:
         raise NotAllowed(f"limit={limit}: a daemon that may run nothing is of no use; give 1 or more")
@@ -64,37 +68,33 @@ def run_daemon(folder: Path, paths: Sequence[str | Path], *, limit: int | None =
     lock = take_lock(str(folder))
     try:
         spawn = start_method == "spawn" or (start_method is None and sys.platform == "darwin")
-        daemon = Daemon(str(folder), named, limit=limit, ready=ready, spawn=spawn, deployments=deployments)
+        saying = Saying(sys.stdout if as_json else sys.stderr, lambda: now().us, as_json=as_json)
+        daemon = Daemon(str(folder), named, limit=limit, ready=ready, spawn=spawn, deployments=deployments,
+                        saying=saying)
         try:
             daemon.serve()
         finally:
             daemon.close()
     finally:
         os.close(lock)
-    return 0
-
-
-def say(text: str) -> None:
-    """One line of the daemon's own, for people and journals."""
-    try:
-        sys.stderr.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + f"Z {text}\n")
-        sys.stderr.flush()
-    except OSError:
-        return  # whoever read this is gone; the events tell the same, and runs matter more
+    return daemon.exit_code
 
 
 class Daemon:
     """Puts the parts together and drives them."""
 
     def __init__(self, folder: str, paths: list[str], *, limit: int | None, ready: Callable[[], None] | None,
-                 spawn: bool, deployments: Sequence[Deployment] = (), clock: Clock = now) -> None:
+                 spawn: bool, saying: Saying, deployments: Sequence[Deployment] = (), clock: Clock = now) -> None:
+        self.exit_code = 0
         self._folder = folder
+        self._say = say = saying
         self._clock = clock
         self._paths = paths
         self._ready = ready
         self._is_ready = False
         self._state = connect(folder, "state")
         self._telemetry = connect(folder, "telemetry")
+        self._store_file = look_at(database_path(folder, "state"))
         self._loop = Loop(self._look, self._trouble)
         self._hosts = Hosts(folder, self._loop, say, spawn=spawn)
         dispatcher = Dispatcher(self._state, self._hosts, say, limit)
@@ -122,7 +122,7 @@ class Daemon:
         self._files.scan()
         self._every(CHECKPOINT_SECONDS, self._checkpoint)
         if (seconds := watchdog_seconds()) is not None:
-            self._every(seconds, lambda: notify("WATCHDOG=1", say))
+            self._every(seconds, lambda: notify("WATCHDOG=1", self._say))
         self._files_changed()
         self._rest_between_writes()
         self._loop.run()
@@ -131,12 +131,12 @@ class Daemon:
         try:
             self._writes = FileWrites(database_path(self._folder, "state") + "-wal")
         except OSError as error:
-            say(f"the kernel does not tell of writes to the store ({error.strerror}): looking every 25 ms instead")
+            self._say(f"the kernel does not tell of writes to the store ({error.strerror}): looking every 25 ms")
         else:
             self._loop.rest_between(self._writes)
 
     def close(self) -> None:
-        """Leave runs going, give the lease back."""
+        """Leave runs going, give the lease back; a small store then stands in its files and not in their logs alone."""
         self._files.close()
         self._hosts.close()
         self._loop.close()
@@ -147,8 +147,17 @@ class Daemon:
                 leases.release(self._state, leases.DAEMON, self._lease)
                 events.append(self._state, at_us=self._clock().us, kind="daemon", actor=self._lease.actor,
                               message="the daemon stopped; runs go on")
+            if self.exit_code == 0:
+                self._leave_tidy()
         self._state.close()
         self._telemetry.close()
+
+    def _leave_tidy(self) -> None:
+        try:
+            with store_errors(self._folder):
+                self._checkpoint(0)
+        except StoreError as error:  # nothing is lost: what could not be moved stays in the log
+            self._say(Line(f"the logs of {self._folder} stay as they are: {error}", WARNING))
 
     def _begin(self) -> None:
         info = json.dumps({"paths": self._paths, "version": _version()})
@@ -160,11 +169,11 @@ class Daemon:
             events.append(self._state, at_us=lease.acquired_at_us, kind="daemon", actor=lease.actor,
                           message=f"the daemon started with {', '.join(self._paths) or 'no paths'}", data=info)
         self._lease = lease
-        say(f"daemon {os.getpid()} serves {self._folder}: {', '.join(self._paths) or 'no flow files'}")
+        self._say(f"daemon {os.getpid()} serves {self._folder}: {', '.join(self._paths) or 'no flow files'}")
 
     def _stop(self, why: str) -> None:
-        say(f"{why}: the daemon stops; runs go on")
-        notify("STOPPING=1", say)
+        self._say(f"{why}: the daemon stops; runs go on")
+        notify("STOPPING=1", self._say)
         self._loop.stop()
 
     def _files_changed(self) -> None:
@@ -174,8 +183,8 @@ class Daemon:
                 return
             self._is_ready = True
             self._files.retire_unwanted()
-            say(f"ready: {len(self._files)} flow files")
-            notify("READY=1", say)
+            self._say(f"ready: {len(self._files)} flow files")
+            notify("READY=1", self._say)
             self._rounds.schedule()
             if self._ready is not None:
                 self._ready()
@@ -193,25 +202,42 @@ class Daemon:
 
     def _look(self) -> None:
         """After each wake-up."""
+        if self._has_lost_store():
+            return
         self._loop.wake_at(self._rounds.tick())
+
+    def _has_lost_store(self) -> bool:
+        """Whether the folder holds this store no more: what is written now would reach nobody."""
+        found = look_at(database_path(self._folder, "state"))
+        if found is not None and self._store_file is not None and os.path.samestat(found, self._store_file):
+            return False
+        if self.exit_code == 0:
+            self.exit_code = StoreError.exit_code
+            became = "was removed or moved away" if found is None else "was replaced by another"
+            self._say(Line(f"the store {self._folder} {became}: the daemon ends; start it again where its store is",
+                           ERROR))
+            notify("STOPPING=1", self._say)
+            self._loop.stop()
+        return True
 
     def _trouble(self, error: Exception) -> None:
         """A step failed: say it once, look at everything again soon."""
+        if self._has_lost_store():
+            return
         text = str(error) if isinstance(error, FlowdeckError) else f"{type(error).__name__}: {error}"
         if text != self._last_trouble:
-            say(f"trouble: {text}")
-            if not isinstance(error, (FlowdeckError, OSError)) and not is_driver_error(error):
-                sys.excepthook(type(error), error, error.__traceback__)
+            is_known = isinstance(error, (FlowdeckError, OSError)) or is_driver_error(error)
+            self._say.trouble(text, None if is_known else error)
         self._last_trouble = text
         self._rounds.look_at_everything()
         time.sleep(SPIN_SECONDS)
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, more_than_bytes: int = CHECKPOINT_BYTES) -> None:
         """Short run processes never grow the log enough to move it themselves."""
         databases: tuple[tuple[Database, Connection], ...] = (
             ("state", self._state), ("telemetry", self._telemetry))
         for database, connection in databases:
-            if wal_size(database_path(self._folder, database)) > CHECKPOINT_BYTES:
+            if wal_size(database_path(self._folder, database)) > more_than_bytes:
                 second = connect(self._folder, database)
                 try:
                     checkpoint(connection, second)

@@ -122,7 +122,6 @@ class Dispatcher:
                 move_run(self._state, run, "fail", at_us=at_us, actor=reaping.ACTOR, cause=cause, intent="none")
         except (StaleState, NotAllowed):
             return  # somebody cancelled it at the same moment
-        self._say(f"run #{run_id}: Failed: {cause}")
 
     def place(self, run: RunRow) -> tuple[str | None, str]:
         """The file and the flow's name in it: a deployment's file of today, else where the run was started from."""

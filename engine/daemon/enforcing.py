@@ -14,6 +14,7 @@ from weakref import WeakSet
 from ...store import judging
 from ...store.connection import Connection, folder_of, transaction
 from ...store.rows import RunRow
+from ...store.states import is_terminal
 from ...store.tables import leases, runs, supervision
 from ..control import reaping
 from ..errors import NotAllowed, StaleState
@@ -64,7 +65,8 @@ class Enforcer:
                                  intent="none")
         except (StaleState, NotAllowed):
             return  # it moved meanwhile; whoever moved it looks at the request
-        self._say(f"run #{run.id}: {moved.state_name} as asked {cause.partition(' ')[2]}".rstrip())
+        if not is_terminal(moved.state_type):
+            self._say(f"run #{run.id}: {moved.state_name} as asked {cause.partition(' ')[2]}".rstrip())
 
     def _enforce_cancel(self, watched: Watched, now: Now) -> None:
         """Its own process cancels it; this is for the case that it does not."""

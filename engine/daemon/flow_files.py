@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from logging import ERROR, WARNING
 from typing import TYPE_CHECKING, Any, Final
 
 from ...store.connection import Connection
@@ -17,6 +18,7 @@ from ..system.flow_files import find_flow_files, source_hash
 from ..system.loop import Loop
 from . import registration
 from .hosts import Host, Hosts, Served
+from .saying import Line
 from .watchers import FileWatcher, folders_to_watch
 
 if TYPE_CHECKING:
@@ -130,7 +132,7 @@ class FlowFiles:
             host.flows.pop(name, None)
         if clashes:
             self._clashing.add(served.path)
-            self._say(f"{served.path}: {', '.join(clashes)}: also in another file, which keeps the name")
+            self._say(Line(f"{served.path}: {', '.join(clashes)}: also in another file, which keeps the name", WARNING))
 
     def _host_broken(self, served: Served, error: str, traceback: str | None) -> None:
         kept = "; its last good version stays in service" if served.current is not None else ""
@@ -139,7 +141,7 @@ class FlowFiles:
                                      self._clock().us)
         if self._told.get(served.path) != error:  # it is tried again with each change nearby, and said once
             self._told[served.path] = error
-            self._say(f"cannot load {error}{kept}")
+            self._say(Line(f"cannot load {error}{kept}", ERROR))
         self._loop.post(self.on_change)
 
 

@@ -17,6 +17,7 @@ from ..control.reaping import lease_info
 from ..system.clock import Clock, Now
 from .agenda import Agenda
 from .dispatcher import Dispatcher, RunHosts
+from .endings import Endings
 from .enforcing import Enforcer
 from .scheduler import Scheduler
 from .supervisor import Supervisor
@@ -41,6 +42,7 @@ class Rounds:
         self._scheduler = scheduler
         self._supervisor = supervisor
         self._enforcer = Enforcer(state, supervisor, agenda, say)
+        self._endings = Endings(state, say)
         self._agenda = agenda
         self._say = say
         self._clock = clock
@@ -96,6 +98,7 @@ class Rounds:
         if self._next_pump is not None and now.monotonic >= self._next_pump:
             wait_seconds = self._dispatcher.pump(now.us)
             self._next_pump = None if wait_seconds is None else now.monotonic + wait_seconds
+        self._endings.tick(now.us)
         return self._next_look(now)
 
     def _next_look(self, now: Now) -> float:

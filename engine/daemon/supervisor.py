@@ -28,6 +28,8 @@ from .agenda import Agenda
 RECORD_SECONDS: Final = 0.25
 """How long the code host may take to write down how a process ended."""
 CRASHED: Final = frozenset({"Crashed", "OutOfMemory", "Rebooted"})
+ENDED: Final = CRASHED | {"Cancelled", "Failed"}
+"""What is said elsewhere, with all other endings."""
 _UNSEEN_POLL_SECONDS: Final = 0.5
 """For a process that cannot be judged by its number: whether it still holds its lock."""
 _POLL_SECONDS: Final = 0.1
@@ -109,7 +111,7 @@ class Supervisor:
         """Settle runs that claim to run although nobody holds their lease."""
         for settled in reaping.reap_without_process(self._state, self._telemetry, self._folder, now.us):
             if settled is not None:
-                self._report(settled, now)
+                self._report(settled)
                 self.on_process_ended(settled.run_id, now)
 
     def tick(self, now: Now) -> None:
@@ -212,7 +214,7 @@ class Supervisor:
             settled = reaping.reap(self._state, self._telemetry, self._folder, lease, now.us,
                                    self._crash_retries(run.flow_name))
             if settled is not None:
-                self._report(settled, now)
+                self._report(settled)
         finally:
             self.on_process_ended(lease.run_id, now)
 
@@ -244,13 +246,11 @@ class Supervisor:
                                  attempt=attempt)
         deaths.forget_exits(self._folder, run_id)
         if settled is not None:
-            self._report(settled, now)
+            self._report(settled)
 
-    def _report(self, settled: Settled, now: Now) -> None:
-        again = ""
-        if settled.resumes_at_us is not None:
-            again = f"; goes on in {max(0, settled.resumes_at_us - now.us) / 1e6:.1f} s"
-        self._say(f"run #{settled.run_id}: {settled.state_name}: {settled.cause}{again}")
+    def _report(self, settled: Settled) -> None:
+        if settled.state_name not in ENDED:
+            self._say(f"run #{settled.run_id}: {settled.state_name}: {settled.cause}")
         if settled.resumes_at_us is None and settled.state_name in CRASHED:
             self.on_crashed(settled.run_id)
 

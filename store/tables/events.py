@@ -58,6 +58,12 @@ SELECT_ENTERED: Final = (
     "SELECT id, at_us FROM event NOT INDEXED WHERE id >= ?1 AND id <= ?2 AND run_id = ?3 AND task_seq IS ?4"
     " AND kind = 'state' AND to_type = ?5 ORDER BY id DESC LIMIT 1"
 )
+SELECT_RUN_ENDINGS: Final = (
+    f"SELECT {', '.join(f'event.{name}' for name in EventRow._fields)} FROM event JOIN flow_run"
+    " ON flow_run.id = event.run_id WHERE event.id > ?1 AND event.id <= ?2 AND event.kind = 'state'"
+    " AND event.task_seq IS NULL AND event.to_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')"
+    " AND event.from_type IS NOT event.to_type AND flow_run.root_id IS NULL ORDER BY event.id LIMIT ?3"
+)
 SELECT_LAST_ID: Final = "SELECT max(id) FROM event"
 
 
@@ -90,6 +96,11 @@ def append(
 def after(connection: Connection, event_id: int, limit: int = 1000) -> list[EventRow]:
     """The events that came after one, oldest first."""
     return [EventRow._make(row) for row in connection.execute(SELECT_AFTER, (event_id, limit))]
+
+
+def run_endings(connection: Connection, after_id: int, until_id: int, limit: int) -> list[EventRow]:
+    """The ends of root runs among the events after one up to another, oldest first."""
+    return [EventRow._make(row) for row in connection.execute(SELECT_RUN_ENDINGS, (after_id, until_id, limit))]
 
 
 def of_run(connection: Connection, run_id: int, after_id: int = 0, limit: int = 1000) -> list[EventRow]:

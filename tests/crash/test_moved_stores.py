@@ -1,4 +1,4 @@
-"""A store is moved away, moved back or replaced while its run goes on: no line is doubled or lost, nothing made anew."""
+"""A store is moved away, back, or replaced while its run goes on: no line is doubled or lost, nothing made anew."""
 
 from __future__ import annotations
 
