@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.errors import NotFound
 from .opening import daemon_of, folder_of, require_reader
 from .output import Output
-from .parameters import add_parameter_option, check_scalars, parse_parameters
+from .parameters import add_parameter_option, check_values, parse_parameters
 from .shapes import run_shape
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def submit(args: argparse.Namespace, out: Output) -> int:
         return found
 
     parameters = parse_parameters(args.param, schema)
-    check_scalars(parameters, schema())
+    check_values(parameters, schema())
     from ..engine.control.control import Control, actor
 
     run_id = Control(folder_of(args), actor=actor(via="cli")).trigger(deployment.name, parameters)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ..errors import ParameterError
@@ -162,11 +163,21 @@ class Parameters:
 
             try:
                 self._hints = get_type_hints(self.fn, include_extras=True)
-            except (NameError, TypeError) as error:
-                raise ParameterError(
-                    f"flow {self.owner!r}: a type hint cannot be read: {error}; define the name before the flow"
-                ) from None
+            except (AttributeError, NameError, SyntaxError, TypeError):
+                self._hints = self._readable_hints()
         return self._hints.get(name, inspect.Parameter.empty)
+
+    def _readable_hints(self) -> dict[str, Any]:
+        """The hints one by one: what only type checkers can read (``if TYPE_CHECKING: import …``) is none."""
+        from typing import get_type_hints
+
+        fn: Any = inspect.unwrap(self.fn)
+        read: dict[str, Any] = {}
+        for name, hint in getattr(fn, "__annotations__", {}).items():
+            alone = type("Alone", (), {"__annotations__": {name: hint}})
+            with suppress(AttributeError, NameError, SyntaxError, TypeError):
+                read |= get_type_hints(alone, globalns=getattr(fn, "__globals__", {}), include_extras=True)
+        return read
 
     def _coerce(self, name: str, value: Any) -> Any:
         hint = self._hint(name)

@@ -107,6 +107,8 @@ class Deployment:
     """The file that holds the flow."""
     parameters: dict[str, Any] = field(default_factory=dict)
     is_paused: bool = False
+    has_flows_schedules: bool = False
+    """It has no schedules of its own: those that stand on the flow are its, and not the flow's own any more."""
 
     def entry(self) -> dict[str, Any]:
         """What the daemon stores of it."""

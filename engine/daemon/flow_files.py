@@ -124,9 +124,10 @@ class FlowFiles:
         holders = {flow: other.path for other in self._hosts.served.values()
                    if other is not served and not other.on_demand and other.current is not None
                    for flow in other.current.flows}
-        entries = list(host.flows.values())
-        entries += [deployment.entry() for deployment in self._deployments
-                    if deployment.path == served.path and deployment.flow.name in host.flows]
+        here = [each for each in self._deployments if each.path == served.path and each.flow.name in host.flows]
+        moved = {each.flow.name for each in here if each.has_flows_schedules}
+        entries = [{**entry, "schedules": []} if entry["name"] in moved else entry for entry in host.flows.values()]
+        entries += [deployment.entry() for deployment in here]
         clashes = registration.register(self._state, served.path, source, entries, holders, self._clock().us)
         for name in clashes:
             host.flows.pop(name, None)

@@ -18,6 +18,7 @@ from ..schedules import filters as filters
 from ..schedules.clocks import Clock, ClockEvent, CronClock, DatesClock, IntervalClock, RRuleClock
 from ..schedules.schedule import Schedule as EngineSchedule
 from ..schedules.schedule import next_after
+from ..schedules.time_zones import plain
 from ..system.clock import now_us
 
 __all__ = [
@@ -80,7 +81,7 @@ class Schedule:
 
     def events(self, after: datetime | None = None) -> Iterator[ClockEvent]:
         """Its times in order, with what their runs are given."""
-        since = datetime.fromtimestamp(now_us() / 1e6, UTC) if after is None else after
+        since = datetime.fromtimestamp(now_us() / 1e6, UTC) if after is None else plain(after)
         since = since.replace(tzinfo=UTC) if since.tzinfo is None else since
         streams = [
             _ticks(schedule, clock, number, since)

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from ..errors import ScheduleError
 from .composite import Composite
-from .rules import Dates, RRule
+from .rules import Dates, RRule, zone_of_rule
 from .schedule import Cron, Interval, Schedule, next_after
-from .time_zones import name_of_zone
+from .time_zones import name_of_zone, plain
 
 __all__ = ["Clock", "ClockEvent", "CronClock", "DatesClock", "IntervalClock", "RRuleClock"]
 
@@ -118,19 +118,15 @@ class RRuleClock(Clock):
         parameter_defaults: dict[str, Any] | None = None, labels: list[str] | None = None,
     ) -> None:
         start = _with_zone(start_date)
-        first = start.tzinfo if start is not None else _zone_of_rule(rrule_obj)
+        first = start.tzinfo if start is not None else zone_of_rule(rrule_obj)
         zone = name_of_zone(first)
         times = RRule(rrule_obj, zone) if isinstance(rrule_obj, str) else RRule.from_rrule(rrule_obj, zone)
         super().__init__(times, start, end_date, parameter_defaults, labels)
 
 
-def _zone_of_rule(rule: Any) -> Any:
-    parts = getattr(rule, "_rrule", None)
-    one = parts[0] if isinstance(parts, list) and parts else rule
-    return getattr(getattr(one, "_dtstart", None), "tzinfo", None)
-
-
 def _with_zone(at: datetime | None) -> datetime | None:
     if at is not None and not isinstance(at, datetime):
         raise TypeError(f"a clock's date is a datetime, not {at!r}")
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+    if at is None:
+        return None
+    return plain(at) if at.tzinfo is not None else plain(at).replace(tzinfo=UTC)

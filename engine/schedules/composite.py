@@ -11,7 +11,7 @@ from . import adjustments as schedule_adjustments
 from . import filters as schedule_filters
 from .options import Catchup, General, Overlap
 from .schedule import Schedule, next_after
-from .time_zones import zone_of_name
+from .time_zones import plain, zone_of_name
 
 __all__ = ["Composite"]
 
@@ -170,7 +170,9 @@ class Composite(General):
 
 
 def _aware(at: datetime | None) -> datetime | None:
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+    if at is None:
+        return None
+    return plain(at) if at.tzinfo is not None else plain(at).replace(tzinfo=UTC)
 
 
 def _words(chosen: Any) -> str:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 
 from ..errors import ScheduleError
+from .time_zones import plain
 
 __all__ = ["Filter", "at_time", "between_dates", "between_datetimes", "between_times", "from_stored", "is_day_of_week",
            "is_month_end", "is_month_start", "is_weekday", "is_weekend", "on_date", "on_datetime", "stored"]
@@ -138,7 +139,7 @@ def _not_before(first: datetime) -> Resume:
 
 def _aware(name: str, at: datetime) -> datetime:
     _check(name, at, datetime)
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return plain(at).replace(tzinfo=UTC) if at.tzinfo is None else plain(at)
 
 
 def _check(name: str, value: Any, kind: type) -> None:

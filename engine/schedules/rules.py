@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ..errors import ScheduleError
 from .options import Catchup, General, Overlap
-from .time_zones import instant_of, zone_name, zone_of_name
+from .time_zones import has_name, instant_of, name_of_zone, plain, zone_name, zone_of_name
 
 __all__ = ["Dates", "RRule"]
 
@@ -53,7 +53,9 @@ class RRule(General):
 
     @classmethod
     def from_rrule(cls, rule: Any, timezone: str | None = None, **options: Any) -> RRule:
-        """From dateutil's own ``rrule`` or ``rruleset``."""
+        """From dateutil's own ``rrule`` or ``rruleset``; without a ``timezone`` that of its start holds."""
+        if timezone is None and has_name(zone := zone_of_rule(rule)):
+            timezone = name_of_zone(zone)
         return cls(_text_of(rule), timezone, **options)
 
     def times(self) -> dict[str, Any]:
@@ -134,6 +136,13 @@ def _near(rule: Any, after: datetime) -> Any:
     return rule.replace(dtstart=rule._dtstart + whole * step) if whole > 0 else rule
 
 
+def zone_of_rule(rule: Any) -> Any:
+    """The zone in which dateutil's ``rrule`` or ``rruleset`` begins; None when it begins in none."""
+    parts = getattr(rule, "_rrule", None)
+    one = parts[0] if isinstance(parts, list) and parts else rule
+    return getattr(getattr(one, "_dtstart", None), "tzinfo", None)
+
+
 def _text_of(rule: Any) -> str:
     parts = getattr(rule, "_rrule", None)
     if not isinstance(parts, list):
@@ -201,4 +210,5 @@ def _moment(value: Any, timezone: str) -> datetime:
         value = datetime.combine(value, time())
     if not isinstance(value, datetime):
         raise ScheduleError(f"Dates: {value!r} is no datetime")
+    value = plain(value)
     return value.astimezone(UTC) if value.tzinfo is not None else instant_of(value, zone_of_name(timezone))

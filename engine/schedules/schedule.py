@@ -27,7 +27,7 @@ from typing import Any, Final, cast
 
 from ..errors import ScheduleError
 from .options import Catchup, General, Options, Overlap
-from .time_zones import instant_of, zone_name, zone_of_name
+from .time_zones import has_name, instant_of, name_of_zone, plain, zone_name, zone_of_name
 
 __all__ = ["Cron", "Interval", "Schedule", "check", "last_before", "next_after"]
 
@@ -79,7 +79,8 @@ class Interval(Options):
     """Every so many seconds, counted from ``anchor_date``.
 
     Without an anchor, ticks stand on whole multiples since 1970-01-01 00:00 in the zone: an hourly one on the hour, a
-    daily one at midnight. So ticks are the same after every restart.
+    daily one at midnight. So ticks are the same after every restart. Without a ``timezone`` that of an aware anchor
+    holds: a daily one stays at its hour when clocks change there.
     """
 
     __module__ = "flowdeck"
@@ -98,10 +99,13 @@ class Interval(Options):
         self.seconds = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
         if not _SHORTEST_SECONDS <= self.seconds < math.inf:
             raise ScheduleError(f"Interval({seconds!r}): an interval is at least {_SHORTEST_SECONDS} seconds long")
+        anchor = None if anchor_date is None else plain(anchor_date)
+        if timezone is None and anchor is not None and has_name(anchor.tzinfo):
+            timezone = name_of_zone(anchor.tzinfo)
         self.timezone = zone_name(timezone)
-        if anchor_date is not None and anchor_date.tzinfo is None:
-            anchor_date = anchor_date.replace(tzinfo=zone_of_name(self.timezone))
-        self.anchor_date = anchor_date
+        if anchor is not None and anchor.tzinfo is None:
+            anchor = anchor.replace(tzinfo=zone_of_name(self.timezone))
+        self.anchor_date = anchor
 
     def times(self) -> dict[str, Any]:
         """What decides the times, as JSON values."""
@@ -130,6 +134,7 @@ def check(schedule: Schedule, at: datetime) -> None:
 
 def next_after(schedule: Schedule, at: datetime) -> datetime | None:
     """The first tick strictly after ``at``, in UTC; None when there is none."""
+    at = plain(at)
     if at.tzinfo is None:
         raise ScheduleError(f"next_after needs a time with a zone, not {at.isoformat()}")
     if isinstance(schedule, Cron):
@@ -168,6 +173,9 @@ def _next_cron(schedule: Cron, at: datetime) -> datetime | None:
     return None
 
 
+_RANGE_OF_ONE: Final = re.compile(r"(?<![\w-])(\w+)-\1(?:/\d+)?(?![\w/-])", re.IGNORECASE)
+
+
 def _walls(schedule: Cron, wall: datetime) -> Iterator[datetime]:
     from croniter import CroniterBadDateError
 
@@ -185,7 +193,8 @@ def _evaluator(cron: str, day_or: bool) -> Any:
     from croniter import CroniterError, croniter
 
     try:
-        return croniter(cron, _EPOCH, day_or=day_or)
+        # A range of one value is that value; croniter takes it for the whole field.
+        return croniter(_RANGE_OF_ONE.sub(r"\1", cron), _EPOCH, day_or=day_or)
     except CroniterError as error:
         raise ScheduleError(f"cron {cron!r} cannot be read: {error}; the fields are {_field_names()}") from error
 

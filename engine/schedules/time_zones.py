@@ -34,6 +34,16 @@ def instant_of(wall: datetime, zone: ZoneInfo) -> datetime:
     return datetime.fromtimestamp(after, UTC)
 
 
+def plain(moment: datetime) -> datetime:
+    """The same moment as the standard library's datetime: other libraries' reckon differently (pendulum, pandas)."""
+    if type(moment) is datetime:
+        return moment
+    return datetime(
+        moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond,
+        tzinfo=moment.tzinfo, fold=moment.fold,
+    )  # fmt: skip
+
+
 def zone_name(name: str | None) -> str:
     """UTC when nothing is said, as in Prefect; checked when given."""
     if name is None or name == "UTC":
@@ -69,6 +79,17 @@ def _local_zone_name() -> str:
         raise ScheduleError("timezone 'local': this machine does not say its zone; name it, as in 'Europe/Berlin'")
     zone_of_name(name)
     return name
+
+
+def has_name(zone: tzinfo | None) -> bool:
+    """Whether ``name_of_zone`` finds one for this zone of a datetime."""
+    if zone is None:
+        return False
+    try:
+        name_of_zone(zone)
+    except ScheduleError:
+        return False
+    return True
 
 
 def name_of_zone(zone: tzinfo | None) -> str:

@@ -42,6 +42,7 @@ def to_deployment(
     """A deployment of ``flow``; at most one of the five ways to give a schedule. Raises ``UsageError`` for bad input.
 
     ``interval`` in seconds or a timedelta, ``cron`` and ``rrule`` a text or a list of them, else schedule objects.
+    Without any the deployment has the schedules of the flow, which then fire under its name only.
     """
     given = [value for value in (interval, cron, rrule, schedule, schedules) if value is not None]
     if len(given) > 1:
@@ -52,7 +53,7 @@ def to_deployment(
     if parameters:
         flow.parameters.check_names(parameters)
     limit = concurrency_limit if concurrency_limit is not None else global_limit
-    changed: dict[str, Any] = {"schedule": None, "schedules": given[0] if given else None}
+    changed: dict[str, Any] = {"schedule": None, "schedules": given[0]} if given else {}
     if tags is not None:
         changed["tags"] = tags
     if description is not None:
@@ -62,7 +63,8 @@ def to_deployment(
     if limit is not None:
         changed["concurrency_limit"] = limit
     return Deployment(
-        flow.with_options(**changed), name or flow.name, os.path.abspath(path), dict(parameters or {}), paused
+        flow.with_options(**changed), name or flow.name, os.path.abspath(path), dict(parameters or {}), paused,
+        has_flows_schedules=not given,
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal
 
 import pytest
+from flowdeck import flow
 from flowdeck.cli import formats, marks
-from flowdeck.cli.parameters import parse_parameters
+from flowdeck.cli.parameters import check_values, parse_parameters
 from flowdeck.cli.shapes import upstream_by_task
 from flowdeck.cli.table import Cell, Column, display_width, render, truncate
 from flowdeck.cli.tree import tree_lines
@@ -137,6 +139,56 @@ def test_a_text_parameter_keeps_its_text() -> None:
     assert parse_parameters(["zip=98101", 'city="Oslo"'], schema(zip={"type": "string"}, city={"type": "string"})) == {
         "zip": "98101", "city": "Oslo",
     }  # fmt: skip
+
+
+def flow_taking(hint: Any) -> Any:
+    """A flow of one parameter with this hint."""
+
+    def told(v):
+        pass
+
+    told.__annotations__["v"] = hint
+    return flow(told)
+
+
+@pytest.mark.parametrize(
+    ("hint", "typed", "meant"),
+    [
+        (str | None, "98101", "98101"), (str | None, "null", None), (str | None, "true", "true"),
+        (int | str, "98101", 98101), (str, "1.10", "1.10"), (Decimal, "0.10000000000000000001",
+                                                              Decimal("0.10000000000000000001")),
+        (Decimal | None, "1.10", Decimal("1.10")), (int, "12345678901234567890123", 12345678901234567890123),
+        (float, "0.1", 0.1), (list[str], "[98101, 1.10]", ["98101", "1.10"]), (list[int], "[1, 2]", [1, 2]),
+        (list[str] | None, "[true]", ["true"]), (dict[str, str], '{"zip": 98101}', {"zip": "98101"}),
+        (dict[str, int], '{"n": 3}', {"n": 3}), (Literal["1", "2"], "1", "1"), (str | list[int], "[1]", [1]),
+        (str | int | None, "007", "007"), (Any, "3", 3),
+    ],
+)  # fmt: skip
+def test_what_is_typed_arrives_as_its_type_takes_it(hint: Any, typed: str, meant: Any) -> None:
+    """Text wherever the hint takes text and not the other kind; no digit is lost on the way."""
+
+    told = flow_taking(hint)
+    try:
+        found = told.validate_parameters(parse_parameters([f"v={typed}"], told.parameters_schema))["v"]
+    except ParameterError:
+        found = None
+    assert found == meant
+    assert type(found) is type(meant)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "words"),
+    [
+        (int, "many", "whole number"), (Literal["a", "b"], "c", "'a', 'b'"), (list[int], ["x"], "whole number"),
+        (list[int], 3, "list"), (bool, "perhaps", "truth"), (int | None, "x", "whole number"),
+    ],
+)
+def test_what_the_run_would_refuse_is_refused_before(hint: Any, value: Any, words: str) -> None:
+    """``submit`` says so at once, by the stored schema."""
+
+    told = flow_taking(hint)
+    with pytest.raises(ParameterError, match=words):
+        check_values({"v": value}, told.parameters_schema())
 
 
 @pytest.mark.parametrize("given", [["x"], ["=3"], ["a b=3"], ["a=1", "a=2"]])

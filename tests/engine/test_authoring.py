@@ -295,6 +295,26 @@ def test_a_script_serves_its_flows_under_names_of_their_own(box: Any) -> None:
     assert process.wait(60) == 0
 
 
+@pytest.mark.parametrize("name", [None, "nightly"])
+def test_a_served_flow_keeps_the_schedule_that_stands_on_it(box: Any, name: str | None) -> None:
+    """Under whatever name it is served, and once: the file's own deployment does not fire beside it."""
+    path = box.write("served.py", f"""
+        @flow(schedule=Interval(0.5))
+        def etl():
+            effect("ran")
+
+        if __name__ == "__main__":
+            etl.serve({"" if name is None else repr(name)})
+    """)
+    process = box.script(path)
+    box.wait_effects("ran", "ran")
+    assert {(row.deployment, row.active) for row in box.reader.schedules()} == {(name or "etl", True)}
+    ticks = [run.scheduled_at_us for run in box.reader.runs()]
+    assert len(ticks) == len(set(ticks))
+    process.terminate()
+    assert process.wait(60) == 0
+
+
 def test_a_default_keeps_its_type_in_a_submitted_run(box: Any) -> None:
     """What JSON would change (a date, a tuple) is left to the function."""
     box.write("etl.py", """

@@ -114,15 +114,19 @@ def test_the_schema_serves_forms() -> None:
     json.dumps(odd.parameters_schema())
 
 
-def test_a_hint_that_cannot_be_read_is_named() -> None:
-    """Rather than a NameError from deep inside."""
+def test_a_hint_that_only_type_checkers_can_read_takes_anything() -> None:
+    """``if TYPE_CHECKING: import pandas as pd`` is common; the other parameters keep what theirs say."""
 
     @flow
-    def wrong(x: "Unknown"):  # noqa: F821, UP037
+    def hinted(x: "Unknown", frame: "pd.DataFrame | None" = None, n: int = 0):  # noqa: F821, UP037
         pass
 
-    with pytest.raises(ParameterError, match="Unknown"):
-        wrong.validate_parameters({"x": 1})
+    given = {"x": object(), "frame": None, "n": "3"}
+    assert hinted.validate_parameters(given) == {**given, "n": 3}
+    properties = hinted.parameters_schema()["properties"]
+    assert (properties["x"], properties["n"]["type"]) == ({}, "integer")
+    with pytest.raises(ParameterError, match="'n'"):
+        hinted.validate_parameters({**given, "n": "many"})
 
 
 PLAIN = st.recursive(
