@@ -260,7 +260,7 @@ class Task(Authored, Drawable, Generic[P, R]):
             try:
                 if callable(template):
                     return self.run_name_by(template, self.with_defaults(parameters))
-                return storable(template.format(**self.with_defaults(parameters)))
+                return storable(template.format(**self.receiver, **self.with_defaults(parameters)))
             except Exception as error:
                 raise UsageError(f"task {self.name!r}: task_run_name cannot be made: {error!r}") from error
         return self.default_name(call)
@@ -269,6 +269,15 @@ class Task(Authored, Drawable, Generic[P, R]):
         """Also what the function itself gives to parameters that a call left out."""
         defaults = {p.name: p.default for p in self.signature.parameters.values() if p.default is not p.empty}
         return {**defaults, **parameters}
+
+    @property
+    def receiver(self) -> dict[str, Any]:
+        """Of a method what it was reached through, under the name it has there: ``{"self": adder}``; else nothing."""
+        fn: Any = self.fn
+        if not inspect.ismethod(fn):
+            return {}
+        first = next(iter(inspect.signature(fn.__func__).parameters.values()), None)
+        return {} if first is None or first.kind is first.VAR_POSITIONAL else {first.name: fn.__self__}
 
     def default_name(self, call: CallOfTask) -> str:
         """``extract`` for the first call, ``extract[3]`` for later and mapped ones."""

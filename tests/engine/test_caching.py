@@ -501,8 +501,45 @@ def test_no_cache_can_be_the_default(monkeypatch, effects) -> None:
     assert effects.count("step") == 2
 
 
-def test_instances_share_and_policies_of_ones_own_work(effects) -> None:
-    """A method's cache does not hang on its instance; a subclass of CachePolicy makes any key."""
+def test_a_method_is_cached_by_what_it_was_reached_through(effects) -> None:
+    """``self`` is an argument: two objects never share a result, equal ones do; key functions and names see it, too."""
+    seen = []
+
+    class Adder:
+        def __init__(self, base):
+            self.base = base
+
+        @task(cache_policy=INPUTS, task_run_name="{self.base}+{x}")
+        def add(self, x):
+            effects(f"add {self.base}+{x}")
+            return self.base + x
+
+        @task(cache_key_fn=lambda _context, given: seen.append(given) or f"key-{given['self'].base}")
+        def by_function(self, x):
+            return self.base + x
+
+        @classmethod
+        @task(cache_policy=INPUTS)
+        def made(cls, x):
+            return cls.__name__, x
+
+    class Other(Adder):
+        pass
+
+    @flow
+    def whole():
+        adders = Adder(1), Adder(100), Adder(1)
+        return ([each.add(5) for each in adders], [each.add.submit(5).result() for each in adders],
+                [each.add.with_options(tags=["t"])(5) for each in adders],
+                [each.by_function(5) for each in adders], Adder.made(1), Other.made(1))
+
+    assert whole() == ([6, 105, 6], [6, 105, 6], [6, 105, 6], [6, 105, 6], ("Adder", 1), ("Other", 1))
+    assert (effects.count("add 1+5"), effects.count("add 100+5")) == (1, 1)
+    assert [sorted(given) for given in seen] == [["self", "x"]] * 3
+
+
+def test_equal_instances_share_and_policies_of_ones_own_work(effects) -> None:
+    """A method's cache hangs on what its instance holds; a subclass of CachePolicy makes any key."""
 
     class Upper(CachePolicy):
         def compute_key(self, task_ctx, inputs, flow_parameters, **kwargs):

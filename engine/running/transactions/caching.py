@@ -64,7 +64,7 @@ def key_of(call: TaskCall, options: CacheOptions, values: dict[str, Any]) -> str
     """The key of a call; None when it has none, or none can be made of its arguments."""
     policy, task = options.policy, call.task
     given = task.with_defaults(values)
-    inputs = {name: given[name] for name in task.signature.parameters if name in given}
+    inputs = {**task.receiver, **{name: given[name] for name in task.signature.parameters if name in given}}
     context = CacheContext(task, task_run_view(call, State("PENDING")), call.run, inputs)
     try:
         key: Any = policy.compute_key(context, inputs, call.run.parameters)
