@@ -47,6 +47,16 @@ def suspend_after_seconds() -> float:
     return float(os.environ.get("FLOWDECK_SUSPEND_AFTER_SECONDS", "60"))
 
 
+def import_limit_seconds() -> float:
+    """How long the import of a flow file may take under a daemon; ``FLOWDECK_IMPORT_LIMIT_SECONDS``, default 300."""
+    return float(os.environ.get("FLOWDECK_IMPORT_LIMIT_SECONDS", "300"))
+
+
+def warm_hosts() -> int:
+    """How many flow files a daemon keeps a warm process for at most; ``FLOWDECK_WARM_HOSTS``, default 64."""
+    return _whole_number("FLOWDECK_WARM_HOSTS", 1) or 64
+
+
 def _whole_number(name: str, least: int) -> int | None:
     text = os.environ.get(name, "").strip()
     if not text:

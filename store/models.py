@@ -171,6 +171,16 @@ class FlowRun(StateModel, table=True):
         Index("flow_run_by_root", "root_id", sqlite_where=text("root_id IS NOT NULL")),
         Index("flow_run_by_state", "state_type", "id"),
         Index("flow_run_live", "state_type", "wake_at_us", sqlite_where=text("ended_at_us IS NULL")),
+        # However many wait: what was asked of runs, what is due of each deployment or script, what a schedule has made.
+        Index("flow_run_asked", "intent", sqlite_where=text("ended_at_us IS NULL AND intent <> 'none'")),
+        Index(
+            "flow_run_due", "deployment", "entrypoint", "wake_at_us",
+            sqlite_where=text("ended_at_us IS NULL AND state_type = 'SCHEDULED' AND root_id IS NULL"),
+        ),
+        Index(
+            "flow_run_of_schedule", "schedule_id", "state_name", "wake_at_us",
+            sqlite_where=text("ended_at_us IS NULL AND schedule_id IS NOT NULL"),
+        ),
         _NUMBERED,
     )
 

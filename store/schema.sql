@@ -159,11 +159,14 @@ CREATE TABLE flow_run (
   FOREIGN KEY(parent_run_id) REFERENCES flow_run (id) ON DELETE CASCADE,
   FOREIGN KEY(root_id) REFERENCES flow_run (id) ON DELETE CASCADE
 ) STRICT;
+CREATE INDEX flow_run_asked ON flow_run (intent) WHERE ended_at_us IS NULL AND intent <> 'none';
 CREATE INDEX flow_run_by_flow ON flow_run (flow_name, id);
 CREATE INDEX flow_run_by_parent ON flow_run (parent_run_id, parent_seq) WHERE parent_run_id IS NOT NULL;
 CREATE INDEX flow_run_by_root ON flow_run (root_id) WHERE root_id IS NOT NULL;
 CREATE INDEX flow_run_by_state ON flow_run (state_type, id);
+CREATE INDEX flow_run_due ON flow_run (deployment, entrypoint, wake_at_us) WHERE ended_at_us IS NULL AND state_type = 'SCHEDULED' AND root_id IS NULL;
 CREATE INDEX flow_run_live ON flow_run (state_type, wake_at_us) WHERE ended_at_us IS NULL;
+CREATE INDEX flow_run_of_schedule ON flow_run (schedule_id, state_name, wake_at_us) WHERE ended_at_us IS NULL AND schedule_id IS NOT NULL;
 CREATE TABLE artifact (
   id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   run_id INTEGER,

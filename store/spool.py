@@ -231,8 +231,13 @@ def leftovers(folder: str | Path) -> list[tuple[int, int, int]]:
     ]
 
 
-def _spools(folder: str | Path) -> list[tuple[int, int]]:
-    names = files.names(folder, FOLDER)
+def attempts_of(folder: str | Path, root_id: int) -> list[int]:
+    """The attempts of one root run that have a spool; looks at names only, however many others there are."""
+    return [attempt for found, attempt in _spools(folder, f"{root_id}.") if found == root_id]
+
+
+def _spools(folder: str | Path, begin: str = "") -> list[tuple[int, int]]:
+    names = (name for name in files.names(folder, FOLDER) if name.startswith(begin))
     return sorted({(int(match[1]), int(match[2])) for name in names if (match := _NAME.fullmatch(name))})
 
 

@@ -88,6 +88,8 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/running/effects/effects.py": "user code; the steps that called it decide",
     "engine/running/calls/flow_run.py": "classes of theirs that no longer unpickle",
     "engine/running/lifecycle/flow_steps.py": "the user's flow, and its retry condition",
+    "engine/daemon/dispatcher.py": "what goes wrong with one run's host: raised once the others are handed on",
+    "engine/daemon/scheduler.py": "one schedule that cannot be dealt with: the others can, and it is said",
     "engine/system/loop.py": "one step of the daemon, which must not take the others down; it is said and tried again",
     "engine/running/calls/futures.py": "the user's callbacks",
     "engine/running/lifecycle/generators.py": "the user's body that yields; the steps that called it decide",

@@ -8,6 +8,7 @@ runs. Which state follows which is looked up in ``machine``.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,8 +28,10 @@ from .answering import held, until_us
 
 ACTOR: Final = "engine"
 DEFAULT_CRASH_RETRIES: Final = 3
-FIRST_RESUME_SECONDS: Final = 0.5
-"""Wait before a crashed run goes on; doubles with each crash."""
+FIRST_RESUME_SECONDS: Final = 0.05
+"""Wait before a run goes on that crashed for the first time: no more than its end needs to settle."""
+NEXT_RESUME_SECONDS: Final = 1.0
+"""Wait after the next crash; doubles with each one more."""
 LONGEST_RESUME_SECONDS: Final = 300.0
 STARTING_SECONDS: Final = 1.0
 """How long a claimed run may be without a lease: its process is being made."""
@@ -56,20 +59,18 @@ def fate_of(folder: str, lease: LeaseRow) -> Fate:
     """From the boot it lived in, and the record of whoever waited for it."""
     if lease.boot_id != judging.boot_id():
         return Fate("reboot", deaths.REBOOTED)
-    return fate_of_process(folder, lease.run_id or 0, lease.pid)
+    return fate_of_death(deaths.read_exit(folder, lease.run_id or 0, lease.pid))
 
 
-def fate_of_process(folder: str, run_id: int, pid: int) -> Fate:
-    """From the record of whoever waited for it."""
-    death = deaths.read_exit(folder, run_id, pid)
+def fate_of_death(death: deaths.Death | None) -> Fate:
+    """From what whoever waited for it has said, or left as a record."""
     return Fate("crash", deaths.UNSEEN) if death is None else Fate(death.event, death.cause)
 
 
 def drain(folder: str, telemetry: Connection, run_id: int) -> None:
     """Move what a dead run left in its spool into the log, in order, and remove the files."""
-    for root_id, attempt, _ in spool.leftovers(folder):
-        if root_id == run_id:
-            spool.drain(folder, telemetry, run_id, attempt, final=True)
+    for attempt in spool.attempts_of(folder, run_id):
+        spool.drain(folder, telemetry, run_id, attempt, final=True)
 
 
 def kill_leftovers(folder: str, lease: LeaseRow, timeout_seconds: float = _LEFTOVER_SECONDS) -> bool:
@@ -186,7 +187,7 @@ def _resume(connection: Connection, run: RunRow, settled: Settled, crash_retries
     count = run.crash_count + 1
     crashed = runs.get(connection, run.id)
     assert crashed is not None
-    seconds = min(FIRST_RESUME_SECONDS * 2 ** (count - 1), LONGEST_RESUME_SECONDS)
+    seconds = min(NEXT_RESUME_SECONDS * 2 ** (count - 2), LONGEST_RESUME_SECONDS) if count > 1 else FIRST_RESUME_SECONDS
     wake_at_us = max(at_us + round(seconds * 1e6), run.wake_at_us or 0)
     queued = move_run(connection, crashed, "resume_crashed", at_us=at_us, actor=ACTOR, new_attempt=run.attempt + 1,
                       wake_at_us=wake_at_us,
@@ -200,8 +201,8 @@ def _resume(connection: Connection, run: RunRow, settled: Settled, crash_retries
     return settled._replace(resumes_at_us=wake_at_us)
 
 
-def release_claim(connection: Connection, run: RunRow, why: str, at_us: int, wait_seconds: float = 0.0) -> bool:
-    """Give a claimed run back whose process never came to be; False when it has moved on by itself."""
+def release_claim(connection: Connection, run: RunRow, why: str, at_us: int) -> bool:
+    """Give a claimed run back whose process never came to be, to its place in the queue; False when it has moved on."""
     with transaction(connection):
         now = runs.get(connection, run.id)
         if now is None or (now.state_type, now.attempt) != (run.state_type, run.attempt):
@@ -209,8 +210,8 @@ def release_claim(connection: Connection, run: RunRow, why: str, at_us: int, wai
         if leases.of_run(connection, run.id) is not None:
             return False
         try:
-            move_run(connection, now, "release", at_us=at_us, actor=ACTOR,
-                     wake_at_us=at_us + round(wait_seconds * 1e6), message=why)
+            wake_at_us = min(at_us, now.scheduled_at_us) if now.attempt == 1 else at_us
+            move_run(connection, now, "release", at_us=at_us, actor=ACTOR, wake_at_us=wake_at_us, message=why)
         except NotAllowed:
             return False
     return True
@@ -236,8 +237,8 @@ def reap_dead_runs(folder: str | Path) -> list[Settled]:
 
 
 def reap(connection: Connection, telemetry: Connection, folder: str, lease: LeaseRow, at_us: int,
-         crash_retries: int | None = None) -> Settled | None:
-    """Settle the run of one dead lease."""
+         crash_retries: int | None = None, death: deaths.Death | None = None) -> Settled | None:
+    """Settle the run of one dead lease; ``death`` is what its host has told of it, where it could."""
     if lease.run_id is None:
         return None
     info = lease_info(lease)
@@ -246,23 +247,30 @@ def reap(connection: Connection, telemetry: Connection, folder: str, lease: Leas
     if resumable or (run is not None and _is_cancelled(run)):
         kill_leftovers(folder, lease)
     drain(folder, telemetry, lease.run_id)
+    fate = fate_of(folder, lease) if death is None else fate_of_death(death)
     known = info.get("crash_retries") if crash_retries is None else crash_retries
-    settled = settle(connection, lease.run_id, fate_of(folder, lease), at_us=at_us, resumable=resumable, lease=lease,
+    settled = settle(connection, lease.run_id, fate, at_us=at_us, resumable=resumable, lease=lease,
                      attempt=lease.attempt or 1,
                      crash_retries=DEFAULT_CRASH_RETRIES if known is None else int(known))
     deaths.forget_exits(folder, lease.run_id)
     return settled
 
 
-def reap_without_process(connection: Connection, telemetry: Connection, folder: str,
-                         at_us: int) -> list[Settled | None]:
-    """Runs that claim to run although no process holds their lease; those that may just be starting are left."""
+def reap_without_process(
+    connection: Connection, telemetry: Connection, folder: str, at_us: int,
+    is_given: Callable[[int, int], bool] = lambda _run_id, _attempt: False,
+) -> list[Settled | None]:
+    """Runs that claim to run although no process holds their lease; those that may just be starting are left.
+
+    ``is_given`` says of a run and its attempt whether a living code host has it: that is its own, however slow it is.
+    """
     settled: list[Settled | None] = []
     for run in supervision.without_process(connection):
         if at_us - supervision.last_change_us(connection, run.id) < STARTING_SECONDS * 1e6:
             continue
         if run.state_type == "PENDING":
-            release_claim(connection, run, "its process never began", at_us)
+            if not is_given(run.id, run.attempt):
+                release_claim(connection, run, "its process never began", at_us)
             continue
         drain(folder, telemetry, run.id)
         settled.append(settle(connection, run.id, Fate("crash", deaths.UNSEEN), at_us=at_us,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ...store.checkpoint import checkpoint, wal_size
-from ...store.connection import Connection, Database, connect, database_path, look_at, transaction
+from ...store.connection import DATABASES, connect, database_path, look_at, transaction
 from ...store.driver_errors import is_driver_error, store_errors
 from ...store.errors import StoreError
 from ...store.opening import open_store
@@ -96,10 +97,10 @@ class Daemon:
         self._telemetry = connect(folder, "telemetry")
         self._store_file = look_at(database_path(folder, "state"))
         self._loop = Loop(self._look, self._trouble)
-        self._hosts = Hosts(folder, self._loop, say, spawn=spawn)
+        self._hosts = Hosts(folder, self._loop, say, clock, spawn=spawn, open_files=_raise_open_files())
         dispatcher = Dispatcher(self._state, self._hosts, say, limit)
         self._files = FlowFiles(paths, self._state, self._hosts, self._loop, say, clock, deployments)
-        scheduler = Scheduler(self._state, say, self._files.is_served, dispatcher.free_slots, dispatcher.dispatch)
+        scheduler = Scheduler(self._state, say, self._files.is_served, dispatcher.may_begin, dispatcher.dispatch)
         agenda = Agenda()
         supervisor = Supervisor(folder, self._state, self._telemetry, self._loop, agenda, say,
                                 self._hosts.crash_retries)
@@ -123,7 +124,7 @@ class Daemon:
         self._every(CHECKPOINT_SECONDS, self._checkpoint)
         if (seconds := watchdog_seconds()) is not None:
             self._every(seconds, lambda: notify("WATCHDOG=1", self._say))
-        self._files_changed()
+        self._files_changed(None)
         self._rest_between_writes()
         self._loop.run()
 
@@ -176,20 +177,21 @@ class Daemon:
         notify("STOPPING=1", self._say)
         self._loop.stop()
 
-    def _files_changed(self) -> None:
-        """Schedule what is served now. Once every file has been tried the daemon is ready."""
-        if not self._is_ready:
-            if not self._hosts.settled():
-                return
-            self._is_ready = True
-            self._files.retire_unwanted()
-            self._say(f"ready: {len(self._files)} flow files")
-            notify("READY=1", self._say)
-            self._rounds.schedule()
-            if self._ready is not None:
-                self._ready()
-        else:
-            self._rounds.schedule()
+    def _files_changed(self, path: str | None) -> None:
+        """Schedule what is served now, whatever else is still being loaded.
+
+        Once of every file is known what it holds, or that its import takes long, the daemon is ready.
+        """
+        self._rounds.schedule(path)
+        if self._is_ready or not self._hosts.tried():
+            return
+        self._is_ready = True
+        self._files.retire_unwanted()
+        self._rounds.schedule()
+        self._say(f"ready: {len(self._files)} flow files")
+        notify("READY=1", self._say)
+        if self._ready is not None:
+            self._ready()
 
     def _every(self, seconds: float, callback: Callable[[], None]) -> None:
         def again() -> None:
@@ -234,15 +236,27 @@ class Daemon:
 
     def _checkpoint(self, more_than_bytes: int = CHECKPOINT_BYTES) -> None:
         """Short run processes never grow the log enough to move it themselves."""
-        databases: tuple[tuple[Database, Connection], ...] = (
-            ("state", self._state), ("telemetry", self._telemetry))
-        for database, connection in databases:
+        for database in DATABASES:
             if wal_size(database_path(self._folder, database)) > more_than_bytes:
-                second = connect(self._folder, database)
+                # Neither waits for a lock, which the loop's own connections do.
+                first = connect(self._folder, database, waits=False)
+                second = connect(self._folder, database, waits=False)
                 try:
-                    checkpoint(connection, second)
+                    checkpoint(first, second)
                 finally:
+                    first.close()
                     second.close()
+
+
+def _raise_open_files() -> int | None:
+    """Each process that is watched takes a descriptor: take as many as may be had; returns how many were the default.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        return None  # as on macOS, where the kernel has a limit of its own
+    return soft
 
 
 def _version() -> str:

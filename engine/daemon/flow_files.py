@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from logging import ERROR, WARNING
 from typing import TYPE_CHECKING, Any, Final
 
 from ...store.connection import Connection
+from ...store.tables import deployments
 from ..system.clock import Clock
 from ..system.flow_files import find_flow_files, source_hash
 from ..system.loop import Loop
 from . import registration
-from .hosts import Host, Hosts, Served
+from .host import Host
+from .hosts import Hosts
 from .saying import Line
+from .served import Served
 from .watchers import FileWatcher, folders_to_watch
 
 if TYPE_CHECKING:
@@ -48,10 +52,13 @@ class FlowFiles:
         self._rescan_due = False
         self._told: dict[str, str] = {}
         """What was last said about each file that cannot be loaded."""
-        self.on_change: Callable[[], None] = lambda: None
-        """What is deployed or served has changed, or was tried in vain."""
+        self._watched: set[str] = set()
+        """Folders of what was imported."""
+        self.on_change: Callable[[str | None], None] = lambda _path: None
+        """What is deployed or served of a file has changed (None: of any), or was tried in vain."""
         hosts.on_loaded = self._host_loaded
         hosts.on_broken = self._host_broken
+        hosts.on_long = self._host_long
 
     def __len__(self) -> int:
         return len(self._wanted)
@@ -61,9 +68,9 @@ class FlowFiles:
         self._watcher.close()
 
     def is_served(self, path: str) -> bool:
-        """Whether a host has loaded the file."""
+        """Whether runs of the file may be made: a host has loaded it, or what it holds is known and not changed."""
         served = self._hosts.served.get(path)
-        return served is not None and served.current is not None
+        return served is not None and not served.on_demand and served.is_served
 
     def scan(self) -> None:
         """Which flow files there are now: host the new and the changed, drop those that are gone."""
@@ -73,11 +80,24 @@ class FlowFiles:
         for path in self._wanted - wanted:
             self._drop(path)
         self._wanted = wanted
-        for path in sorted(wanted):
+        known = self._known() if not self._hosts.served else []
+        for path in sorted(wanted - set(known)):
             served = self._hosts.served.get(path)
             if served is None or served.on_demand or _is_stale(served, changed):
                 self._hosts.serve(path)
+        for path in known:
+            self._hosts.serve(path)
         self._watch_folders()
+
+    def _known(self) -> list[str]:
+        """At the start: files whose text the store knows are scheduled at once; their hosts are made after the others.
+        """
+        known = []
+        for row in deployments.files(self._state):
+            if row.error is None and row.path in self._wanted and source_hash(row.path) == row.source_hash:
+                self._hosts.know(row.path, row.source_hash)
+                known.append(row.path)
+        return known
 
     def retire_unwanted(self) -> None:
         """What the store knows from daemons with other files is not scheduled by this one."""
@@ -92,16 +112,15 @@ class FlowFiles:
             self._loop.after(RESCAN_SECONDS, self.scan)
 
     def _watch_folders(self) -> None:
-        imports = [path for served in self._hosts.served.values() if served.current is not None
-                   for path in served.current.hashes]
-        self._watcher.watch(folders_to_watch(self._paths, imports))
+        self._watched = {os.path.dirname(path) for served in self._hosts.served.values() for path in served.hashes}
+        self._watcher.watch(folders_to_watch(self._paths, self._watched))
 
     def _drop(self, path: str) -> None:
         self._hosts.drop(path)
         why = f"{path} was deleted" if not os.path.exists(path) else f"{path} is no flow file any more"
         registration.forget_file(self._state, path, why, self._clock().us)
         self._say(f"{why}: its flows are no longer scheduled")
-        self.on_change()
+        self.on_change(None)
         # A name may have become free.
         clashing, self._clashing = self._clashing, set()
         for other in clashing & set(self._hosts.served):
@@ -115,15 +134,16 @@ class FlowFiles:
                                          self._clock().us)
             else:
                 self._register(served, host, report["hash"])
-            self._watch_folders()
+            if not {os.path.dirname(path) for path in host.hashes} <= self._watched:
+                served.hashes = host.hashes
+                self._watch_folders()
         self._told.pop(served.path, None)
         self._say(f"loaded {served.path}: {', '.join(host.flows) or 'no flows'}")
-        self._loop.post(self.on_change)
+        self._loop.post(partial(self.on_change, served.path))
 
     def _register(self, served: Served, host: Host, source: str) -> None:
         holders = {flow: other.path for other in self._hosts.served.values()
-                   if other is not served and not other.on_demand and other.current is not None
-                   for flow in other.current.flows}
+                   if other is not served and not other.on_demand and other.is_served for flow in other.flows}
         here = [each for each in self._deployments if each.path == served.path and each.flow.name in host.flows]
         moved = {each.flow.name for each in here if each.has_flows_schedules}
         entries = [{**entry, "schedules": []} if entry["name"] in moved else entry for entry in host.flows.values()]
@@ -143,7 +163,15 @@ class FlowFiles:
         if self._told.get(served.path) != error:  # it is tried again with each change nearby, and said once
             self._told[served.path] = error
             self._say(Line(f"cannot load {error}{kept}", ERROR))
-        self._loop.post(self.on_change)
+        self._loop.post(partial(self.on_change, served.path))
+
+    def _host_long(self, served: Served, text: str | None) -> None:
+        """A problem until it is loaded; what serves the file meanwhile goes on doing so."""
+        if text is not None:
+            self._say(Line(text, WARNING))
+        if text is not None and not served.on_demand:
+            registration.note_broken(self._state, served.path, source_hash(served.path), text, None, self._clock().us)
+        self._loop.post(partial(self.on_change, served.path))
 
 
 def _is_stale(served: Served, changed: set[str]) -> bool:
@@ -152,4 +180,4 @@ def _is_stale(served: Served, changed: set[str]) -> bool:
     if served.error is not None:
         # What would mend it need not be in the file: a module beside it may have been missing.
         return bool(changed)
-    return served.current is None or served.current.changed()
+    return not served.is_being_made and (not served.is_loaded or served.changed())

@@ -26,6 +26,8 @@ LONGEST_SLEEP_SECONDS: Final = 30.0
 """No look is put off further, so that a clock that jumps is noticed."""
 ORPHAN_SECONDS: Final = 1.0
 """Between looks for runs that claim to run without a process."""
+WARM_SECONDS: Final = 3.0
+"""So long before its tick a file's host is made, where it was let go."""
 CLOCK_JUMP_SECONDS: Final = 2.0
 AFTER_TROUBLE_SECONDS: Final = 0.5
 EVENTS_AT_ONCE: Final = 2000
@@ -53,9 +55,14 @@ class Rounds:
         self._next_look_for_orphans = 0.0
         now = clock()
         self._clock_offset = _offset(now)
+        self._changed: set[str | None] = set()
+        """Files whose schedules are to be read anew; None for all."""
         hosts.on_refused = self._refused
         hosts.on_ended = self._reaped
+        hosts.on_room = self._pump_soon
+        hosts.on_stuck = self._stuck
         supervisor.on_process_ended = self._process_ended
+        supervisor.on_process_begun = self._process_begun
         supervisor.on_crashed = self._crashed
 
     def begin(self) -> None:
@@ -71,10 +78,10 @@ class Rounds:
         """What other processes wrote before now is no news."""
         self._event_id = events.last_id(self._state)
 
-    def schedule(self) -> None:
-        """What is deployed or served has changed: read the schedules anew, and keep to them from now on."""
+    def schedule(self, path: str | None = None) -> None:
+        """What is deployed or served of a file (of any) has changed: its schedules are read anew, at the next tick."""
         self._is_scheduling = True
-        self._scheduler.reload(self._clock().us)
+        self._changed.add(path)
 
     def look_at_everything(self) -> None:
         """Something went wrong: take nothing for known, soon."""
@@ -91,15 +98,21 @@ class Rounds:
         if now.monotonic >= self._next_look_for_orphans:
             self._next_look_for_orphans = now.monotonic + ORPHAN_SECONDS
             self._look_for_orphans(now)
+        self._reload(now)
         due_us = self._scheduler.next_due_us() if self._is_scheduling else None
         if due_us is not None and due_us <= now.us:
             self._scheduler.tick(now.us)
-            self._next_pump = now.monotonic
+            self._pump_soon()
         if self._next_pump is not None and now.monotonic >= self._next_pump:
             wait_seconds = self._dispatcher.pump(now.us)
             self._next_pump = None if wait_seconds is None else now.monotonic + wait_seconds
         self._endings.tick(now.us)
         return self._next_look(now)
+
+    def _reload(self, now: Now) -> None:
+        changed, self._changed = self._changed, set()
+        for path in [None] if None in changed else changed:
+            self._scheduler.reload(now.us, path)
 
     def _next_look(self, now: Now) -> float:
         """Exactly at what is due first, when that comes before the next look anyway."""
@@ -134,7 +147,7 @@ class Rounds:
             if len(found) < EVENTS_AT_ONCE:
                 break
         if schedules_changed and self._is_scheduling:
-            self._scheduler.reload(now.us)
+            self._changed.add(None)
         if runs_changed or asked:
             self._supervisor.look(now)
             self._enforcer.obey(now)
@@ -143,10 +156,12 @@ class Rounds:
 
     def _look_for_orphans(self, now: Now) -> None:
         self._supervisor.look(now)
-        self._supervisor.look_for_orphans(now)
+        self._supervisor.look_for_orphans(now, self._hosts.holds)
         for run_id in end_overdue(self._state, now.us):
             self._say(f"run #{run_id}: nobody answered in time: it goes on to hear of it")
-        self._dispatcher.recount()
+        self._dispatcher.recount(self._supervisor.is_watched)
+        for path in self._scheduler.files_due(now.us + round(WARM_SECONDS * 1e6)) if self._is_scheduling else ():
+            self._hosts.need(path)
         self._next_pump = now.monotonic
 
     def _check_clock(self, now: Now) -> None:
@@ -165,11 +180,27 @@ class Rounds:
     def _refused(self, run_id: int, attempt: int, why: str, again: bool) -> None:
         self._dispatcher.refused(run_id, attempt, why, again, self._clock().us)
 
-    def _reaped(self, run_id: int, attempt: int, pid: int) -> None:
+    def _reaped(self, run_id: int, attempt: int, pid: int, death: dict[str, object] | None) -> None:
         now = self._clock()
-        self._supervisor.host_says_ended(run_id, attempt, pid, now)
+        is_stale = self._supervisor.host_says_ended(run_id, attempt, pid, death, now)
+        if self._hosts.holds(run_id, attempt):
+            return  # it was given anew meanwhile
+        if is_stale:
+            self._refused(run_id, attempt, "its process found it in another state", True)
         if not self._supervisor.is_watched(run_id):
             self._process_ended(run_id, now)
+
+    def _process_begun(self, run_id: int, attempt: int) -> None:
+        if self._hosts.begun(run_id, attempt):
+            self._dispatcher.adopt(run_id)
+
+    def _stuck(self, given: list[tuple[int, int]]) -> None:
+        for run_id, _ in given:
+            self._dispatcher.ended(run_id)
+        self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        self._next_pump = self._clock().monotonic
 
     def _process_ended(self, run_id: int, now: Now) -> None:
         self._dispatcher.ended(run_id)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from ...store import judging, spool
 from ...store.connection import Connection
@@ -78,6 +78,10 @@ class Supervisor:
         """Whose processes are gone, and what becomes of the run is not decided yet."""
         self.on_process_ended: Callable[[int, Now], None] = lambda _run_id, _now: None
         """Called with the run whose process is gone, settled or not."""
+        self.on_process_begun: Callable[[int, int], None] = lambda _run_id, _attempt: None
+        """Called with a run and its attempt when a process has taken it."""
+        self._told: dict[tuple[int, int], deaths.Death] = {}
+        """How processes ended, as their host said, by run and pid: there may be no room for a record."""
         self.on_crashed: Callable[[int], None] = lambda _run_id: None
         """Called with a run that crashed and is not resumed."""
 
@@ -107,9 +111,9 @@ class Supervisor:
                 known.lease = lease
         self.tick(now)
 
-    def look_for_orphans(self, now: Now) -> None:
-        """Settle runs that claim to run although nobody holds their lease."""
-        for settled in reaping.reap_without_process(self._state, self._telemetry, self._folder, now.us):
+    def look_for_orphans(self, now: Now, is_given: Callable[[int, int], bool] = lambda _run, _attempt: False) -> None:
+        """Settle runs that claim to run although nobody holds their lease, and that no living host was given."""
+        for settled in reaping.reap_without_process(self._state, self._telemetry, self._folder, now.us, is_given):
             if settled is not None:
                 self._report(settled)
                 self.on_process_ended(settled.run_id, now)
@@ -137,6 +141,7 @@ class Supervisor:
         old = self._watched.pop(run_id, None)
         if old is not None:
             self._let_go(old)
+        self.on_process_begun(run_id, lease.attempt or 1)
         pidfd: int | None = None
         verdict = leases.judge(lease, self._folder)
         if verdict.state == "unknown":
@@ -195,7 +200,8 @@ class Supervisor:
             assert lease.run_id is not None
             if self._watched.get(lease.run_id) is not watched:
                 return
-            told = deaths.read_exit(self._folder, lease.run_id, lease.pid) is not None
+            told = (lease.run_id, lease.pid) in self._told
+            told = told or deaths.read_exit(self._folder, lease.run_id, lease.pid) is not None
             if host_may_tell and not told and now.monotonic < deadline:
                 self._agenda.after(_RECORD_LOOK_SECONDS, now, settle)
                 return
@@ -212,7 +218,8 @@ class Supervisor:
                 self._clean_up(lease, run)
                 return
             settled = reaping.reap(self._state, self._telemetry, self._folder, lease, now.us,
-                                   self._crash_retries(run.flow_name))
+                                   self._crash_retries(run.flow_name), self._told.get((lease.run_id, lease.pid)))
+            self._told.pop((lease.run_id, lease.pid), None)
             if settled is not None:
                 self._report(settled)
         finally:
@@ -221,24 +228,35 @@ class Supervisor:
     def _clean_up(self, lease: LeaseRow, run: RunRow | None) -> None:
         """The run had ended by itself: only crumbs are left."""
         assert lease.run_id is not None
+        self._told.pop((lease.run_id, lease.pid), None)
         deaths.forget_exits(self._folder, lease.run_id)
         if run is not None and run.state_type == "CANCELLED":
             reaping.kill_leftovers(self._folder, lease)
         reaping.drain(self._folder, self._telemetry, lease.run_id)
 
-    def host_says_ended(self, run_id: int, attempt: int, pid: int, now: Now) -> None:
-        """A run process was reaped by its host. Matters when it died before it had taken its lease."""
-        if run_id in self._watched:
-            return
-        self.look(now)
+    def host_says_ended(self, run_id: int, attempt: int, pid: int, death: Mapping[str, Any] | None, now: Now) -> bool:
+        """A run process was reaped by its host. Matters when it died before it had taken its lease.
+
+        True when it had only found the run in another state, and the run still waits for a process: that is no death.
+        """
+        if run_id not in self._watched:
+            self.look(now)
+        told = deaths.Death(**death) if death is not None else deaths.read_exit(self._folder, run_id, pid)
+        if (watched := self._watched.get(run_id)) is not None:
+            if told is not None and watched.lease.pid == pid:
+                self._told[run_id, pid] = told
+            return False
         run = runs.get(self._state, run_id)
-        if run_id in self._watched or run is None:
-            return
+        if run is None:
+            return False
         if run.state_type != "PENDING" or run.attempt != attempt or leases.of_run(self._state, run_id) is not None:
             if is_terminal(run.state_type):
                 deaths.forget_exits(self._folder, run_id)
-            return
-        fate = reaping.fate_of_process(self._folder, run_id, pid)
+            return False
+        if told is not None and told.exit_code == deaths.STALE_EXIT:
+            deaths.forget_exits(self._folder, run_id)
+            return True
+        fate = reaping.fate_of_death(told)
         reaping.drain(self._folder, self._telemetry, run_id)
         retries = self._crash_retries(run.flow_name)
         settled = reaping.settle(self._state, run_id, fate, at_us=now.us, resumable=True,
@@ -247,6 +265,7 @@ class Supervisor:
         deaths.forget_exits(self._folder, run_id)
         if settled is not None:
             self._report(settled)
+        return False
 
     def _report(self, settled: Settled) -> None:
         if settled.state_name not in ENDED:

@@ -1,7 +1,7 @@
 """How a process ended, in words, and the small file by which whoever waited for it tells everybody else.
 
-``<store>/spool/<run>.<attempt>.exit`` is written by the code host that reaped the process, under another name first,
-so a reader finds all of it or nothing. It outlives the daemon: the next one reads it.
+``<store>/spool/<run>.<attempt>.<pid>.exit`` is written by the code host that reaped the process, under another name
+first, so a reader finds all of it or nothing. It outlives the daemon: the next one reads it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ UNSEEN: Final = "its process ended and nobody saw how"
 REBOOTED: Final = "the machine was restarted while it ran"
 SUSPENDED_EXIT: Final = 75
 """Exit code of a process that left its run to go on later (``EX_TEMPFAIL``)."""
+
+STALE_EXIT: Final = 71
+"""Exit code of a process that found its run taken by another, moved on or cancelled: no death of the run."""
 
 
 class Death(NamedTuple):
@@ -71,7 +74,7 @@ def from_wait_status(run_id: int, pid: int, status: int, *, max_rss_bytes: int |
 
 def write_exit(folder: str, attempt: int, death: Death) -> None:
     """Leave the record for whoever looks after the run; nothing where there is no store any more."""
-    path = f"{SPOOL}/{death.run_id}.{attempt}.exit"
+    path = f"{SPOOL}/{death.run_id}.{attempt}.{death.pid}.exit"
     building = f"{path}.new"
     try:
         descriptor = files.open_to_write(folder, building)

@@ -30,6 +30,14 @@ REST_SECONDS: Final = 1.0
 """Between looks while nobody writes."""
 
 
+class Watched:
+    """What is called of one descriptor."""
+
+    def __init__(self, readable: Callable[[], None]) -> None:
+        self.readable = readable
+        self.writable: Callable[[], None] | None = None
+
+
 class Loop:
     """Runs until ``stop``."""
 
@@ -37,6 +45,7 @@ class Loop:
         self._look = look
         self._trouble = trouble
         self._selector = selectors.DefaultSelector()
+        self._watched: dict[int, Watched] = {}
         self._timers: list[tuple[float, int, list[Callable[[], None]]]] = []
         self._numbers = itertools.count()
         self._posted: deque[Callable[[], None]] = deque()
@@ -52,10 +61,20 @@ class Loop:
 
     def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
         """Call back whenever the descriptor is readable."""
-        self._selector.register(descriptor, selectors.EVENT_READ, ready)
+        watched = self._watched[descriptor] = Watched(ready)
+        self._selector.register(descriptor, selectors.EVENT_READ, watched)
+
+    def watch_writable(self, descriptor: int, ready: Callable[[], None] | None) -> None:
+        """Also whenever a watched descriptor is writable; None ends that."""
+        watched = self._watched[descriptor]
+        if (watched.writable is None) != (ready is None):
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if ready is not None else 0)
+            self._selector.modify(descriptor, events, watched)
+        watched.writable = ready
 
     def forget(self, descriptor: int) -> None:
-        """Watch it no more; call before closing it."""
+        """Watch it no more; call before closing it. Nothing of it is called any more, from now on."""
+        del self._watched[descriptor]
         self._selector.unregister(descriptor)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
@@ -90,8 +109,13 @@ class Loop:
     def run(self) -> None:
         """Until ``stop``."""
         while not self._stopping:
-            for key, _ in self._selector.select(self._wait_seconds()):
-                self._call(key.data)
+            for key, mask in self._selector.select(self._wait_seconds()):
+                watched: Watched = key.data
+                # One called before may have forgotten this descriptor, closed it, and opened another of its number.
+                if mask & selectors.EVENT_READ and self._watched.get(key.fd) is watched:
+                    self._call(watched.readable)
+                if mask & selectors.EVENT_WRITE and self._watched.get(key.fd) is watched:
+                    self._call(watched.writable)
             while self._posted:
                 self._call(self._posted.popleft())
             self._run_timers()
@@ -136,9 +160,10 @@ class Loop:
             for callback in heapq.heappop(self._timers)[2]:
                 self._call(callback)
 
-    def _call(self, callback: Callable[[], None]) -> None:
+    def _call(self, callback: Callable[[], None] | None) -> None:
         try:
-            callback()
+            if callback is not None:
+                callback()
         except Exception as error:  # noqa: BLE001 - one failed step must not take the daemon down; it is said and retried
             self._trouble(error)
 

@@ -28,6 +28,8 @@ class ProcessStat(NamedTuple):
     group: int
     session: int
     started_ticks: int
+    cpu_ticks: int
+    """What it has computed so far, in all its threads."""
 
     @property
     def ended(self) -> bool:
@@ -48,7 +50,8 @@ def process_stat(pid: int) -> ProcessStat | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = content[content.rindex(b")") + 2:].decode("ascii").split()
-    return ProcessStat(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    return ProcessStat(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]),
+                       int(fields[11]) + int(fields[12]))
 
 
 def open_pidfd(pid: int, started_ticks: int) -> int | None:

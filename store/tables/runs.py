@@ -57,13 +57,11 @@ CLAIM_DUE: Final = (
 )
 CLAIM_ONE: Final = (
     "UPDATE flow_run SET state_type = ?3, state_name = ?4, cause = NULL, wake_at_us = NULL"
-    f" WHERE id = ?1 AND state_type = 'SCHEDULED' AND state_name = ?2 RETURNING {RUN_COLUMNS}"
+    " WHERE id = ?1 AND state_type = 'SCHEDULED' AND state_name = ?2 AND intent = 'none' AND root_id IS NULL"
+    f" AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id) RETURNING {RUN_COLUMNS}"
 )
 SELECT_DUE: Final = f"SELECT id, state_name {_DUE}"
 """Read before the claim, in its transaction: ``RETURNING`` knows only the new values, the event wants the old name."""
-SELECT_DUE_OF: Final = (
-    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE {_IS_DUE} AND {_LIMITED_AS} = ?2 ORDER BY wake_at_us, id LIMIT ?3"
-)
 SELECT_HOLDERS: Final = (
     f"SELECT id, {_LIMITED_AS} FROM flow_run WHERE ended_at_us IS NULL AND root_id IS NULL"
     " AND state_type IN ('PENDING', 'RUNNING', 'CANCELLING')"
@@ -265,14 +263,17 @@ def claim_due(
 def claim_these(
     connection: Connection, run_ids: Collection[int], now_us: int, actor: str, *, to: tuple[str, str]
 ) -> list[RunRow]:
-    """As ``claim_due``, for runs that somebody chose among those that are due, in the same transaction."""
+    """As ``claim_due``, for runs that somebody chose; those that have moved on since, or were asked something, stay."""
     claimed = []
     for run_id in run_ids:
-        before = connection.execute(SELECT_INTENT, (run_id,)).fetchone()[1]
-        run = RunRow._make(connection.execute(CLAIM_ONE, (run_id, before, *to)).fetchone())
+        present = connection.execute(SELECT_INTENT, (run_id,)).fetchone()
+        found = None if present is None else connection.execute(CLAIM_ONE, (run_id, present[1], *to)).fetchone()
+        if found is None:
+            continue
+        run = RunRow._make(found)
         connection.execute(
             events.INSERT,
-            (now_us, "state", run.id, None, run.attempt, "SCHEDULED", before, *to, actor, None, None),
+            (now_us, "state", run.id, None, run.attempt, "SCHEDULED", present[1], *to, actor, None, None),
         )
         claimed.append(run)
     return claimed
@@ -281,20 +282,6 @@ def claim_these(
 def holders(connection: Connection) -> list[tuple[int, str]]:
     """Each root run that lives or has a process, and the deployment or flow for whose limit it counts; by number."""
     return connection.execute(SELECT_HOLDERS).fetchall()
-
-
-def due_of(connection: Connection, now_us: int, name: str, limit: int) -> list[RunRow]:
-    """The runs of one deployment or flow that ``claim_due`` would take, the longest waiting first."""
-    return [RunRow._make(row) for row in connection.execute(SELECT_DUE_OF, (now_us, name, limit))]
-
-
-def due_of_others(connection: Connection, now_us: int, names: Collection[str], limit: int) -> list[tuple[int, int]]:
-    """``(wake_at_us, id)`` of runs of all deployments and flows but these that ``claim_due`` would take."""
-    places = ", ".join("?" * len(names))
-    return connection.execute(
-        f"SELECT wake_at_us, id FROM flow_run WHERE {_IS_DUE} AND {_LIMITED_AS} NOT IN ({places})"
-        " ORDER BY wake_at_us, id LIMIT ?", (now_us, *names, limit),
-    ).fetchall()  # fmt: skip
 
 
 def next_wake(connection: Connection) -> int | None:

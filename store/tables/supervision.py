@@ -17,20 +17,29 @@ SELECT_LIVE_TASKS: Final = (
 )
 SELECT_LAST_CHANGE: Final = "SELECT at_us FROM event WHERE run_id = ? AND task_seq IS NULL ORDER BY id DESC LIMIT 1"
 SELECT_ASKED: Final = (
-    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE ended_at_us IS NULL AND intent <> 'none' AND root_id IS NULL ORDER BY id"
+    f"SELECT {RUN_COLUMNS} FROM flow_run INDEXED BY flow_run_asked WHERE ended_at_us IS NULL AND intent <> 'none'"
+    " AND root_id IS NULL ORDER BY id"
 )
-SELECT_LIVE_OF_SCHEDULE: Final = (
-    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE ended_at_us IS NULL AND +schedule_id = ? ORDER BY id"
+_OF_SCHEDULE = "flow_run INDEXED BY flow_run_of_schedule WHERE ended_at_us IS NULL AND schedule_id = ?1"
+"""Left to itself SQLite may walk every run the schedule ever made."""
+_HELD = "state_name = 'AwaitingSlot' AND wake_at_us IS NULL"
+_NOT_HELD = ("state_name < 'AwaitingSlot'", "state_name > 'AwaitingSlot'",
+             "state_name = 'AwaitingSlot' AND wake_at_us IS NOT NULL")
+SELECT_LIVE_OF_SCHEDULE: Final = f"SELECT {RUN_COLUMNS} FROM {_OF_SCHEDULE} ORDER BY id"
+SELECT_FREE_OF_SCHEDULE: Final = (
+    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE id IN ("
+    + " UNION ALL ".join(f"SELECT * FROM (SELECT id FROM {_OF_SCHEDULE} AND {which} LIMIT 1)" for which in _NOT_HELD)
+    + ") ORDER BY id LIMIT 1"
 )
-"""The plus keeps SQLite from walking every run the schedule ever made."""
+SELECT_FIRST_HELD: Final = f"SELECT {RUN_COLUMNS} FROM {_OF_SCHEDULE} AND {_HELD} ORDER BY id LIMIT 1"
+SELECT_LAST_HELD: Final = f"SELECT {RUN_COLUMNS} FROM {_OF_SCHEDULE} AND {_HELD} ORDER BY id DESC LIMIT 1"
+SELECT_HOLDING_SCHEDULES: Final = (
+    "SELECT DISTINCT schedule_id FROM flow_run INDEXED BY flow_run_live WHERE ended_at_us IS NULL"
+    " AND state_type = 'SCHEDULED' AND wake_at_us IS NULL AND state_name = 'AwaitingSlot' AND schedule_id IS NOT NULL"
+)
 SELECT_WITHOUT_PROCESS: Final = (
     f"SELECT {RUN_COLUMNS} FROM flow_run WHERE ended_at_us IS NULL AND root_id IS NULL AND state_type IN (?, ?, ?)"
     " AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id) ORDER BY id"
-)
-SELECT_DUE_UNNOTED: Final = (
-    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE ended_at_us IS NULL AND state_type = 'SCHEDULED' AND wake_at_us <= ?"
-    " AND intent = 'none' AND root_id IS NULL AND state_name <> 'AwaitingSlot'"
-    " AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id) ORDER BY wake_at_us, id LIMIT ?"
 )
 SELECT_ANYTHING_DUE: Final = (
     "SELECT 1 FROM flow_run WHERE ended_at_us IS NULL AND state_type = 'SCHEDULED' AND wake_at_us <= ?"
@@ -65,15 +74,35 @@ def live_of_schedule(connection: Connection, schedule_id: int) -> list[RunRow]:
     return [RunRow._make(row) for row in connection.execute(SELECT_LIVE_OF_SCHEDULE, (schedule_id,))]
 
 
+def free_of_schedule(connection: Connection, schedule_id: int) -> RunRow | None:
+    """A run of a schedule that has not ended and waits for no other run of it, if there is one."""
+    return _one(connection, SELECT_FREE_OF_SCHEDULE, schedule_id)
+
+
+def first_held(connection: Connection, schedule_id: int) -> RunRow | None:
+    """The oldest run of a schedule that waits for an earlier one to end."""
+    return _one(connection, SELECT_FIRST_HELD, schedule_id)
+
+
+def last_held(connection: Connection, schedule_id: int) -> RunRow | None:
+    """The newest run of a schedule that waits for an earlier one to end."""
+    return _one(connection, SELECT_LAST_HELD, schedule_id)
+
+
+def holding_schedules(connection: Connection) -> list[int]:
+    """The schedules with runs that wait for an earlier one to end."""
+    return [row[0] for row in connection.execute(SELECT_HOLDING_SCHEDULES)]
+
+
+def _one(connection: Connection, statement: str, schedule_id: int) -> RunRow | None:
+    row = connection.execute(statement, (schedule_id,)).fetchone()
+    return RunRow._make(row) if row else None
+
+
 def without_process(connection: Connection) -> list[RunRow]:
     """Root runs whose state speaks of a process although nobody holds their lease."""
     return [RunRow._make(row)
             for row in connection.execute(SELECT_WITHOUT_PROCESS, ("PENDING", "RUNNING", "CANCELLING"))]
-
-
-def due_unnoted(connection: Connection, now_us: int, limit: int) -> list[RunRow]:
-    """Runs whose time has come and that do not say yet that they wait for a slot."""
-    return [RunRow._make(row) for row in connection.execute(SELECT_DUE_UNNOTED, (now_us, limit))]
 
 
 def anything_due(connection: Connection, now_us: int) -> bool:

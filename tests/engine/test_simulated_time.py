@@ -103,6 +103,21 @@ class Machine:
             self._move(run_id, attempt, "start", started=True)
         self.after(seconds, lambda: self._end(lease, what, *rest))
 
+    def room(self, path, flow):
+        return 1_000_000
+
+    def waits_for(self, path):
+        return None
+
+    def holds(self, run_id, attempt):
+        return False
+
+    def begun(self, run_id, attempt):
+        return True
+
+    def need(self, path):
+        pass
+
     def crash_retries(self, flow):
         return self.retries.get(flow, 3)
 
@@ -164,7 +179,7 @@ class Machine:
             death = exits.Death(lease.run_id, lease.pid, 1, None, False, False, None, self.clock.us)
             exits.write_exit(self.folder, lease.attempt, death)
         self.kernel_says_gone(lease.pid)
-        self.on_ended(lease.run_id, lease.attempt, lease.pid)
+        self.on_ended(lease.run_id, lease.attempt, lease.pid, None)
 
     def _move(self, run_id, attempt, event, **changes):
         run = runs.get(self.state, run_id)
@@ -188,7 +203,7 @@ class World:
         monkeypatch.setattr(judging, "judge", self.machine.judge)
         monkeypatch.setattr(judging, "why_not_signalled", lambda *_: None)
         dispatcher = Dispatcher(self.state, self.machine, self.said.append, limit)
-        scheduler = Scheduler(self.state, self.said.append, lambda _path: True, dispatcher.free_slots,
+        scheduler = Scheduler(self.state, self.said.append, lambda _path: True, dispatcher.may_begin,
                               dispatcher.dispatch)
         agenda = Agenda()
         supervisor = Supervisor(self.folder, self.state, self.telemetry, self.machine, agenda, self.said.append,
@@ -368,7 +383,7 @@ def test_catching_up_after_the_daemon_was_gone(folder, monkeypatch, rare_looks):
 
 
 def test_crashes_retries_and_long_sleeps(folder, monkeypatch, rare_looks):
-    """A crashed run goes on after half a second, then one; a run that sleeps for hours wakes to the microsecond."""
+    """A crashed run goes on at once, then after a second; a run that sleeps for hours wakes to the microsecond."""
     noon = MONDAY + timedelta(hours=12)
     wake_us = to_us(noon) + 3 * HOUR_US + 7
 
@@ -386,7 +401,7 @@ def test_crashes_retries_and_long_sleeps(folder, monkeypatch, rare_looks):
 
     began = {flow: [at_us - to_us(noon) for at_us, _, _, name in world.machine.starts if name == flow]
              for flow in ("flaky", "hopeless", "sleeper")}
-    assert began == {"flaky": [0, 5_500_000, 11_500_000], "hopeless": [0, 5_500_000],
+    assert began == {"flaky": [0, 5_050_000, 11_050_000], "hopeless": [0, 5_050_000],
                      "sleeper": [0, 3 * HOUR_US + 7]}
     with Reader(folder) as reader:
         ended = {run.flow_name: (run.state_name, run.attempt) for run in reader.runs()}

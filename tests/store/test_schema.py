@@ -22,8 +22,8 @@ from sqlalchemy import create_engine
 
 STORE = Path(flowdeck.store.__file__).parent
 TABLE_MODULES = (
-    "artifacts", "cache", "deployments", "edges", "events", "inputs", "journals", "leases", "limits", "logs", "metrics",
-    "results", "runs", "schedules", "spool", "staged", "tasks", "variables",
+    "artifacts", "cache", "deployments", "due", "edges", "events", "inputs", "journals", "leases", "limits", "logs",
+    "metrics", "results", "runs", "schedules", "spool", "staged", "tasks", "variables",
 )  # fmt: skip
 PLACES = {"spool": ""}
 

@@ -4,9 +4,10 @@ Started by the daemon as ``python -m flowdeck.engine.running.run_process.code_ho
 socket pair. It holds no database connection and no threads, so forking is safe; where the user's import started
 threads, or the daemon asks for ``spawn``, each run gets a fresh interpreter instead. It waits for its runs and leaves a
 record of each ending (``states.exits``). When the daemon goes away it goes on until its last run has ended, and ends.
+It waits for nothing else: not for the daemon to read, and not for room on the disk.
 
 The daemon says ``{"do": "run", "run": 42, "attempt": 1, "flow": "etl"}`` or ``{"do": "retire"}``. The host says
-``loaded`` or ``broken`` once, then ``started`` and ``ended`` for each run.
+``loaded`` or ``broken`` once, then ``started`` and ``ended`` (with how) for each run, and ``trouble`` in words.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -22,7 +24,7 @@ import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from ....store import spool
 from ...authoring.loader import FlowFile, load_flow_file
@@ -35,12 +37,11 @@ from ...system.clock import now_us
 from ...system.flow_files import BrokenFlowFile
 from ...system.line import CODE_HOST, Line
 
-if TYPE_CHECKING:
-    pass
-
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 BROKEN_EXIT_CODE: Final = 70
 """Exit code of a run process that could not even begin; its log says why."""
+RECORD_AGAIN_SECONDS: Final = 0.25
+"""Between tries to leave a record that the disk has no room for."""
 
 
 class Child(NamedTuple):
@@ -62,6 +63,8 @@ class CodeHost:
         self._spawn = spawn
         self._children: dict[int, Child] = {}
         self._retired = False
+        self._unwritten: list[tuple[int, deaths.Death]] = []
+        """Attempts and how they ended, of which no record could be left yet."""
         self._oom = deaths.OomWatch()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -71,14 +74,24 @@ class CodeHost:
         signal.signal(signal.SIGTERM, self._retire)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon; runs outlive it
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        while not (self._retired and not self._children):
-            waited = [self._wake_read] if self._line is None else [self._wake_read, self._line.fileno()]
-            ready, _, _ = select.select(waited, [], [])
+        while self._children or self._has_to_say() or not self._retired:
+            waited, unsent = [self._wake_read], []
+            if self._line is not None:
+                waited.append(self._line.fileno())
+                unsent = [self._line.fileno()] if self._line.unsent_bytes else []
+            ready, writable, _ = select.select(waited, unsent, [], RECORD_AGAIN_SECONDS if self._unwritten else None)
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
                 self._reap()
+            if self._line is not None and writable and not self._line.flush():
+                self._hang_up()
             if self._line is not None and self._line.fileno() in ready:
                 self._obey(self._line.receive())
+            self._record()
+
+    def _has_to_say(self) -> bool:
+        """Whether somebody would miss something if this host ended now: the daemon, or who looks for a record."""
+        return bool(self._unwritten) if self._line is None else self._line.unsent_bytes > 0
 
     def _retire(self, *_: object) -> None:
         self._retired = True
@@ -110,7 +123,7 @@ class CodeHost:
             pid = self._spawned(child, flow) if self._spawn else self._forked(child, flow)
         except OSError as error:
             if child.for_crash_hooks:
-                _tell(self._folder, child, error)
+                self._say(say="trouble", text=f"run #{child.run_id}: its on_crashed is not called: {error.strerror}")
                 return
             self._say(say="not_started", run=child.run_id, attempt=child.attempt,
                       cause=f"no process could be made for it: {error.strerror}")
@@ -144,9 +157,9 @@ class CodeHost:
             os.close(null)
             code = run_here(self._folder, child, self._loaded, flow)
         except StaleState:
-            code = 0  # the run was cancelled, or taken by another, before it began
+            code = deaths.STALE_EXIT  # the run was cancelled, or taken by another, before it began
         except BaseException as error:  # noqa: BLE001 - the border of the process: say it in the run's log, then end
-            _tell(self._folder, child, error)
+            _tell(self._folder, child, error)  # or, on a full disk, not: the exit code tells
         finally:
             os._exit(code)
 
@@ -170,15 +183,30 @@ class CodeHost:
             if found == 0:
                 continue
             del self._children[pid]
-            if child.for_crash_hooks:
-                continue
-            killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-            death = deaths.from_wait_status(
-                child.run_id, pid, status, max_rss_bytes=usage.ru_maxrss * 1024, ended_at_us=now_us(),
-                out_of_memory=killed and self._oom.killed_since_last_look(pid),
-            )
-            deaths.write_exit(self._folder, child.attempt, death)
-            self._say(say="ended", run=child.run_id, attempt=child.attempt, pid=pid)
+            if not child.for_crash_hooks:
+                self._ended(child, pid, status, usage.ru_maxrss * 1024)
+
+    def _ended(self, child: Child, pid: int, status: int, max_rss_bytes: int) -> None:
+        """Leave the record, and tell the daemon all the same: there may be no room for it."""
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        death = deaths.from_wait_status(
+            child.run_id, pid, status, max_rss_bytes=max_rss_bytes, ended_at_us=now_us(),
+            out_of_memory=killed and self._oom.killed_since_last_look(pid),
+        )
+        self._unwritten.append((child.attempt, death))
+        self._record()
+        self._say(say="ended", run=child.run_id, attempt=child.attempt, pid=pid, death=death._asdict())
+
+    def _record(self) -> None:
+        """Write down what is not written down; what does not succeed is tried again."""
+        while self._unwritten:
+            attempt, death = self._unwritten[0]
+            try:
+                with suppress(FileNotFoundError):  # the store is gone, and whoever would have read it
+                    deaths.write_exit(self._folder, attempt, death)
+            except OSError:
+                return
+            del self._unwritten[0]
 
 
 def _tell(folder: str, child: Child, error: BaseException) -> None:
@@ -239,7 +267,7 @@ def _run_alone(folder: str, child: Child, path: str, flow: str) -> int:
     try:
         return run_here(folder, child, load_flow_file(path), flow)
     except StaleState:
-        return 0
+        return deaths.STALE_EXIT
     except FlowdeckError as error:
         _tell(folder, child, error)
         return BROKEN_EXIT_CODE
@@ -269,6 +297,7 @@ def main() -> int:
     parser.add_argument("--store", required=True)
     parser.add_argument("--socket", type=int)
     parser.add_argument("--spawn", action="store_true")
+    parser.add_argument("--open-files", type=int)
     parser.add_argument("--run", type=int)
     parser.add_argument("--attempt", type=int, default=1)
     parser.add_argument("--flow")
@@ -280,6 +309,8 @@ def main() -> int:
     if options.run is not None:
         child = Child(options.run, options.attempt, options.crashed)
         return _run_alone(options.store, child, options.file, options.flow)
+    if options.open_files is not None:  # the daemon raised it for itself
+        resource.setrlimit(resource.RLIMIT_NOFILE, (options.open_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     os.set_inheritable(options.socket, False)  # what user code starts must not hold our line open
     line = Line(socket.socket(fileno=options.socket))
     own_pid = os.getpid()
@@ -290,6 +321,7 @@ def main() -> int:
     _end_with_parent(0)
     if loaded is None:
         line.send(report)
+        line.finish()
         return 1
     _warm_up()
     sys.dont_write_bytecode = False

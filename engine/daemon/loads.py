@@ -1,0 +1,82 @@
+"""Which flow files are being imported, and which come next: no file stands before another.
+
+As many load at once as there are processors. One that takes long, or computes nothing, gives way: others begin beside
+it. Who waits to hear what the files hold does not wait for such a one; after a while it is said, and in the end it is
+ended. Nothing here waits, reads a clock or knows what a load finds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from ..settings import import_limit_seconds
+from ..system.loop import Loop
+from .host import Host
+from .served import Served
+
+SAID_SECONDS: Final = 10.0
+"""A load that takes longer is said, and a visible problem."""
+AGAIN_SECONDS: Final = 1.0
+"""After the machine could not start a host."""
+
+
+class Loads:
+    """The queue of files whose hosts are to be made."""
+
+    def __init__(self, served: dict[str, Served], start: Callable[[Served], Host], loop: Loop,
+                 say: Callable[[str], None]) -> None:
+        self._served = served
+        self._start = start
+        self._loop = loop
+        self._say = say
+        self._queue: deque[Served] = deque()
+        self._most = os.cpu_count() or 1
+        self._limit_seconds = import_limit_seconds()
+        self.on_long: Callable[[Served, str | None], None] = lambda *_: None
+        """Nobody waits any longer to hear what a file holds; later, in words: its import takes long."""
+
+    def add(self, served: Served, *, first: bool = False) -> None:
+        """Have its host made; ``first``: before those of others, also when it was in the queue already."""
+        if first and served in self._queue:
+            self._queue.remove(served)
+        elif served.queued:
+            return
+        served.queued = True
+        (self._queue.appendleft if first else self._queue.append)(served)
+        self.start()
+
+    def start(self) -> None:
+        """Begin as many loads as there is room for."""
+        loading = sum(served.loading is not None and not served.loading.gave_way for served in self._served.values())
+        while self._queue and loading < self._most:
+            served = self._queue[0]
+            if self._served.get(served.path) is served and served.queued:
+                try:
+                    served.loading = self._start(served)
+                except OSError as error:
+                    self._say(f"{served.path}: no code host can be started ({error.strerror}); trying again")
+                    self._loop.after(AGAIN_SECONDS, self.start)
+                    return
+                served.queued = False
+                loading += 1
+            self._queue.popleft()
+
+    def look(self, served: Served, host: Host, now: float) -> None:
+        """From time to time, at each file that is being imported."""
+        was_long = host.is_long
+        host.look_at_load(now)
+        seconds = now - host.begun_at
+        if seconds > self._limit_seconds:
+            host.kill(f"{served.path}: its import did not end within {self._limit_seconds:g} s and was ended; "
+                      "run the file by hand to see where it stands")
+        elif served.again and host.gave_way:
+            host.kill()
+        if host.is_long and not was_long:
+            self.on_long(served, None)
+        if seconds > SAID_SECONDS and not host.is_said:
+            host.is_said = True
+            self.on_long(served, f"{served.path}: its import has not ended after {SAID_SECONDS:g} s; other files do "
+                         f"not wait for it, and it is ended after {self._limit_seconds:g} s")
