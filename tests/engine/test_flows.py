@@ -343,3 +343,32 @@ def test_any_exception_can_end_a_flow(reader) -> None:
         assert kind == "FAILED"
         assert cause.startswith(words)
         assert len(cause) <= 300
+
+
+def test_a_future_of_a_task_that_could_not_start_fails_the_flow(reader) -> None:
+    """Returned alone or in a list, also from a subflow: Failed in words, and never a crash of ours."""
+
+    @task
+    def fails():
+        raise ValueError("x")
+
+    @task
+    def after(value):
+        return value
+
+    @flow
+    def alone():
+        return after.submit(fails.submit())
+
+    @flow
+    def listed():
+        return [after.submit(fails.submit())]
+
+    @flow
+    def outer():
+        return alone(return_state=True)
+
+    for each in (alone, listed, outer):
+        state = each(return_state=True)
+        assert (state.type, state.name) == ("FAILED", "Failed"), state
+        assert "upstream" in (state.message or "")

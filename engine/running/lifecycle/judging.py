@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ....store.states import TERMINAL_TYPES
 from ...errors import RunTimedOut, WorkerDied
 from ...states.state import Cancelled, State, aggregate, as_state, describe_exception, exit_call
 from ..calls.futures import resolve_futures_to_states
@@ -85,7 +86,7 @@ def judge_flow_value(run: FlowRun, value: Any) -> State:
     """Prefect's rule: a returned state or states decide; else an unseen failure of a submitted task; else Completed."""
     value = as_state(resolve_futures_to_states(value))
     if issubclass(type(value), State):  # not isinstance: that asks a proxy for its __class__, which may raise
-        return value if value.is_final() else State("FAILED", None, f"the flow returned {value!r}, which is not final")
+        return value if value.type in TERMINAL_TYPES else _not_final(value)
     states = list(value.values()) if type(value) is dict else value
     if type(states) in (list, tuple, set):
         states = [as_state(item) for item in states]
@@ -96,6 +97,12 @@ def judge_flow_value(run: FlowRun, value: Any) -> State:
         return State(together.type, together.name, together.message, data=value, error=together.error)
     verdict = run.outstanding.verdict()
     return verdict if verdict is not None else State("COMPLETED", data=value)
+
+
+def _not_final(state: State) -> State:
+    """A flow does not end as something that goes on, nor as a task that could not start; in Prefect's words."""
+    reason = f": {state.name}" + (f", {state.message}" if state.message else "")
+    return State("FAILED", None, f"1/1 states are not final{reason}", data=[state], error=state.error)
 
 
 def judge_flow(run: FlowRun, error: BaseException) -> State:
