@@ -67,10 +67,14 @@ def fate_of_death(death: deaths.Death | None) -> Fate:
     return Fate("crash", deaths.UNSEEN) if death is None else Fate(death.event, death.cause)
 
 
-def drain(folder: str, telemetry: Connection, run_id: int) -> None:
-    """Move what a dead run left in its spool into the log, in order, and remove the files."""
+def drain(folder: str, telemetry: Connection, run_id: int, until_attempt: int) -> None:
+    """Move what a dead run left in its spool into the log, in order, and remove the files.
+
+    Up to the attempt that is dead: a later one may have begun, and writes into files of its own.
+    """
     for attempt in spool.attempts_of(folder, run_id):
-        spool.drain(folder, telemetry, run_id, attempt, final=True)
+        if attempt <= until_attempt:
+            spool.drain(folder, telemetry, run_id, attempt, final=True)
 
 
 def kill_leftovers(folder: str, lease: LeaseRow, timeout_seconds: float = _LEFTOVER_SECONDS) -> bool:
@@ -238,21 +242,27 @@ def reap_dead_runs(folder: str | Path) -> list[Settled]:
 
 def reap(connection: Connection, telemetry: Connection, folder: str, lease: LeaseRow, at_us: int,
          crash_retries: int | None = None, death: deaths.Death | None = None) -> Settled | None:
-    """Settle the run of one dead lease; ``death`` is what its host has told of it, where it could."""
-    if lease.run_id is None:
+    """Settle the run of one dead lease; ``death`` is what its host has told of it, where it could.
+
+    Nothing when somebody else has settled it: what has the run's mark may be a new attempt's.
+    """
+    run_id = lease.run_id
+    found = leases.of_run(connection, run_id) if run_id is not None else None
+    if run_id is None or found is None or not judging.same(found, lease):
         return None
+    lease, last_attempt = found, found.attempt or 1
     info = lease_info(lease)
     resumable = bool(info.get("resumable"))
-    run = runs.get(connection, lease.run_id)
+    run = runs.get(connection, run_id)
     if resumable or (run is not None and _is_cancelled(run)):
         kill_leftovers(folder, lease)
-    drain(folder, telemetry, lease.run_id)
+    drain(folder, telemetry, run_id, last_attempt)
     fate = fate_of(folder, lease) if death is None else fate_of_death(death)
     known = info.get("crash_retries") if crash_retries is None else crash_retries
-    settled = settle(connection, lease.run_id, fate, at_us=at_us, resumable=resumable, lease=lease,
-                     attempt=lease.attempt or 1,
+    settled = settle(connection, run_id, fate, at_us=at_us, resumable=resumable, lease=lease,
+                     attempt=last_attempt,
                      crash_retries=DEFAULT_CRASH_RETRIES if known is None else int(known))
-    deaths.forget_exits(folder, lease.run_id)
+    deaths.forget_exits(folder, run_id, last_attempt)
     return settled
 
 
@@ -272,7 +282,7 @@ def reap_without_process(
             if not is_given(run.id, run.attempt):
                 release_claim(connection, run, "its process never began", at_us)
             continue
-        drain(folder, telemetry, run.id)
+        drain(folder, telemetry, run.id, run.attempt)
         settled.append(settle(connection, run.id, Fate("crash", deaths.UNSEEN), at_us=at_us,
                               resumable=run.deployment is not None, attempt=run.attempt))
     return settled

@@ -228,11 +228,12 @@ class Supervisor:
     def _clean_up(self, lease: LeaseRow, run: RunRow | None) -> None:
         """The run had ended by itself: only crumbs are left."""
         assert lease.run_id is not None
+        attempt = lease.attempt or 1
         self._told.pop((lease.run_id, lease.pid), None)
-        deaths.forget_exits(self._folder, lease.run_id)
+        deaths.forget_exits(self._folder, lease.run_id, attempt)
         if run is not None and run.state_type == "CANCELLED":
             reaping.kill_leftovers(self._folder, lease)
-        reaping.drain(self._folder, self._telemetry, lease.run_id)
+        reaping.drain(self._folder, self._telemetry, lease.run_id, attempt)
 
     def host_says_ended(self, run_id: int, attempt: int, pid: int, death: Mapping[str, Any] | None, now: Now) -> bool:
         """A run process was reaped by its host. Matters when it died before it had taken its lease.
@@ -254,15 +255,15 @@ class Supervisor:
                 deaths.forget_exits(self._folder, run_id)
             return False
         if told is not None and told.exit_code == deaths.STALE_EXIT:
-            deaths.forget_exits(self._folder, run_id)
+            deaths.forget_exits(self._folder, run_id, attempt)
             return True
         fate = reaping.fate_of_death(told)
-        reaping.drain(self._folder, self._telemetry, run_id)
+        reaping.drain(self._folder, self._telemetry, run_id, attempt)
         retries = self._crash_retries(run.flow_name)
         settled = reaping.settle(self._state, run_id, fate, at_us=now.us, resumable=True,
                                  crash_retries=reaping.DEFAULT_CRASH_RETRIES if retries is None else retries,
                                  attempt=attempt)
-        deaths.forget_exits(self._folder, run_id)
+        deaths.forget_exits(self._folder, run_id, attempt)
         if settled is not None:
             self._report(settled)
         return False

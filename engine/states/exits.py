@@ -92,9 +92,12 @@ def read_exit(folder: str, run_id: int, pid: int) -> Death | None:
                  if (death := _read(folder, path)) is not None and death.pid == pid), None)
 
 
-def forget_exits(folder: str, run_id: int) -> None:
-    """Remove the records of a run."""
+def forget_exits(folder: str, run_id: int, until_attempt: int | None = None) -> None:
+    """Remove the records of a run, or of its attempts so far: that of a later one is for who settles that."""
     for path in _records(folder, run_id):
+        attempt = path.split(".")[1]
+        if until_attempt is not None and attempt.isdecimal() and int(attempt) > until_attempt:
+            continue
         files.remove(folder, path)
 
 
