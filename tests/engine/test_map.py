@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import resource
 import threading
@@ -222,3 +223,30 @@ def test_runners_may_be_classes(reader, monkeypatch) -> None:
         most.clear()
         flow(lambda: busy.map(range(12)).result() and None, name="whole", task_runner=runner)()
         assert max(most) == 2
+
+
+def test_a_future_is_judged_as_its_value_would_be() -> None:
+    """As a fixed argument a text or number is given to every call, a list is mapped over; in sync and async flows."""
+
+    @task
+    def pair(x, y):
+        return x, y
+
+    @task
+    def give(value):
+        return value
+
+    @flow
+    def whole():
+        return [
+            pair.map([1, 2], y=give.submit(value)).result()
+            for value in ("ab", 7, None, b"ab", ["a", "b"], ("a", "b"))
+        ]
+
+    @flow
+    async def whole_async():
+        return [pair.map([1, 2], y=give.submit("ab")).result()]
+
+    fixed = [[(1, value), (2, value)] for value in ("ab", 7, None, b"ab")]
+    assert whole() == [*fixed, [(1, "a"), (2, "b")], [(1, "a"), (2, "b")]]
+    assert asyncio.run(whole_async()) == [[(1, "ab"), (2, "ab")]]

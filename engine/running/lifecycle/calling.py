@@ -245,6 +245,11 @@ def _spread(
     return spread, gather
 
 
+def _is_one(value: Any) -> bool:
+    """Whether every call gets this value as it is: a text is one value, as what cannot be gone through is."""
+    return isinstance(value, (str, bytes)) or not hasattr(value, "__iter__")
+
+
 def _columns(name: str, values: dict[str, Any]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """What is mapped over, and what every call gets."""
     columns: dict[str, list[Any]] = {}
@@ -254,10 +259,14 @@ def _columns(name: str, values: dict[str, Any]) -> tuple[dict[str, list[Any]], d
         if isinstance(value, unmapped):
             constants[key] = value.value
         elif isinstance(value, Future):
-            columns[key] = list(value.result())
+            result = value.result()
+            if _is_one(result):
+                constants[key] = value
+            else:
+                columns[key] = list(result)
         elif isinstance(value, allow_failure) and isinstance(value.value, (list, tuple)):
             columns[key] = [allow_failure(item) for item in value.value]
-        elif isinstance(value, (str, bytes, allow_failure, quote)) or not hasattr(value, "__iter__"):
+        elif isinstance(value, (allow_failure, quote)) or _is_one(value):
             constants[key] = value
         else:
             columns[key] = list(value)
