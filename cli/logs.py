@@ -1,6 +1,8 @@
 """``logs RUN``: what a run, its tasks and the programs they started wrote, in order; ``-f`` follows to the run's end.
 
-Lines that still wait in the run's spool file are stored first, so that what is shown is what was written.
+Lines that still wait in the run's spool file are stored first, so that what is shown is what was written. Where they
+cannot be stored (a full disk, a store that is not to be written) they are shown from there. ``-f`` ends with the run's
+exit code.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from ..engine.errors import NotFound, UsageError
@@ -18,9 +21,10 @@ from ..store.rows import LogRow, RunRow, TaskRow
 from ..store.states import is_terminal
 from ..tui.text.sanitize import clean_lines
 from .events import POLL_SECONDS
+from .following import exit_code, tell_end, until_end
 from .formats import LEVELS, clock, level_name
 from .listings import count_argument, reason
-from .opening import daemon_of, find_run_or_task, folder_of, record_dead_runs, require_reader
+from .opening import daemon_of, find_run_or_task, folder_of, require_reader
 from .output import Output, one_line
 from .shapes import log_shape, task_index
 
@@ -31,8 +35,6 @@ if TYPE_CHECKING:
     from ..store.reader import Reader
 
 _PAGE: Final = 1000
-_LOOK_FOR_DEATH_SECONDS: Final = 0.5
-"""While following without a daemon: how often to see whether the run's process still lives."""
 _LAST_LINES_SECONDS: Final = 2.0
 """How long an ended run's process may take to store its last lines."""
 _LEVEL_STYLES: Final = ((50, "bold red"), (40, "red"), (30, "yellow"), (20, ""), (0, "dim"))
@@ -41,7 +43,7 @@ _LEVEL_STYLES: Final = ((50, "bold red"), (40, "red"), (30, "yellow"), (20, ""),
 def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: ARG001 - the module has one command
     """Define the arguments of ``logs``."""
     parser.add_argument("run", metavar="RUN", help="42, #42, 42/7, 42/extract[3], a run's name, @last or @failed")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends, with its exit code")
     parser.add_argument("--task", metavar="T", help="lines of this task only: 7, extract[3], or extract for all of it")
     parser.add_argument("--level", metavar="L", help="this level and above: debug, info, warning, error, or a number")
     parser.add_argument("--grep", metavar="RE", help="lines whose message matches this regular expression")
@@ -54,9 +56,9 @@ def logs(args: argparse.Namespace, out: Output) -> int:
     pattern, min_level = _pattern(args.grep), _level(args.level)
     reader = require_reader(args, out, f"run {args.run!r}")
     run, task = find_run_or_task(reader, args.run)
-    lines = _Lines(reader, folder_of(args), run, _Selection(reader, run, task, args.task), pattern, min_level)
+    lines = _Lines(reader, folder_of(args), run, _Selection(reader, run, task, args.task), pattern, min_level, out)
     lines.store_spooled()
-    stored: Iterable[LogRow] = lines.fresh()
+    stored: Iterable[LogRow] = lines.fresh() if args.follow else chain(lines.fresh(), lines.waiting())
     if args.tail is not None:
         stored = deque(stored, maxlen=args.tail) if args.tail else deque(stored, maxlen=0)
     if not args.follow:
@@ -68,8 +70,12 @@ def logs(args: argparse.Namespace, out: Output) -> int:
     _print(stored, lines, out)
     if run.state_type in ("SCHEDULED", "PAUSED"):
         out.say(f"#{run.id} {reason(run, time.time_ns() // 1000, daemon_of(reader))}", "dim")
-    _follow(lines, out)
-    return 0
+    return _follow(lines, out)
+
+
+def follow_run(reader: Reader, folder: Path, run: RunRow, out: Output) -> int:
+    """Print all that the run writes until it ends; returns its exit code."""
+    return _follow(_Lines(reader, folder, run, _Selection(reader, run, None, None), None, 0, out), out)
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
@@ -146,8 +152,9 @@ class _Lines:
 
     def __init__(
         self, reader: Reader, folder: Path, run: RunRow, selection: _Selection, pattern: re.Pattern[str] | None,
-        min_level: int,
+        min_level: int, out: Output,
     ) -> None:
+        self._out = out
         self.reader = reader
         self.folder = folder
         self.run = run
@@ -157,14 +164,16 @@ class _Lines:
         self._min_level = min_level
         self._next_line = 0
         self._telemetry: Connection | None = None
+        # A subflow's lines stand among those of the run it lives in.
+        self._of_run = run.id if run.id != self.root_id or selection.narrows else None
+        self._why_waiting: str | None = None
+        """Why what is in the run's spool cannot be stored; None while it can."""
 
     def fresh(self) -> Iterator[LogRow]:
         """Lines stored since the last call."""
-        # A subflow's lines stand among those of the run it lives in.
-        of_run = self.run.id if self.run.id != self.root_id or self.selection.narrows else None
         while True:
             found = self.reader.search_logs(
-                self.root_id, min_level=self._min_level, run_id=of_run, task_seq=self.selection.seq,
+                self.root_id, min_level=self._min_level, run_id=self._of_run, task_seq=self.selection.seq,
                 pattern=self._pattern, from_line=self._next_line, limit=_PAGE,
             )
             self._next_line = found.next_line
@@ -178,10 +187,10 @@ class _Lines:
         return run is None or (is_terminal(run.state_type) and self.reader.lease_of(self.root_id) is None)
 
     def store_spooled(self) -> None:
-        """Move into the store what still waits in the run's spool, unless this user may only read."""
+        """Move into the store what still waits in the run's spool; where that cannot be, say why, once."""
         from ..store import spool
         from ..store.connection import connect
-        from ..store.errors import StoreReadOnly
+        from ..store.errors import StoreError, StoreReadOnly
 
         root = self.reader.run(self.root_id)
         if root is None or not self._is_spooled(root.attempt):
@@ -191,15 +200,39 @@ class _Lines:
                 self._telemetry = connect(self.folder, "telemetry")
             if not self.has_ended():
                 spool.drain(self.folder, self._telemetry, self.root_id, root.attempt)
-                return
-            # Its process stores the last lines itself, just after it gave up the run; if it still can.
-            deadline = time.monotonic() + _LAST_LINES_SECONDS
-            while self._is_spooled(root.attempt) and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
-            if self._is_spooled(root.attempt):
+            elif not self._are_stored_by_their_process(root.attempt):
                 spool.drain_leftovers(self.folder)
-        except StoreReadOnly:
+        except StoreError as error:
+            if self._why_waiting is None and not isinstance(error, StoreReadOnly):
+                self._out.say(f"the newest lines are not in the store yet: {one_line(str(error))}", "yellow")
+            self._why_waiting = str(error)
+        else:
+            self._why_waiting = None
+
+    def _are_stored_by_their_process(self, attempt: int) -> bool:
+        """An ended run's process stores its last lines itself, just after it gave up the run; if it still can."""
+        deadline = time.monotonic() + _LAST_LINES_SECONDS
+        while self._is_spooled(attempt) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return not self._is_spooled(attempt)
+
+    def waiting(self) -> Iterator[LogRow]:
+        """Wanted lines that could not be stored, from where they wait."""
+        from ..store import spool
+        from ..store.connection import connect
+
+        root = self.reader.run(self.root_id)
+        if root is None or self._why_waiting is None:
             return
+        telemetry = connect(self.folder, "telemetry", readonly=True)
+        try:
+            for line in spool.waiting_lines(self.folder, telemetry, self.root_id, root.attempt):
+                if (line.level >= self._min_level and self._of_run in (None, line.run_id)
+                        and self.selection.seq in (None, line.task_seq) and self.selection(line)
+                        and (self._pattern is None or self._pattern.search(line.message))):
+                    yield line
+        finally:
+            telemetry.close()
 
     def _is_spooled(self, attempt: int) -> bool:
         from ..store.spool import KINDS, spool_path
@@ -207,24 +240,16 @@ class _Lines:
         return any(os.path.exists(spool_path(self.folder, self.root_id, attempt, kind)) for kind in KINDS)
 
 
-def _follow(lines: _Lines, out: Output) -> None:
-    from ..store.changes import ChangeFeed
+def _follow(lines: _Lines, out: Output) -> int:
+    def print_news() -> None:
+        lines.store_spooled()
+        _print(lines.fresh(), lines, out)
 
-    with ChangeFeed(lines.folder) as feed:
-        looked = time.monotonic()
-        while True:
-            ended = lines.has_ended()
-            lines.store_spooled()
-            _print(lines.fresh(), lines, out)
-            if ended:
-                return
-            while not feed.poll():
-                out.check_reader()
-                time.sleep(POLL_SECONDS)
-                if time.monotonic() - looked > _LOOK_FOR_DEATH_SECONDS:
-                    looked = time.monotonic()
-                    record_dead_runs(lines.folder, lines.reader, out)
-                    break
+    ended = until_end(lines.folder, lines.reader, lines.run, out, print_news)
+    _print(lines.waiting(), lines, out)
+    if not out.as_json:
+        tell_end(ended, out, here=False)
+    return exit_code(ended)
 
 
 def _print(found: Iterable[LogRow], lines: _Lines, out: Output) -> None:

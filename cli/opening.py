@@ -126,4 +126,4 @@ def record_dead_runs(folder: Path, reader: Reader, out: Output) -> None:
     try:
         reap_dead_runs(folder)
     except StoreError as error:  # to be looked at it need not be writable
-        out.say(f"runs whose process has died may still show as running: {one_line(str(error))}", "yellow")
+        out.say_once(f"runs whose process has died may still show as running: {one_line(str(error))}", "yellow")

@@ -32,6 +32,7 @@ class Output:
         self.unicode = _speaks_unicode(sys.stdout)
         self.width = max(_columns(sys.stdout), _NARROWEST) if self.terminal else None
         self._poll: select.poll | None = None
+        self._said: set[str] = set()
         for stream in (sys.stdout, sys.stderr):
             # A character the terminal's encoding lacks must not end a listing half-way.
             reconfigure = getattr(stream, "reconfigure", None)
@@ -46,6 +47,12 @@ class Output:
         """One line of talk: not data, so it goes to standard error."""
         sys.stdout.flush()
         sys.stderr.write(paint(text, style, colour=self._talk_colour) + "\n")
+
+    def say_once(self, text: str, style: str = "") -> None:
+        """As ``say``, unless that was said before."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text, style)
 
     def complain(self, text: str) -> None:
         """What went wrong and what to do about it."""

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.errors import NotAllowed, ParameterError
 from ..store.opening import open_store
 from ..store.reader import Reader
-from ..store.rows import RunRow
-from . import marks
-from .formats import duration
+from .following import tell_end
 from .opening import folder_of, open_reader
 from .output import Output, one_line
 from .parameters import add_parameter_option, parse_parameters
@@ -89,21 +87,8 @@ def _execute(folder: Path, run_id: int, attempt: int, flow: Flow[..., Any], out:
     if out.as_json:
         out.json_object(run_shape(row))
     else:
-        _tell_end(row, out)
+        tell_end(row, out, here=True)
     return code
-
-
-def _tell_end(row: RunRow, out: Output) -> None:
-    mark = marks.glyph(row.state_type, row.state_name, unicode=out.unicode)
-    span = "" if row.duration_us is None else f" after {duration(row.duration_us)}"
-    because = f": {one_line(row.cause)}" if row.cause and row.state_type != "COMPLETED" else ""
-    out.say(f"{mark} #{row.id} {one_line(row.flow_name)} {one_line(row.state_name)}{span}{because}",
-            marks.style(row.state_type, row.state_name))
-    if row.state_type == "PAUSED":
-        out.say(f"what it waits for, and the command that answers it: `flowdeck show {row.id}`", "dim")
-    if row.state_type in ("FAILED", "CRASHED"):
-        out.say(f"its tasks: `flowdeck show {row.id}`; again, from what did not complete: "
-                f"`flowdeck retry --here {row.id}`", "dim")
 
 
 def split_target(target: str) -> tuple[str, str | None]:

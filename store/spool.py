@@ -21,7 +21,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -223,6 +223,22 @@ def drain_leftovers(folder: str | Path, *, echo: Echo | None = None) -> int:
     return stored
 
 
+def waiting_lines(folder: str | Path, telemetry: Connection, root_id: int, attempt: int) -> Iterator[LogRow]:
+    """What waits in a run's spool, as the rows it will be; reads only, for when it cannot be stored now.
+
+    Also a last line without its end is handed out. ``telemetry`` may be a connection that only reads.
+    """
+    number = logs.next_line(telemetry, root_id)
+    for kind in KINDS:
+        after: int | None = None
+        while (piece := _read_piece(folder, telemetry, root_id, attempt, kind, True, after)) is not None:
+            piece.file.close()
+            after = piece.end
+            for number, line in enumerate(piece.lines, number):
+                yield LogRow(root_id, number, *line)
+            number += 1
+
+
 def leftovers(folder: str | Path) -> list[tuple[int, int, int]]:
     """Every spool there is: root run, attempt and bytes in its files."""
     return [
@@ -242,14 +258,15 @@ def _spools(folder: str | Path, begin: str = "") -> list[tuple[int, int]]:
 
 
 def _read_piece(
-    folder: str | Path, telemetry: Connection, root_id: int, attempt: int, kind: str, final: bool
+    folder: str | Path, telemetry: Connection, root_id: int, attempt: int, kind: str, final: bool,
+    after: int | None = None,
 ) -> _Piece | None:
-    """The next lines of a file, or None when there is nothing to store now."""
+    """The next lines of a file, after what is stored or that byte; None when there is nothing to store now."""
     path = _within(root_id, attempt, kind)
     if files.size(folder, path) == 0:
         return None
     row = telemetry.execute(SELECT_OFFSET, (os.path.basename(path),)).fetchone()
-    recorded = int(row[0]) if row else 0
+    recorded = after if after is not None else int(row[0]) if row else 0
     # After the offset: a size of before, while another process drains, is smaller than that and looks like a new file.
     size = files.size(folder, path)
     start = 0 if size < recorded else recorded  # smaller than before: somebody emptied it

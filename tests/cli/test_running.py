@@ -120,7 +120,7 @@ def test_a_killed_run_is_never_shown_as_running(cli: Cli, until: Callable[..., N
     assert (run["state"], run["state_name"]) == ("CRASHED", "Crashed")
     assert run["cause"]
     out, _ = follower.communicate(timeout=60)
-    assert follower.returncode == 0
+    assert follower.returncode == 1
     assert "sleeping" in out
 
 
