@@ -6,6 +6,9 @@ scroll regions. Promises: after each frame the terminal shows exactly what Textu
 emulator, cell by cell); a frame that changes nothing writes nothing; while the terminal is behind, frames are skipped
 and one whole one is sent when it has caught up. It reads private parts of Textual (hence the pinned version): where
 they are missing, ``ThinApp`` is Textual's own way of writing.
+
+It is also the last border: whatever a widget draws, no control character, escape sequence or bidirectional control of
+its text reaches the terminal, on the thin wire and on the stock one.
 """
 
 from __future__ import annotations
@@ -15,13 +18,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.cells import cell_len
 from rich.color import ColorSystem
+from rich.segment import Segment
 from rich.style import Style
 from textual.app import App
+from textual.strip import Strip
+
+from .text.sanitize import REPLACEMENT
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from textual.screen import Screen
-    from textual.strip import Strip
 
 try:
     from textual._compositor import ChopsUpdate, LayoutUpdate
@@ -113,10 +119,11 @@ class Cells:
         width = self._width
         if 0 < x < width and line[x][0] == "" and line[x][1] is not _UNKNOWN:
             line[x - 1] = (" ", line[x - 1][1])  # half of a wide character was covered
-        for text, style, control in strip:
+        for raw, style, control in strip:
             if control:
                 continue
             sequence = self._sequence(style)
+            text = raw if raw.isprintable() else shown(raw)
             if text.isascii():
                 cells = [(char, sequence) for char in text]
             else:
@@ -240,6 +247,36 @@ class Cells:
         self._lines[top : bottom + 1] = block
 
 
+def shown(text: str) -> str:
+    """The text without anything that a terminal would obey or that turns its order: in as many cells as it was."""
+    return "".join(
+        char if char.isprintable() else REPLACEMENT * min(cell_len(char), 1) for char in text
+    )  # fmt: skip
+
+
+def _guarded(strip: Strip) -> Strip:
+    """The same strip, its texts as ``shown``; Textual's own control segments are none of data's."""
+    if all(segment.control or segment.text.isprintable() for segment in strip):
+        return strip
+    return Strip(
+        Segment(text if control or text.isprintable() else shown(text), style, control)
+        for text, style, control in strip
+    )
+
+
+def _guard_stock(renderable: RenderableType | None) -> RenderableType | None:
+    """A frame of Textual's own way of writing, guarded as the thin one is."""
+    if not _HAS_PARTS:
+        return renderable
+    if isinstance(renderable, LayoutUpdate):
+        renderable.strips = [[_guarded(strip) for strip in line] for line in renderable.strips]
+    elif isinstance(renderable, ChopsUpdate):
+        renderable.chops = [
+            {x: strip if strip is None else _guarded(strip) for x, strip in line.items()} for line in renderable.chops
+        ]
+    return renderable
+
+
 def _change(old: Sgr, new: Sgr) -> str:
     """The shortest sequence that leads from one look to another."""
     if new is _PLAIN:
@@ -289,7 +326,7 @@ class ThinApp(App[int]):
             or self._closed
             or self.is_headless
         ):
-            super()._display(screen, renderable)
+            super()._display(screen, _guard_stock(renderable))
             return
         if self._writes_queued() >= _QUEUED_WRITES_BEHIND:
             if not self._behind:

@@ -392,12 +392,29 @@ async def test_nothing_from_data_is_markup_or_an_escape(drive: Any, seeder: Any)
     seeder.task(run, 1, hostile, ("FAILED", "Failed"), cause=hostile)
     seeder.log(run, 20, hostile=True)
     async with drive(seeder.folder) as console:
-        for keys in ([], ["enter"], ["2"], ["3"], ["4"], ["5"], ["escape", "x"], ["r"]):
+        for keys in ([], ["enter"], ["2"], ["3"], ["4"], ["5"], ["escape", "x"], ["r"],
+                     ["escape", "escape", "escape", "t"]):
             await console.press(*keys)
             await console.pilot.pause(0.1)
             for line in console.lines():
                 assert line.isprintable(), repr(line)
         assert console.app.is_running
+
+
+async def test_a_hostile_name_is_shown_safe_and_asked_as_it_is(drive: Any, seeder: Any) -> None:
+    """A field begins with what can be shown; left alone it stands for the name as the store has it."""
+    hostile = "etl\x1b[2J\u202e"
+    seeder.run(hostile, ("COMPLETED", "Completed"))
+    async with drive(seeder.folder) as console:
+        await console.shows("Completed")
+        asked = []
+        console.app.asker.trigger = lambda name, parameters: asked.append((name, parameters))
+        await console.press("t")
+        await console.shows("Run a flow now")
+        assert all(line.isprintable() for line in console.lines())
+        await console.press(*"n=1", "enter")
+        await console.until(lambda: asked)
+        assert asked == [(hostile, {"n": 1})]
 
 
 async def test_a_store_that_vanishes_and_comes_back(drive: Any, seeder: Any, tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pyte
 import pytest
+from flowdeck.tui import wire
 from flowdeck.tui.wire import Cells
 from rich.cells import cell_len
 from rich.color import ColorSystem
 from rich.segment import Segment
 from rich.style import Style
+from textual.geometry import Region
 from textual.strip import Strip
 
 STYLES = [
@@ -145,3 +148,33 @@ def test_the_colour_depth_of_the_terminal_is_kept_to() -> None:
     written = cells.update([(0, 0, Strip([Segment("x" * 10, Style.parse("#7fb4ff on #0f131a"))]))])
     assert "38;5;" in written
     assert "38;2;" not in written
+
+
+HOSTILE = "a\x1b]52;c;QQ==\x07b\x1b[2J\x9b31m\x00\x08\u202ec\u2066\u200bd\x7f\ue000"
+DANGEROUS = {*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), "\u202e", "\u2066", "\u200b"}
+
+
+def test_no_text_of_a_widget_steers_the_terminal() -> None:
+    """Whatever a strip holds: controls, escapes and what turns the order of letters stop at the wire."""
+    cells = Cells(ColorSystem.TRUECOLOR)
+    cells.resize(40, 2)
+    for hostile in (HOSTILE, HOSTILE + "宽", "\x1b[31m", "e\u0301" + HOSTILE):
+        strip = Strip([Segment(hostile, Style.parse("bold"))]).adjust_cell_length(40)
+        written = cells.update([(0, 0, strip), (1, 0, Strip.blank(40))])
+        texts = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", written)
+        assert not DANGEROUS & set(texts)
+        assert "52;c" in texts or hostile == "\x1b[31m"
+        assert "\x1b]" not in written
+        assert "\x1b[2J" not in written
+        cells.forget()
+
+
+def test_the_stock_wire_is_guarded_too() -> None:
+    """A frame that Textual itself writes holds no more of them."""
+    bad, good = Strip([Segment(HOSTILE)]), Strip([Segment("fine")])
+    layout = wire._guard_stock(wire.LayoutUpdate([[bad, good]], Region(0, 0, 40, 1)))
+    chops = wire._guard_stock(wire.ChopsUpdate([{0: bad, 20: None, 30: good}], [(0, 0, 40)], [[20, 30, 40]]))
+    for strip in [*layout.strips[0], *(each for each in chops.chops[0].values() if each is not None)]:
+        assert not DANGEROUS & set("".join(segment.text for segment in strip))
+    assert layout.strips[0][1] is good
+    assert chops.chops[0][30] is good

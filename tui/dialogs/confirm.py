@@ -23,6 +23,7 @@ from ..look import theme
 from ..look.cells import safe
 from ..look.spans import Span, Spans, fit_spans, spans_width
 from ..widgets.text_view import TextView
+from .raw_text import RawText
 
 _NARROW = 20
 _WORD = re.compile(r"\s*\S+\s*|\s+")
@@ -193,8 +194,9 @@ class Trigger(ModalScreen[Order | None]):
     def __init__(self, name: str, parameters: str, known: Sequence[str]) -> None:
         super().__init__()
         self._known = list(known)
-        self._flow = Input(value=name, placeholder="flow or deployment", id="trigger-name", compact=True)
-        self._parameters = Input(value=parameters, placeholder='day=2026-01-31 pages=64 tags=["a"]',
+        self._given, self._begun = RawText(name), RawText(parameters)
+        self._flow = Input(value=self._given.shown, placeholder="flow or deployment", id="trigger-name", compact=True)
+        self._parameters = Input(value=self._begun.shown, placeholder='day=2026-01-31 pages=64 tags=["a"]',
                                  id="trigger-parameters", compact=True)  # fmt: skip
         self._problem = Words(id="trigger-problem")
 
@@ -232,15 +234,16 @@ class Trigger(ModalScreen[Order | None]):
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        name = self._flow.value.strip()
-        if not name:
+        typed = self._flow.value
+        name = self._given.meant(typed) if typed == self._given.shown else typed.strip()
+        if not name.strip():
             self._flow.focus()
             return
         if event.input is self._flow and not self._parameters.value:
             self._parameters.focus()
             return
         try:
-            self.dismiss(Order(name, read_parameters(self._parameters.value)))
+            self.dismiss(Order(name, read_parameters(self._begun.meant(self._parameters.value))))
         except ValueError as error:
             self._hint(str(error))
 

@@ -26,6 +26,7 @@ from ..look.cells import safe
 from ..look.spans import Spans, fit_spans, spans_width
 from .confirm import DIALOG_CSS, Words, frame
 from .form_fields import Option, Question, fields_of, first_text, hint_of, options_of, read
+from .raw_text import RawText
 
 if TYPE_CHECKING:
     from textual import events
@@ -160,13 +161,15 @@ class FieldLine(Vertical):
             self.control = Choice(options, begun)
         else:
             begun_text = before if isinstance(before, str) else first_text(field)
-            self.control = Input(value=begun_text, compact=True, placeholder=_PLACEHOLDERS.get(field.kind, ""))
+            self._begun = RawText(begun_text)
+            self.control = Input(value=self._begun.shown, compact=True, placeholder=_PLACEHOLDERS.get(field.kind, ""))
             self.control.cursor_blink = False
 
     @property
     def typed(self) -> Typed:
         """What it holds."""
-        return self.control.value if isinstance(self.control, Input) else self.control.chosen
+        control = self.control
+        return self._begun.meant(control.value) if isinstance(control, Input) else control.chosen
 
     def compose(self) -> ComposeResult:
         """Name and value side by side."""
