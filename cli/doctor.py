@@ -28,10 +28,10 @@ def examine_store(args: argparse.Namespace, out: Output) -> int:
             out.json_array([])
         out.say(f"no store at {folder} yet; the first run makes it")
         return 0
-    from ..store.doctor import examine
+    from ..store.doctor import examine, is_older
 
     findings = list(examine(folder))
-    if not any(finding.level == "bad" for finding in findings):
+    if not is_older(findings) and not any(finding.level == "bad" for finding in findings):
         findings += _about_the_service(args)
     if out.as_json:
         out.json_array(map(_finding_shape, findings))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -34,6 +34,7 @@ Level = Literal["ok", "warn", "bad"]
 
 LOW_SPACE_BYTES: Final = 1024**3
 NO_SPACE_BYTES: Final = 64 * 1024**2
+_MIGRATION: Final = "start any flow or the daemon: it backs the store up and migrates it"
 DOUBTFUL_FILE_SYSTEMS: Final = frozenset({"9p", "drvfs", "vboxsf", "fuse", "fuseblk", "fuse.gvfsd-fuse", "overlay"})
 
 
@@ -58,6 +59,11 @@ def examine(folder: str | Path) -> list[Finding]:
         findings += _database(folder, database)
     findings += _spools(folder)
     return findings
+
+
+def is_older(findings: Iterable[Finding]) -> bool:
+    """Whether the store has to be migrated before its rows can be read."""
+    return any(finding.remedy == _MIGRATION for finding in findings)
 
 
 def _library() -> Finding:
@@ -126,10 +132,11 @@ def _database(folder: str, database: Database) -> Iterator[Finding]:
         yield Finding("bad", subject, str(error), _remedy(error))
         return
     try:
-        yield _version(connection, path, subject)
+        version = _version(connection, path, subject)
+        yield version
         yield from _integrity(connection, subject, path)
         yield _sizes(connection, path, subject, LOG_BYTES[database])
-        if database == "state":
+        if database == "state" and version.level == "ok":  # rows of an older schema are read once it is migrated
             yield from _leases(connection)
     except StoreError as error:
         yield Finding("bad", subject, str(error), _remedy(error))
@@ -149,7 +156,7 @@ def _version(connection: Connection, path: str, subject: str) -> Finding:
     if version < SCHEMA_VERSION:
         return Finding(
             "warn", subject, f"schema {version}, older than this Flowdeck's {SCHEMA_VERSION}",
-            "start any flow or the daemon: it backs the store up and migrates it",
+            _MIGRATION,
         )  # fmt: skip
     return Finding("ok", subject, f"schema {version}", "")
 

@@ -96,7 +96,7 @@ class Reader:
                 if (version := check_version(connection, path)) < SCHEMA_VERSION:
                     raise StoreError(
                         f"{path} was made by an older Flowdeck (schema {version}, this one reads {SCHEMA_VERSION}). "
-                        "Migrate it: flowdeck doctor --migrate, or start any flow or daemon on it."
+                        "Start any flow or the daemon on it: that backs it up and migrates it."
                     )
         except StoreError:
             self.close()

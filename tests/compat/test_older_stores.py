@@ -175,9 +175,12 @@ def test_everything_is_listed_and_shown(opened: Box) -> None:
     assert schedules["often"]["active"]
 
 
-def test_it_is_sound(opened: Box) -> None:
-    """The doctor finds nothing wrong: its schema is one that this version reads, its files are whole."""
-    opened("doctor")
+def test_it_is_sound(archive: Path, opened: Box, tmp_path: Path) -> None:
+    """The doctor finds nothing wrong, migrated or not: a schema that this version reads, files that are whole."""
+    untouched = Box(unpack(archive, tmp_path / "old"), tmp_path / "home")
+    assert "it backs the store up and migrates it" in untouched("doctor")
+    opened("ls")
+    assert "it backs the store up and migrates it" not in opened("doctor")
 
 
 # -- going on ----------------------------------------------------------------------------------------------------------
