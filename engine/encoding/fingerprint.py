@@ -8,8 +8,9 @@ lengths count.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from typing import Any, TypeAlias
 
 from ..secrets.masking import is_active, mask
 
@@ -22,10 +23,13 @@ _WHOLE = 240
 _SMALL = 256
 _SHORT = 10 ** (_PLAIN - 1)
 _LARGE = 1 << 2_000
+_MOST_HIDDEN = 6
+_Identity: TypeAlias = "Callable[[Any], str | None] | None"
+"""Names what came from a task."""
 _VALUES_BY_TEXT = frozenset({"datetime", "decimal", "uuid", "pathlib", "fractions", "zoneinfo"})
 
 
-def fingerprint(values: dict[str, Any], identity: Callable[[Any], str | None] | None = None) -> str:
+def fingerprint(values: dict[str, Any], identity: _Identity = None) -> str:
     """A short text naming the inputs ``values`` (argument name → value); which of them differ can be told from two.
 
     ``identity`` may name a value that came from another task (``run/seq``), which is then not looked into.
@@ -58,8 +62,38 @@ def changed_names(before: str, after: str) -> list[str]:
     return [name for name in {**old, **new} if name and old.get(name) != new.get(name)]
 
 
+def may_be(recorded: str, values: dict[str, Any], identities: Sequence[_Identity]) -> bool:
+    """Whether each value has, under one of these identities, the fingerprint that was recorded for it."""
+    texts = [fingerprint(values, identity) for identity in identities]
+    if recorded in texts:
+        return True
+    differing = [set(changed_names(recorded, text)) for text in texts if not text.startswith("#")]
+    if differing and not recorded.startswith("#") and not set.intersection(*differing):
+        return True
+    return any(fingerprint(values, identity) == recorded for identity in _hiding_some(values, identities[0]))
+
+
+def _hiding_some(values: dict[str, Any], identity: _Identity) -> Iterator[_Identity]:
+    """``identity``, as if it did not know some of those few it names; a collection may hold both kinds."""
+    if identity is None:
+        return
+    named: dict[int, None] = {}
+
+    def note(value: Any) -> str | None:
+        if (name := identity(value)) is not None:
+            named[id(value)] = None
+        return name
+
+    fingerprint(values, note)
+    if len(named) > _MOST_HIDDEN:
+        return
+    for count in range(1, len(named)):
+        for hidden in combinations(named, count):
+            yield lambda value, hidden=hidden: None if id(value) in hidden else identity(value)  # type: ignore[misc]
+
+
 class _Walker:
-    def __init__(self, parts: list[str], identity: Callable[[Any], str | None] | None) -> None:
+    def __init__(self, parts: list[str], identity: _Identity) -> None:
         self.parts = parts
         self.identity = identity
         self.left = BUDGET

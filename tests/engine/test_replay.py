@@ -353,3 +353,104 @@ def test_a_changed_flow_goes_on_with_what_fits(reader, effects, retry) -> None:
     assert retry(1, after) == 0
     assert effects.lines == ["step 1", "step 2", "other", "step 3"]
     assert {row.name: row.seq for row in reader.tasks(1)} == {"step": 1, "step[1]": 2, "other": 3, "step[2]": 4}
+
+
+class Model:
+    """An object that a fingerprint cannot read."""
+
+    def __init__(self, inner=None):
+        self.inner = inner
+
+
+def test_an_object_that_tasks_pass_on_makes_nothing_run_again(reader, effects, retry) -> None:
+    """Returned by several tasks (itself, in a tuple, in an object), called, submitted or mapped: each has it still."""
+    one = Model()
+
+    @task
+    def make():
+        return Model()
+
+    @task
+    def the_one():
+        return one
+
+    @task
+    def same(x):
+        return x
+
+    @task
+    def wrap(x):
+        return x, [1]
+
+    @task
+    def hold(x):
+        return Model(x)
+
+    @task
+    def use(name, x, y=None):
+        effects(f"use {name}")
+        return name
+
+    @flow
+    def inner(x):
+        effects("inner")
+        return 1
+
+    @flow
+    def whole():
+        b = make()
+        use("before", b)
+        c = same(b)
+        use("b", b)
+        use("c", c)
+        use("both", c, b)
+        use("list", [b, c, make()])
+        use.submit("future", same.submit(b)).wait()
+        mapped = same.map([b, c]).result()
+        use.map(["m1", "m2"], mapped).wait()
+        use.map(["f1", "f2"], same.map([b, c])).wait()
+        pair = wrap(b)
+        use("tuple", pair[0])
+        use("b again", b)
+        held = hold(c)
+        use("held", held.inner)
+        inner(c)
+        first = the_one()
+        use("first", first)
+        second = the_one()
+        use("second", second)
+        use("first again", first)
+        if broken_once(effects):
+            raise ValueError("now")
+
+    with pytest.raises(ValueError, match="now"):
+        whole()
+    assert retry(1, whole) == 0
+    assert [line for line in effects.lines if effects.count(line) > 1] == ["broken", "broken"]
+    assert not [line for line in lines(reader) if "runs again" in line]
+
+
+def test_another_tasks_object_makes_a_call_run_again(reader, effects, retry) -> None:
+    """Of the same class, but not what the finished call was given."""
+
+    @task
+    def make(n):
+        return Model()
+
+    @task
+    def use(x):
+        effects("use")
+
+    @flow
+    def whole():
+        models = [make(1), make(2)]
+        again = not broken_once(effects)
+        use(models[again])
+        if not again:
+            raise ValueError("now")
+
+    with pytest.raises(ValueError, match="now"):
+        whole()
+    assert retry(1, whole) == 0
+    assert effects.count("use") == 2
+    assert [line for line in lines(reader) if "(x changed)" in line]

@@ -54,3 +54,20 @@ def _tracked(lineage: Lineage) -> Thing:
     thing = Thing()
     lineage.track(thing, (2, 1))
     return thing
+
+
+def test_what_several_tasks_returned_comes_from_none_of_them() -> None:
+    """Passed on alone or within a collection or an object: its name says nothing any more; its last origin is known."""
+    lineage, things = Lineage(), [Thing() for _ in range(4)]
+    for number, thing in enumerate(things):
+        lineage.track(thing, (1, number))
+    lineage.track(things[0], (1, 0))
+    assert lineage.name_of(things[0]) == "1/0", "told twice of the same task"
+    lineage.track(things[1], (1, 10))
+    lineage.track({"a": [(things[2], 7)]}, (1, 11))
+    holder = Thing()
+    holder.inner = things[3]
+    lineage.track(holder, (1, 12))
+    assert [lineage.name_of(thing) for thing in things] == ["1/0", None, None, None]
+    assert [lineage.origin(thing) for thing in things] == [(1, 0), (1, 10), (1, 2), (1, 3)]
+    assert lineage.name_of(holder) == "1/12"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ....store.tables import results, runs, tasks
 from ...authoring.task_runners import place_of
 from ...context import current_tags
+from ...encoding.fingerprint import fingerprint, may_be
 from ...states.machine import next_run_state
 from ...states.state import Cancelled, State, describe_exception
 from ...states.transitions import record_run_move
@@ -169,6 +170,15 @@ class FlowRun:
         journal = self._journal
         seq = journal.seq(call.scope_seq, call.key, call.call_index) if journal is not None else None
         return journal.get(seq) if journal is not None and seq is not None else None
+
+    def inputs_of(self, call: TaskCall | SubflowCall, values: dict[str, Any]) -> str:
+        """The fingerprint of a call's inputs: the recorded one, where that can be of these."""
+        own = fingerprint(values, self.lineage.name_of)
+        recorded = self.recorded(call) if self._journal is not None else None
+        before = recorded.row.inputs_hash if recorded is not None else None
+        if before is None or before == own or not may_be(before, values, self.lineage.names()):
+            return own
+        return before
 
     def recall_at_once(self, call: TaskCall) -> State | None:
         """As ``recall`` where the recorded outcome counts; else None, and nothing has been recorded or said."""

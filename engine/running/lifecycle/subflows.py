@@ -8,7 +8,6 @@ from ....store.connection import Connection
 from ....store.states import TERMINAL_TYPES
 from ....store.tables import edges, runs, tasks
 from ...authoring.parameters import preview_json
-from ...encoding.fingerprint import fingerprint
 from ...errors import UpstreamFailed
 from ...states.machine import RunEvent
 from ...states.state import State
@@ -65,7 +64,7 @@ def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for:
     if broken:
         text = f"upstream {broken[0]}"
         return State("PENDING", "NotReady", text, error=UpstreamFailed(f"{subflow.name} did not start: {text}"))
-    subflow.inputs_hash = fingerprint(parameters, parent.lineage.name_of)
+    subflow.inputs_hash = parent.inputs_of(subflow, parameters)
     recalled = parent.recall_subflow(subflow)
     if recalled is not None:
         _settle_transaction(subflow, recalled)

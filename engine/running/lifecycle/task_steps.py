@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 from ....store.tables import results
-from ...encoding.fingerprint import fingerprint
 from ...errors import Suspended
 from ...states.state import Cancelled, State
 from ...system.clock import now_us
@@ -41,7 +40,7 @@ def task_steps(call: TaskCall) -> Steps[State]:
         run.forget(call)
         yield Durable(end_operation(call, event_of_refusal(refused), refused, None, None))
         return refused
-    call.inputs_hash = fingerprint(values, run.lineage.name_of)
+    call.inputs_hash = run.inputs_of(call, values)
     if call.task.task_run_name is not None:
         call.rename(values)
     recalled = run.recall(call) if call.is_replay else None
@@ -126,7 +125,7 @@ def recall_at_once(call: TaskCall) -> State | None:
     values, refused = call.resolve_inputs()
     if refused is not None:
         return None
-    call.inputs_hash = fingerprint(values, call.run.lineage.name_of)
+    call.inputs_hash = call.run.inputs_of(call, values)
     return call.run.recall_at_once(call)
 
 
