@@ -2,9 +2,10 @@
 
 Field order is the column order of the statement beside the table (``RUN_COLUMNS`` and so on), so that
 ``RunRow._make(row)`` works. Times are integer UTC microseconds, durations microseconds, JSON columns are text.
-"""
 
-from __future__ import annotations
+Every process loads this module, so its annotations are not deferred: as texts each would be compiled at import, which
+makes the classes of rows twice as dear.
+"""
 
 from typing import NamedTuple
 

@@ -13,7 +13,6 @@ from ...store.connection import Connection, transaction
 from ...store.rows import InputRow, RunRow
 from ...store.states import is_terminal
 from ...store.tables import events, inputs, runs, supervision
-from ..encoding.json_schema import describe_fields, problems
 from ..errors import InputError
 from ..states.machine import RunEvent
 from ..states.transitions import move_run, move_task
@@ -49,6 +48,8 @@ def answer(conn: Connection, run: RunRow, run_input: Any, actor: str) -> InputRo
 
 def check(run_id: int, request: InputRow, run_input: Any) -> Any:
     """The input as it is stored; ``InputError`` in words when it does not fit what was asked."""
+    from ..encoding.json_schema import describe_fields, problems
+
     schema: dict[str, Any] = json.loads(request.json_schema or "{}")
     names = list(schema.get("properties", {}))
     if run_input is None:

@@ -12,7 +12,6 @@ from typing import Final
 from ...store.connection import Connection
 from ...store.rows import InputRow
 from ...store.tables import events, inputs
-from ..encoding.json_schema import fields, kind_words
 from ..system.clock import now_us
 
 EXPIRED: Final = "nobody answered in time"
@@ -33,6 +32,8 @@ def title_of(request: InputRow) -> str:
             return plain if len(plain) <= _TITLE_CHARACTERS else plain[: _TITLE_CHARACTERS - 1] + "…"
     if request.json_schema is None:
         return ""
+    from ..encoding.json_schema import fields, kind_words
+
     schema = json.loads(request.json_schema)
     found = fields(schema)
     names = [field.name for field in found]

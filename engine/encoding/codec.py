@@ -18,11 +18,11 @@ from zlib import crc32
 from ..errors import ResultUnreadable
 from ..secrets.masking import holds_secret, is_active, mask
 from ..states.state import describe_exception, storable
-from . import former_names
-from .serializers import Foreign, Serializer
 
 if TYPE_CHECKING:
     import pickle
+
+    from .serializers import Serializer
 
 PREVIEW_CHARACTERS = 200
 _COMPRESSED = b"FDZ1"
@@ -78,6 +78,8 @@ def _encode_as(value: Any, serializer: Serializer) -> Encoded:
             data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
             return Encoded("json", data, checksum(data), preview(value), None)
         if serializer.kind == "own":
+            from .serializers import Foreign
+
             value = Foreign(serializer.own, serializer.own.dumps(value))
     except KeyboardInterrupt:
         raise
@@ -110,6 +112,8 @@ def pickled(value: Any) -> bytes | str:
     try:
         import cloudpickle
 
+        from . import former_names
+
         former_names.make_findable()
         data: bytes = cloudpickle.dumps(value, protocol=5)
     except KeyboardInterrupt:
@@ -136,6 +140,8 @@ def _as_ever() -> Any:
     from types import FunctionType
 
     import cloudpickle
+
+    from . import former_names
 
     in_python: Any = pickle._Pickler  # the one whose steps can be replaced
 
@@ -192,6 +198,8 @@ def encode_into(value: Any, file: IO[bytes]) -> Encoded:
     try:
         import cloudpickle
 
+        from . import former_names
+
         former_names.make_findable()
         cloudpickle.Pickler(summing, protocol=5).dump(value)
     except KeyboardInterrupt:
@@ -242,6 +250,8 @@ def decode_file(codec: str, file: IO[bytes], expected_checksum: str) -> Any:
         raise ResultUnreadable("the stored bytes do not match their checksum")
     file.seek(0)
     try:
+        from . import former_names
+
         former_names.make_importable()
         return _unpickler()(file).load()
     except KeyboardInterrupt:
@@ -261,6 +271,8 @@ def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
             data = decompress(memoryview(data)[len(_COMPRESSED) :])
         if codec == "json":
             return json.loads(data)
+        from . import former_names
+
         former_names.make_importable()
         if _OURS in data:
             return _unpickler()(io.BytesIO(data)).load()
@@ -277,6 +289,8 @@ def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
 def _unpickler() -> Callable[[IO[bytes]], pickle.Unpickler]:
     """Reads what the run itself wrote, also before its classes of ours moved; made when first needed."""
     import pickle
+
+    from . import former_names
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:

@@ -21,12 +21,12 @@ from ...store.location import find_store
 from ...store.opening import open_store
 from ...store.writer import Writer
 from ..errors import UsageError
-from ..running.calls.frame import Frame, current_frame
+from ..running.calls.frame import Frame, current_frame, holding
 from ..running.effects.effects import drive, drive_async
 from ..running.effects.interrupts import engine_code
 from ..running.effects.outside import OUTSIDE
 from ..running.slots.queue import Keeper
-from ..running.slots.requests import Ask, holding
+from ..running.slots.requests import Ask
 from ..running.slots.steps import take_steps
 from ..states.state import storable
 from ..system.actors import actor_name

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...authoring.transaction import Transaction
+    from ..slots.requests import Ask
     from .flow_run import FlowRun
     from .task_call import TaskCall
 
@@ -35,3 +36,5 @@ class Frame(NamedTuple):
 current_frame: Final = cast("ContextVar[Frame | None]", context.current_frame)
 current_transaction: Final = cast("ContextVar[Transaction | None]", context.current_transaction)
 require_frame: Final = cast("Callable[[str], Frame]", context.require_frame)
+holding: Final[ContextVar[tuple[Ask, ...]]] = ContextVar("flowdeck_holding_slots", default=())
+"""What the present code holds slots by, outermost first. What it submits begins with none: it is not waited for."""

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ....store.tables import events, runs
-from ...authoring.views import FlowRunView, TaskRunView
 from ...states.state import Recording, State
 from ...system.clock import now_us
 from ..effects.effects import Effect
@@ -22,6 +21,7 @@ from .frame import Frame, current_frame
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ...authoring.views import FlowRunView, TaskRunView
     from ..effects.host import Host
     from .flow_run import FlowRun
     from .task_call import TaskCall
@@ -130,6 +130,8 @@ def _run_coroutine(outcome: Any) -> None:
 
 def flow_run_view(run: FlowRun, state: State) -> FlowRunView:
     """What is known of a flow run now."""
+    from ...authoring.views import FlowRunView
+
     row = run.session.read(lambda conn: runs.get(conn, run.id))
     return FlowRunView(
         run.id, row.name if row is not None else run.name, run.flow.name, dict(run.parameters),
@@ -141,6 +143,8 @@ def flow_run_view(run: FlowRun, state: State) -> FlowRunView:
 
 def task_run_view(call: TaskCall, state: State) -> TaskRunView:
     """What is known of a task run now."""
+    from ...authoring.views import TaskRunView
+
     return TaskRunView(
         call.reference, call.seq, call.name, call.run.id, call.run.flow.name, call.key, str(call.call_index),
         dict(call.parameters), call.tag_names(), state, call.attempt, _time(call.started_at_us),

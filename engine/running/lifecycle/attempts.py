@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING
 from ....store.tables import tasks
 from ....store.tables.events import CRASH_DATA, crashes_of_task
 from ...authoring.retries import Verdict
-from ...control.decisions import Decision
 from ...errors import WorkerDied
 from ...states.state import Cancelled, State, describe_exception
 from ...system.clock import now_us
 from ..calls.task_call import cancelled_state
 from ..effects.effects import Await, Durable, Sleep, Steps
 from .holds import WHAT_HELPS, hold_steps, wait_operation
-from .repeats import again_steps
 
 if TYPE_CHECKING:
     from ....store.connection import Connection
+    from ...control.decisions import Decision
     from ..calls.task_call import TaskCall
 
 FIRST_CRASH_DELAY_SECONDS = 0.1
@@ -53,6 +52,8 @@ def next_attempt(call: TaskCall, event: str, state: State) -> Steps[tuple[str, S
         return event, state
     try:
         if asked:
+            from .repeats import again_steps
+
             yield from again_steps(call, event, state)
         elif verdict.kind == "hold":
             decided = yield from _hold(call, state)

@@ -1,6 +1,7 @@
 """Calling, submitting and mapping a task within a run, in the run's own process.
 
-This module plays ``effects.host.Calls`` there, flows included: a task asks the host of the frame it is called in.
+This module plays ``effects.host.Calls`` there, flows included: a task asks the host of the frame it is called in. What
+few runs do (call a flow, yield) is loaded by the first that does.
 """
 
 from __future__ import annotations
@@ -11,22 +12,17 @@ from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
 from ....store.connection import Connection
-from ...authoring.annotations import allow_failure, quote, unmapped
 from ...errors import MappingLengthMismatch, MappingMissingIterable
 from ...states.state import State
-from ..calls.frame import current_transaction
+from ..calls.frame import current_transaction, holding
 from ..calls.futures import Future, FutureList
 from ..calls.task_call import TaskCall, record_caller
 from ..effects.effects import Await, Steps, drive, drive_async
 from ..effects.interrupts import engine_code
-from ..slots.requests import holding
-from . import generators
-from .subflows import call_flow as call_flow
-from .subflows import call_flow_async as call_flow_async
-from .subflows import iterate_flow as iterate_flow
 from .task_steps import call_steps, recall_at_once
 
 if TYPE_CHECKING:
+    from ...authoring.flows import Flow
     from ...authoring.tasks import Task
     from ..calls.frame import Frame
 
@@ -79,6 +75,8 @@ def _kept(made: TaskCall, state: State) -> State:
 
 def iterate(frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any) -> Any:
     """A generator over what the task's body yields, sync or async as the body is."""
+    from . import generators
+
     with engine_code(), frame.run.session.gate.blocked():
         _record_caller(frame)
         made = TaskCall(frame.run, task, task.arguments(args, kwargs), frame.scope_seq, wait_for)
@@ -86,6 +84,29 @@ def iterate(frame: Frame, task: Task[Any, Any], args: tuple[Any, ...], kwargs: d
     if task.is_async:
         return generators.iterate_async(frame.run.session, task.fn, _after(waiting, call_steps(made)))
     return generators.iterate(frame.run.session, task.fn, _after(waiting, call_steps(made)))
+
+
+def call_flow(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, return_state: bool, wait_for: Any) -> Any:
+    """Run a subflow in this thread."""
+    from . import subflows
+
+    return subflows.call_flow(frame, flow, args, kwargs, return_state, wait_for)
+
+
+async def call_flow_async(
+    frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, return_state: bool, wait_for: Any
+) -> Any:
+    """As ``call_flow``, in the running event loop."""
+    from . import subflows
+
+    return await subflows.call_flow_async(frame, flow, args, kwargs, return_state, wait_for)
+
+
+def iterate_flow(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for: Any) -> Any:
+    """A generator over what a subflow's body yields, sync or async as the body is."""
+    from . import subflows
+
+    return subflows.iterate_flow(frame, flow, args, kwargs, wait_for)
 
 
 def _after(waiting: list[Future[Any]], steps: Steps[State]) -> Steps[State]:
@@ -252,6 +273,8 @@ def _is_one(value: Any) -> bool:
 
 def _columns(name: str, values: dict[str, Any]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """What is mapped over, and what every call gets."""
+    from ...authoring.annotations import allow_failure, quote, unmapped
+
     columns: dict[str, list[Any]] = {}
     constants: dict[str, Any] = {}
     for key, given in values.items():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Any
 
-from ....store.tables import edges, results, staged, tasks
+from ....store.tables import edges, results, tasks
 from ...encoding import codec
 from ...secrets import masking
 from ...states.machine import next_task_state
@@ -114,6 +114,8 @@ class _Ending:
         if self._end_cache is not None:
             self._end_cache(conn)
         if self._stage is not None:
+            from ....store.tables import staged
+
             staged.put(conn, self._stage)
 
 

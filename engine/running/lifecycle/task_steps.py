@@ -17,16 +17,18 @@ from ..calls.frame import Frame, current_transaction
 from ..calls.hooks import RunHooks
 from ..calls.task_call import NO_TAGS, Beginning, TaskCall, cancelled_state
 from ..effects.effects import Call, Durable, Pass, Steps
-from ..slots.steps import task_slot_steps, with_slots
 from .attempts import go_on, is_left_waiting, next_attempt
 from .judging import event_of_refusal, judge_task, judge_task_value
-from .repeats import recall_turn
 from .task_endings import clear_garbage, end_operation, let_go
 
 
 def call_steps(call: TaskCall) -> Steps[State]:
     """What is to be done of a call; its slots are given back whatever comes."""
-    return task_steps(call) if call.tags == NO_TAGS else with_slots(call, task_steps(call))
+    if call.tags == NO_TAGS:
+        return task_steps(call)
+    from ..slots.steps import with_slots
+
+    return with_slots(call, task_steps(call))
 
 
 def task_steps(call: TaskCall) -> Steps[State]:
@@ -49,6 +51,8 @@ def task_steps(call: TaskCall) -> Steps[State]:
             yield from _settle_transaction(call, recalled, values, recalled=True)
         return recalled if call.task.keeps_value else _stored_state(call, recalled)
     if call.is_replay:
+        from .repeats import recall_turn
+
         recall_turn(call)
     is_looked_up = False
     while True:
@@ -69,6 +73,8 @@ def task_steps(call: TaskCall) -> Steps[State]:
                 if cached is not None:
                     return (yield from _ended(call, cached, values))
             if call.tags != NO_TAGS:
+                from ..slots.steps import task_slot_steps
+
                 yield from task_slot_steps(call)
             if session.nodes.told is not None:
                 session.nodes.told.check(call)

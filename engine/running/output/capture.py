@@ -24,11 +24,11 @@ from ...system.clock import now_us
 from ..calls.frame import current_frame
 from .echo import for_terminal
 from .log_handler import RunHandler
-from .masked_output import MaskedOutput
 from .streams import RunStream, write_all
 
 if TYPE_CHECKING:
     from ..calls.frame import Frame
+    from .masked_output import MaskedOutput
 
 _DRAIN_SECONDS = 0.05
 _BROKEN_SECONDS = 1.0
@@ -146,6 +146,8 @@ class Capture:
     def _mask_descriptors(self) -> None:
         """From the first secret on, what C code and children write is masked on its way to the spool, too."""
         if self._owns and not self._masked:
+            from .masked_output import MaskedOutput
+
             self._masked = [MaskedOutput(1, self._spool.out_fd), MaskedOutput(2, self._spool.err_fd)]
 
     def tick(self) -> None:

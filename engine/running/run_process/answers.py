@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from ....store.errors import StaleState, StoreError
 from ...encoding.tracebacks import user_traceback
 from ...errors import UsageError
-from ...states.exits import SUSPENDED_EXIT
 from ...states.state import Cancelled, State
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ class RunSuspended(SystemExit):
     """The run a script started goes on later: ends the script with exit code 75 unless it is caught."""
 
     def __init__(self, message: str) -> None:
+        from ...states.exits import SUSPENDED_EXIT
+
         super().__init__(SUSPENDED_EXIT)
         self.message = message
 
@@ -73,6 +74,8 @@ def exit_code(state: State) -> int:
     if state.is_completed():
         return 0
     if not state.is_final():
+        from ...states.exits import SUSPENDED_EXIT
+
         return SUSPENDED_EXIT
     return CANCELLED_EXIT if state.is_cancelled() else 1
 

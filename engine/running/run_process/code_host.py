@@ -333,10 +333,23 @@ def main() -> int:
 
 
 def _warm_up() -> None:
-    """Load what every run needs before any is forked."""
+    """Load what runs need before any is forked, also what a script loads only when it comes to it."""
+    from ....store import result_files as result_files
     from ....store import writer as writer
     from ....store.tables import logs as logs
+    from ....store.tables import staged as staged
+    from ...authoring import annotations as annotations
+    from ...authoring import views as views
+    from ...control import answering as answering
+    from ...control import decisions as decisions
+    from ...encoding import former_names as former_names
+    from ...encoding import json_schema as json_schema
+    from ..lifecycle import generators as generators
+    from ..lifecycle import repeats as repeats
+    from ..lifecycle import subflows as subflows
+    from ..slots import steps as steps
     from . import entry as entry
+    from . import schedule_filters as schedule_filters
 
 
 if __name__ == "__main__":

@@ -26,9 +26,7 @@ from ...states.state import State
 from ...system.actors import actor_name
 from ..calls.flow_run import FlowRun
 from ..effects.effects import drive, drive_async
-from ..lifecycle import generators
 from ..lifecycle.flow_steps import flow_steps
-from . import schedule_filters as own_filters
 from .answers import answer, exit_code, explain_uncaught
 from .claiming import lease_of, make_run, settle_broken, stored_parameters, take
 from .session import Session
@@ -70,6 +68,8 @@ async def run_here_async(
 
 def iterate_here(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Iterator[Any]:
     """As ``run_here``, for a flow whose function yields: its items as they come."""
+    from ..lifecycle import generators
+
     session, run = _open_new(flow, parameters, None, "script")
     left: State | None = None
     try:
@@ -84,6 +84,8 @@ def iterate_here(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Iterator[A
 
 async def iterate_here_async(flow: Flow[Any, Any], parameters: dict[str, Any]) -> AsyncIterator[Any]:
     """As ``iterate_here``, in the running event loop."""
+    from ..lifecycle import generators
+
     session, run = _open_new(flow, parameters, None, "script")
     items = generators.iterate_async(session, flow.fn, flow_steps(run))
     left: State | None = None
@@ -121,6 +123,8 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
         elif flow.flow_run_name is not None:
             _name(session, row, flow, parameters)
         if row.schedule_id is not None and attempt == 1:
+            from . import schedule_filters as own_filters
+
             run.decided = own_filters.ask(folder, row, flow)
         if attempt > 1 or row.retry_of is not None:
             run.load_journal()

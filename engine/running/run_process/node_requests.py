@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from ....store.connection import Connection
 from ....store.tables import nodes
 from ....store.tables.nodes import Node
-from ...control.decisions import Decision
 from ...settings import cancel_grace_seconds
 from ...states.asked import done_by
 from ...states.state import Cancelled
 from ..calls.task_call import TaskCall
 
 if TYPE_CHECKING:
+    from ...control.decisions import Decision
     from ..calls.flow_run import FlowRun
     from ..effects.host import Owner, Subject
     from .session import Session
@@ -129,6 +129,8 @@ class NodeRequests:
             for value in asked.get("cancel", ()):
                 yield nodes.from_json(value), done_by("cancel", actor)
             for value in asked.get("set", ()):
+                from ...control.decisions import Decision
+
                 yield nodes.from_json(value), Decision(asked["state"], json.loads(asked["result"]), actor)
 
     def _take(self, node: Node, word: str | Decision) -> None:

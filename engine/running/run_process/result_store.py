@@ -6,14 +6,15 @@ goes on, the log says that it is made again after a crash.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ....store.result_files import ResultFiles
 from ....store.rows import ResultRow
 from ...encoding import codec
 
 if TYPE_CHECKING:
+    from ....store.result_files import ResultFiles
     from ...encoding.codec import Encoded
     from ..calls.task_call import TaskCall
     from ..output.run_log import RunLog
@@ -26,8 +27,15 @@ class ResultStore:
     """The results of one root run; from any thread."""
 
     def __init__(self, folder: Path, log: RunLog) -> None:
+        self._folder = folder
         self._log = log
-        self.files = ResultFiles(folder)
+
+    @cached_property
+    def files(self) -> ResultFiles:
+        """Those of large results; the module is loaded with the first."""
+        from ....store.result_files import ResultFiles
+
+        return ResultFiles(self._folder)
 
     def store(self, run_id: int, seq: int, encoded: Encoded) -> ResultRow:
         """The row for a result; a large one is written to its file first, durable before the row is."""

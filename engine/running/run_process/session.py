@@ -60,7 +60,6 @@ from ..lifecycle.task_steps import call_steps
 from ..output.capture import Capture
 from ..output.run_log import RunLog
 from ..runners.threads import Pool
-from ..slots.queue import Keeper
 from . import forks
 from .activations import Activations
 from .beginnings import Beginnings
@@ -78,6 +77,7 @@ if TYPE_CHECKING:
     from ..calls.task_call import TaskCall
     from ..effects.host import Calls
     from ..runners.processes import Workers
+    from ..slots.queue import Keeper
 
 T = TypeVar("T")
 
@@ -183,8 +183,10 @@ class Session:
 
     @property
     def keeper(self) -> Keeper:
-        """What waits for slots of limits; made with the first task that has tags."""
+        """What waits for slots of limits; made, and its modules loaded, with the first task that has tags."""
         if self._keeper is None:
+            from ..slots.queue import Keeper
+
             with self._made:
                 if self._keeper is None:
                     self._keeper = Keeper(self.folder, self.writer)

@@ -20,12 +20,10 @@ from ....store.errors import StaleState
 from ....store.rows import RunRow
 from ....store.states import is_terminal
 from ....store.tables import events, inputs, runs, supervision
-from ...control.answering import until_us
 from ...control.questions import first_question, words_of
 from ...errors import Suspended
 from ...settings import cancel_grace_seconds, suspend_after_seconds
 from ...states.asked import done_as_asked
-from ...states.exits import SUSPENDED_EXIT
 from ...states.machine import RunEvent
 from ...states.state import State
 from ...states.transitions import move_run, move_task
@@ -136,6 +134,8 @@ class Departure:
             self._interrupted = True
             self._session.activations.interrupt_all(Suspended(self.plan.cause if self.plan is not None else ""))
         elif waited > _UNWIND_SECONDS + cancel_grace_seconds():
+            from ...states.exits import SUSPENDED_EXIT
+
             record(self._session)
             os._exit(SUSPENDED_EXIT)
 
@@ -211,6 +211,8 @@ def _write(conn: Connection, plan: Plan) -> State:
 
 
 def _write_suspended(conn: Connection, plan: Plan, row: RunRow, at_us: int) -> State:
+    from ...control.answering import until_us
+
     root = plan.runs[0]
     first = first_question(inputs.open_requests(conn, root.id))
     wants_input = first is not None and first.json_schema is not None

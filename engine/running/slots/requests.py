@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
 from ....store.connection import Connection
@@ -18,8 +17,6 @@ from ...system.clock import now_us
 if TYPE_CHECKING:
     from ..calls.task_call import TaskCall
 
-holding: ContextVar[tuple[Ask, ...]] = ContextVar("flowdeck_holding_slots", default=())
-"""What the present code holds slots by, outermost first. What it submits begins with none: it is not waited for."""
 Outcome = Literal["waiting", "held", "refused", "timeout", "cancelled"]
 
 

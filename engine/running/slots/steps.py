@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from ..calls.frame import holding
 from ..effects.effects import Effect, GoOn, Pass, Steps, wakeable
 from ..effects.interrupts import woken_by
 from .queue import Keeper
-from .requests import Ask, holding
+from .requests import Ask
 
 if TYPE_CHECKING:
     from ..calls.task_call import TaskCall
