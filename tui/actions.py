@@ -40,6 +40,8 @@ class Action:
     footer: bool = True
     asks: bool = False
     """It changes something: refused when the console is read-only."""
+    opens_field: bool = False
+    """Something is typed next: keys that came with its key are that text."""
 
 
 ACTIONS: Final[tuple[Action, ...]] = (
@@ -59,11 +61,12 @@ ACTIONS: Final[tuple[Action, ...]] = (
     Action("schedule.pause", "p", "pause", "Pause the schedule, or resume it.", ("flows",), asks=True),
     Action("limit.pause", "p", "pause", "Pause the limit, so that it holds nobody back, or resume it.", ("limits",),
            asks=True),
-    Action("flow.trigger", "t", "trigger", "Run the flow now, with parameters.", ("runs", "run", "flows"), asks=True),
+    Action("flow.trigger", "t", "trigger", "Run the flow now, with parameters.", ("runs", "run", "flows"), asks=True,
+           opens_field=True),
     Action("run.logs", "L", "logs", "Show the log of the run.", ("runs", "run")),
     Action("list.mark", "space", "mark", "Mark the row; verbs then act on all marked rows.", ("runs",), footer=False),
     Action("app.filter", "slash", "filter", "Filter: state:failed flow:etl age:<1h !word, or a regular expression.",
-           ("runs",)),
+           ("runs",), opens_field=True),
     Action("app.problems", "z", "problems", "Show only what failed or crashed; again: everything.", ("runs",),
            footer=False),
     Action("go.flows", "F", "flows", "Flows, schedules and flow files that do not load.",
@@ -83,7 +86,7 @@ ACTIONS: Final[tuple[Action, ...]] = (
     Action("run.next", "n", "next run", "The run below this one in the list.", ("run",), footer=False),
     Action("run.previous", "N", "previous run", "The run above this one in the list.", ("run",), footer=False),
     Action("app.palette", "colon,ctrl+p", "command", "Type a command: runs state:failed, run 42, cancel 42, …",
-           ("anywhere",)),
+           ("anywhere",), opens_field=True),
     Action("app.help", "question_mark", "help", "The keys that work here.", ("anywhere",)),
     Action("app.back", "escape", "back", "Clear marks or filter, else go back.", ("anywhere",), footer=False),
     Action("app.repaint", "ctrl+r", "repaint", "Read and draw everything again.", ("anywhere",), footer=False),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.events import Key
 from textual.scrollbar import ScrollBar
 
 from . import actions, garbage, header_footer, verbs
@@ -35,6 +36,7 @@ from .screens.page import Page
 from .screens.runs import RunsPage
 from .shell import InSight
 from .text.waiting import Daemon
+from .typed_ahead import TypedAhead
 from .widgets.bars import Bar
 from .wire import ThinApp
 
@@ -110,6 +112,7 @@ class Console(ThinApp):
         self.footer = Bar(id="footer", raised=True)
         self.pages = Vertical(id="pages")
         self.too_small = Bar(id="too-small")
+        self._typed_ahead = TypedAhead(self)
         self._start = read(start) if start else Command("runs")
         first = self._start.text if isinstance(self._start, Command) and self._start.kind == "runs" else ""
         self.runs_page = RunsPage(first)
@@ -381,9 +384,23 @@ class Console(ThinApp):
             return self.page.place in places or "anywhere" in places
         return super().check_action(action, parameters)
 
+    async def on_event(self, event: events.Event) -> None:
+        """Keys on their way to what has the focus are remembered: see ``typed_ahead``."""
+        if isinstance(event, Key) and not event.is_forwarded:
+            self._typed_ahead.sent(event)
+        await super().on_event(event)
+
+    def on_key(self, event: Key) -> None:
+        """A key that bubbled back: it is looked up, unless it is the text of a field that was opened meanwhile."""
+        if self._typed_ahead.takes(event):
+            event.stop()
+            event.prevent_default()
+
     def action_act(self, action_id: str) -> None:
         """Do something from the registry."""
         action = actions.BY_ID[action_id]
+        if action.opens_field and not (action.asks and self.read_only):
+            self._typed_ahead.field_opens()
         if action.asks and self.read_only:
             self.notice("read-only: nothing is asked of any run; start the console without --read-only", good=False)
         elif action.verbs:

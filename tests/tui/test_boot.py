@@ -17,6 +17,7 @@ from typing import Any
 
 import pyte
 import pytest
+from flowdeck.store.reader import Reader
 
 PROGRAM = (
     "import sys, json; from flowdeck.tui.app import run_console; "
@@ -259,3 +260,18 @@ def test_the_sanitiser_costs_nothing_to_the_command_line() -> None:
     code = "import sys; import flowdeck.tui.text.sanitize; print('textual' in sys.modules, 'rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_filter_pasted_in_one_read_asks_nothing_of_any_run(terminal: Any, seeder: Any) -> None:
+    """As a laggy link brings it: ``/`` and what follows come in one write, and the run at the cursor is left alone."""
+    run = seeder.run("etl", ("RUNNING", "Running"))
+    seeder.run("prod", ("COMPLETED", "Completed"))
+    console = terminal(seeder.folder)
+    console.shows("Running", "prod")
+    console.keys("/prod\r")
+    console.until(lambda: "etl" not in "\n".join(console.screen.display[2:10]))
+    console.shows("prod")
+    console.quiet()
+    with Reader(seeder.folder) as reader:
+        assert reader.run(run).intent == "none"
+        assert [event for event in reader.events(run_id=run) if event.kind == "request"] == []

@@ -12,6 +12,7 @@ from flowdeck.store.reader import Reader
 from flowdeck.store.tables import leases, limits
 from flowdeck.tui.clock import now_us
 from flowdeck.tui.widgets.filter_line import DELAY_SECONDS
+from textual.events import Key
 
 pytestmark = pytest.mark.anyio
 
@@ -429,3 +430,43 @@ async def test_a_store_that_vanishes_and_comes_back(drive: Any, seeder: Any, tmp
         seeder.run("comes-back", ("COMPLETED", "Completed"))
         await console.shows("comes-back")
         await console.until(lambda: "no store at" not in console.text())
+
+
+def at_once(console: Any, *keys: tuple[str, str | None]) -> None:
+    """Keys as they come in one read: none waits for what the one before it does."""
+    for name, character in keys:
+        console.app.post_message(Key(name, character))
+
+
+def letters(text: str) -> list[tuple[str, str | None]]:
+    """The keys of plain letters."""
+    return [(letter, letter) for letter in text]
+
+
+async def test_what_comes_with_the_key_that_opens_a_field_is_its_text(drive: Any, seeder: Any) -> None:
+    """``/prod`` pasted over a live run filters, and asks nothing of it; so with palette, trigger and search."""
+    run = seeder.run("etl", ("RUNNING", "Running"))
+    seeder.run("prod", ("COMPLETED", "Completed"))
+    seeder.log(run, 20)
+    async with drive(seeder.folder) as console:
+        await console.shows("Running")
+        asked: list[Any] = []
+        console.app.asker.ask = lambda *what: asked.append(what)
+        at_once(console, ("slash", "/"), *letters("prod"))
+        await console.until(lambda: getattr(console.app.focused, "value", "") == "prod")
+        await console.press("escape", "escape")
+        at_once(console, ("colon", ":"), *letters("xprf"))
+        await console.until(lambda: getattr(console.app.focused, "value", "") == "xprf")
+        await console.press("escape")
+        at_once(console, ("t", "t"), *letters("xprf"))
+        await console.until(lambda: "xprf" in str(getattr(console.app.focused, "value", "")))
+        await console.press("escape")
+        console.app.go_run(run, "logs")
+        await console.until(lambda: type(console.app.focused).__name__ == "LogView")
+        at_once(console, ("slash", "/"), *letters("xprf"))
+        await console.shows("/xprf")
+        await console.press("escape")
+        assert asked == []
+        assert not console.app.screen.is_modal
+        await console.press("p")
+        await console.until(lambda: asked)

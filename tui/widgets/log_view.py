@@ -181,6 +181,11 @@ class LogView(Widget, can_focus=True):
         """Shows the lines of one task only, or of all."""
         self._set_filter(self.window.filter._replace(task=task))
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether a pattern is being typed."""
+        return self._prompt is not None
+
     def search(self, text: str) -> None:
         """Highlights this text and goes to its first hit in sight or below (following: the last); empty ends that."""
         self._lines.pattern = compile_pattern(text) if text else None
