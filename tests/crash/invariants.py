@@ -121,12 +121,40 @@ def calls_recorded(store: Path, root_id: int) -> Counter[tuple[object, ...]]:
     ))  # fmt: skip
 
 
-def i4_one_process_at_a_time(effects: Effects, attempt: int) -> None:
+def i3_what_returned_never_begins_again(effects: Effects) -> None:
+    """Once a call had returned to its flow its body never began again, whatever died, was looked at or copied since."""
+    returned: set[str] = set()
+    again = []
+    for line in effects.lines():
+        word, _, name = line.partition(" ")
+        if word == "returned":
+            returned.add(name)
+        elif word == "begin" and name in returned:
+            again.append(name)
+    assert not again, f"began again although committed: {again}"
+
+
+def i3_bodies_ran_as_often_as_recorded(store: Path, effects: Effects) -> None:
+    """Every committed body ran, no more often than its run was attempted, and once where that was once."""
+    begun = effects.begun()
+    wrong = [
+        (name, begun[str(name)], attempt)
+        for name, attempt in rows(
+            store,
+            "SELECT t.name, r.attempt FROM task_run t JOIN flow_run r ON r.id = t.run_id"
+            " WHERE t.kind = 'task' AND t.state_type = 'COMPLETED'",
+        )
+        if not 1 <= begun[str(name)] <= int(str(attempt))
+    ]
+    assert not wrong, f"(task, begun, attempts): {wrong}"
+
+
+def i4_one_process_at_a_time(effects: Effects, attempt: int, run_id: int | None = None) -> None:
     """The lines of the run's processes do not interleave, and there were no more processes than attempts."""
     order: list[str] = []
     for line in effects.lines():
-        if line.startswith("process "):
-            pid = line.split()[1]
+        if line.startswith("process " if run_id is None else f"process {run_id} "):
+            pid = line.split()[-1]
             if not order or order[-1] != pid:
                 order.append(pid)
     assert len(order) == len(set(order)), f"processes took turns: {order}"
@@ -157,8 +185,11 @@ def i6_nothing_runs_without_a_process(store: Path) -> None:
             assert is_alive(int(str(lease[0][0]))), f"run #{run_id} is {name}, its process {lease[0][0]} is gone"
 
 
-def i8_what_was_said_is_stored(store: Path, root_id: int, effects: Effects) -> None:
-    """Every line that a process had logged or printed before it noted so is in the log once, in the order said."""
+def i8_what_was_said_is_stored(store: Path, root_id: int | None, effects: Effects) -> None:
+    """Every line that a process had logged or printed before it noted so is in the log once, in the order said.
+
+    Of one run, or with None of all: speakers are no two runs' then.
+    """
     told: dict[str, list[str]] = defaultdict(list)
     for line in effects.lines():
         if line.startswith("said "):
@@ -166,8 +197,9 @@ def i8_what_was_said_is_stored(store: Path, root_id: int, effects: Effects) -> N
             told[speaker].append(number)
     stored: dict[str, list[str]] = defaultdict(list)
     for (message,) in rows(
-        store, "SELECT message FROM log WHERE root_id = ? AND message LIKE 'saying %' ORDER BY line", (root_id,),
-        "telemetry",
+        store,
+        "SELECT message FROM log WHERE (?1 IS NULL OR root_id = ?1) AND message LIKE 'saying %' ORDER BY line",
+        (root_id,), "telemetry",
     ):  # fmt: skip
         _, speaker, number = str(message).split()
         stored[speaker].append(number)
