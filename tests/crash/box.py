@@ -220,16 +220,16 @@ class Box(Field):
                 return True
         return False
 
-    def holders(self) -> list[int]:
-        """Who has one of these locks open."""
-        place = str(self.root / "held")
+    def holders(self, run_id: int | None = None) -> list[int]:
+        """Who has one of these locks open: of a run, or of any."""
+        place = str(self.root / "held" if run_id is None else self.root / "held" / str(run_id))
         found = []
         for pid in processes():
             try:
                 names = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
             except OSError:
                 continue
-            if any(name.startswith(place) for name in names):
+            if any(name == place or os.path.dirname(name) == place for name in names):
                 found.append(pid)
         return found
 
@@ -279,19 +279,19 @@ class Box(Field):
         if self.container is None:
             return
         inside = [pid for pid in processes() if is_within(pid, self.container.pid)]
-        namespaces = {namespace_of(pid) for pid in inside} - {namespace_of(os.getpid())}
+        namespaces = {namespace_of(pid) for pid in inside} - {namespace_of(os.getpid()), ""}
         self.deaths.update({lease.run_id for lease in self.reader.leases()
                             if lease.run_id is not None and lease.pid_namespace in namespaces})
         self.container.kill()
         self.container.wait()
-        self.wait(lambda: not any(is_alive(pid) for pid in processes() if namespace_of(pid) in namespaces))
+        self.wait(lambda: not [command_of(pid) for pid in processes() if namespace_of(pid) in namespaces])
         self.container = None
 
     def end_everything(self, number: signal.Signals, run_ids: Iterable[int]) -> None:
         """Every process of the box gets the signal and is waited for."""
         for run_id in run_ids:
             (self.deaths if number == signal.SIGKILL else self.leaves)[run_id] += 1
-        while left := self.living():
+        while left := [pid for pid in self.living() if number == signal.SIGKILL or not is_of_container(pid)]:
             for pid in left:
                 try:
                     os.kill(pid, number)
@@ -299,6 +299,7 @@ class Box(Field):
                     continue
             self.wait(lambda left=left: not any(is_alive(pid) for pid in left))
         for process in self.processes:
+            process.kill()  # a container that has nothing in it but its first process
             process.wait()
         self.container = None
 
@@ -445,6 +446,12 @@ def command_of(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
     except OSError:
         return []
+
+
+def is_of_container(pid: int) -> bool:
+    """Whether it is what makes a container, or its first process where that only reaps."""
+    words = command_of(pid)
+    return words[:1] == ["unshare"] or (words[:1] == ["sh"] and INIT[2] in words)
 
 
 def parent_of(pid: int) -> int:

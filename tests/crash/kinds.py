@@ -22,7 +22,7 @@ from typing import Final
 from flowdeck.engine.errors import NotAllowed
 from flowdeck.store.errors import StaleState
 
-from .box import FLOWDECK, IN_CONTAINER, PLACES, Box
+from .box import FLOWDECK, IN_CONTAINER, PLACES, Box, command_of
 from .invariants import is_alive
 
 Kind = Callable[[Box, random.Random], None]
@@ -209,17 +209,19 @@ def deaf_runs_cancelled(box: Box, dice: random.Random) -> None:
     run_id = deaf_run(box, dice, how, escapes)
     if dice.random() < 0.25 and (pid := box.run_pid(run_id)) is not None:
         kill(pid, signal.SIGSTOP)
+    own = box.run_pid(run_id)
     box.control.cancel(run_id)
     if dice.random() < 0.3:
         ask(box, "cancel", run_id)
-    wait_cancelled(box, run_id)
+    wait_cancelled(box, run_id, own)
 
 
 def children_that_escape(box: Box, dice: random.Random) -> None:
     """What double-forked, left its session or emptied its environment is gone when its run is Cancelled."""
     run_id = deaf_run(box, dice, "listens", list(dice.sample(ESCAPES, k=dice.randrange(1, len(ESCAPES) + 1))))
+    own = box.run_pid(run_id)
     box.control.cancel(run_id)
-    wait_cancelled(box, run_id)
+    wait_cancelled(box, run_id, own)
 
 
 def deaf_run(box: Box, dice: random.Random, how: str, escapes: list[str]) -> int:
@@ -236,10 +238,12 @@ def deaf_run(box: Box, dice: random.Random, how: str, escapes: list[str]) -> int
     return run_id
 
 
-def wait_cancelled(box: Box, run_id: int) -> None:
-    """At the moment that the record says so nothing of it lives."""
+def wait_cancelled(box: Box, run_id: int, own: int | None) -> None:
+    """At the moment that the record says so nothing of it lives but the process that may have recorded it."""
     box.wait(lambda: box.state(run_id) == "Cancelled", seconds=30.0)
-    assert not box.is_held(run_id), f"#{run_id} is Cancelled, and {box.holders()} live\n{box.report()}"
+    left = {pid: command_of(pid) for pid in box.holders(run_id) if pid != own}
+    assert not left, f"#{run_id} is Cancelled, and these live: {left}\n{box.report()}"
+    box.wait(lambda: not box.is_held(run_id), seconds=10.0)
 
 
 def requests_overtaken(box: Box, dice: random.Random) -> None:
@@ -259,7 +263,7 @@ def requests_overtaken(box: Box, dice: random.Random) -> None:
             asked = dice.choices(["pause", "suspend", "resume", "freeze", "thaw", "cancel"], k=3)
     else:
         asked = dice.choices(["pause", "resume", "cancel"], k=2)
-    cancelled = False
+    cancelled, own = False, box.run_pid(run_id)
     for request in asked:
         cancelled |= ask(box, request, run_id) and request == "cancel"
         time.sleep(dice.choice((0, 0, 0.001, 0.05)))
@@ -267,7 +271,7 @@ def requests_overtaken(box: Box, dice: random.Random) -> None:
     if not cancelled:
         box.wait(lambda: ask(box, "cancel", run_id))
     box.ensure_daemon(dice)
-    wait_cancelled(box, run_id)
+    wait_cancelled(box, run_id, own)
 
 
 def ask(box: Box, request: str, run_id: int) -> bool:
