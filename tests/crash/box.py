@@ -169,9 +169,9 @@ class Box(Field):
         return list(found)
 
     def wait_begun(self, run_ids: Iterable[int], times: int = 1) -> None:
-        """Until each has had so many processes."""
+        """Until each has had so many processes, and the record says that it runs."""
         for run_id in run_ids:
-            self.wait(lambda run_id=run_id: len(self.speakers(run_id)) >= times)
+            self.wait(lambda run_id=run_id: len(self.speakers(run_id)) >= times and self.state(run_id) != "Pending")
 
     def wait_somewhere(self, dice: random.Random) -> None:
         """Until some steps later."""
