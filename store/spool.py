@@ -234,9 +234,9 @@ def waiting_lines(folder: str | Path, telemetry: Connection, root_id: int, attem
         while (piece := _read_piece(folder, telemetry, root_id, attempt, kind, True, after)) is not None:
             piece.file.close()
             after = piece.end
-            for number, line in enumerate(piece.lines, number):
+            for line in piece.lines:
                 yield LogRow(root_id, number, *line)
-            number += 1
+                number += 1
 
 
 def leftovers(folder: str | Path) -> list[tuple[int, int, int]]:

@@ -76,7 +76,7 @@ def test_followed_logs_end_with_the_runs_exit_code(served: Cli, until: Until) ->
     follower = served.start("logs", "-f", run_id)
     until(lambda: "sleeping" in served("logs", run_id).stdout, "the run to sleep")
     served("cancel", run_id)
-    out, err = follower.communicate(timeout=60)
+    _, err = follower.communicate(timeout=60)
     assert follower.returncode == 130, err
     assert "Cancelled" in err
 
