@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -178,6 +177,8 @@ def boot_id() -> str:
             return file.read().strip()
     except FileNotFoundError:
         if sys.platform == "darwin":
+            import subprocess
+
             command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
         return "unknown"

@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -724,6 +725,43 @@ def test_light_imports_stay_light(statement: str, unwanted: set[str]) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert unwanted & set(json.loads(done.stdout)) == set()
+
+
+MOST_MODULES_OF_A_SHORT_RUN = 122
+"""Of ours, loaded by a script with one task. Each is a tenth of a millisecond of every such script's start, which is
+mostly imports: what few runs do is imported by the function that does it, and not for the sake of types."""
+NOT_FOR_A_SHORT_RUN = {"asyncio", "subprocess", "socket", "_hashlib", "multiprocessing", "flowdeck.engine.prefect1"}
+"""Two milliseconds each, and more."""
+ONE_TASK = """
+import json, sys
+from flowdeck import flow, task
+
+@task
+def add(a, b):
+    return a + b
+
+@flow
+def short():
+    return add(1, 2)
+
+assert short() == 3
+json.dump(sorted(sys.modules), sys.stdout)
+"""
+
+
+def test_a_short_run_loads_little(tmp_path: Path) -> None:
+    """A script with one task pays for what that needs: neither heavy libraries nor rooms that few runs enter."""
+    script = tmp_path / "short.py"
+    script.write_text(ONE_TASK)
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "FLOWDECK_STORE": str(tmp_path / "store")},
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(done.stdout[done.stdout.index("[\"") :]))
+    ours = {name for name in loaded if is_within(name, ("flowdeck",))}
+    assert loaded & (NOT_FOR_A_SHORT_RUN | set(HEAVY)) == set()
+    assert len(ours) <= MOST_MODULES_OF_A_SHORT_RUN, sorted(ours)
 
 
 def generator() -> ModuleType:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
+from .digest import blake2b
 from .fingerprint import fingerprint
 
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}:"
@@ -29,8 +30,6 @@ def recorded_code_hash(fn: Callable[..., Any]) -> str | None:
 
 def code_hash(fn: Callable[..., Any]) -> str | None:
     """A short text naming the function's code; None for what has no Python code (a builtin)."""
-    from hashlib import blake2b
-
     fn = _function(fn)
     code = getattr(fn, "__code__", None)
     if not isinstance(code, CodeType):

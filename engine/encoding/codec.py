@@ -18,6 +18,7 @@ from zlib import crc32
 from ..errors import ResultUnreadable
 from ..secrets.masking import holds_secret, is_active, mask
 from ..states.state import describe_exception, storable
+from .digest import blake2b
 
 if TYPE_CHECKING:
     import pickle
@@ -215,8 +216,6 @@ class _Summing:
     """A file that is written through, its checksum taken on the way."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        from hashlib import blake2b
-
         self.digest = blake2b(digest_size=16)
         self.failed: OSError | None = None
         self._file = file
@@ -241,8 +240,6 @@ def decode_file(codec: str, file: IO[bytes], expected_checksum: str) -> Any:
     file.seek(0)
     if codec == "json" or os.fstat(file.fileno()).st_size < LARGE_BYTES or first == _COMPRESSED:
         return decode(codec, file.read(), expected_checksum)
-    from hashlib import blake2b
-
     digest = blake2b(digest_size=16)
     while chunk := file.read(1 << 20):
         digest.update(chunk)
@@ -303,8 +300,6 @@ def checksum(data: bytes) -> str:
     """CRC-32 for small values, BLAKE2 for the rest: enough to notice damage, not a signature."""
     if len(data) <= 4096:
         return f"{crc32(data):08x}"
-    from hashlib import blake2b
-
     return blake2b(data, digest_size=16).hexdigest()
 
 

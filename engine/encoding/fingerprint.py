@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import Any, TypeAlias
 
 from ..secrets.masking import is_active, mask
+from .digest import blake2b
 
 BUDGET = 2_000
 """Parts (scalars and containers) hashed by value before only sizes count."""
@@ -176,8 +177,6 @@ def _long_text(text: str) -> str:
 
 
 def _digest(data: bytes) -> str:
-    from hashlib import blake2b
-
     return blake2b(data, digest_size=12).hexdigest()
 
 

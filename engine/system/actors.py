@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import socket
 
 
 def actor_name(via: str) -> str:
@@ -13,4 +12,4 @@ def actor_name(via: str) -> str:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-    return f"{user}@{socket.gethostname()} via {via}"
+    return f"{user}@{os.uname().nodename} via {via}"

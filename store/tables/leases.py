@@ -7,7 +7,6 @@ container's, is never mistaken for its owner. Whether the process lives is for `
 from __future__ import annotations
 
 import os
-import socket
 from typing import Final
 
 from .. import judging
@@ -92,7 +91,7 @@ def this_process(
     judging.show_presence(folder)
     identity = judging.own_identity()
     return LeaseRow(
-        owner, run_id, attempt, socket.gethostname(), *identity[:3],
+        owner, run_id, attempt, os.uname().nodename, *identity[:3],
         os.getpgid(0) if process_group is None else process_group, actor, at_us, info,
         identity.pid_namespace, os.geteuid(), judging.store_name(folder),
     )  # fmt: skip

@@ -10,7 +10,6 @@ are free; whoever waits looks. All writes expect an open write transaction.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Final, NamedTuple
@@ -182,7 +181,7 @@ _own: dict[int, Process] = {}
 @cache
 def host_name() -> str:
     """This machine's name."""
-    return socket.gethostname()
+    return os.uname().nodename
 
 
 def this_process() -> Process:

@@ -8,7 +8,6 @@ holds nobody up. What cannot be looked up is run: a broken entry or key never fa
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -135,7 +134,7 @@ def lock_row(key: str, run_id: int | None, task_seq: int | None) -> CacheLockRow
     """A lock naming this process."""
     identity = judging.own_identity()
     return CacheLockRow(
-        key, run_id, task_seq, socket.gethostname(), identity.boot_id, identity.pid, identity.started_ticks, now_us(),
+        key, run_id, task_seq, os.uname().nodename, identity.boot_id, identity.pid, identity.started_ticks, now_us(),
         identity.pid_namespace,
     )  # fmt: skip
 
