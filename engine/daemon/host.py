@@ -18,7 +18,7 @@ from ..system import processes
 from ..system.flow_files import source_hash
 from ..system.line import CODE_HOST, Line
 
-MOST_GIVEN: Final = 2 + (os.cpu_count() or 1)
+MOST_GIVEN: Final = 1 + (os.cpu_count() or 1)
 """Runs a host may have that have not begun; the rest stay in the store, in order. More would only wait elsewhere."""
 LOOK_SECONDS: Final = 0.25
 """Between looks at those who load."""

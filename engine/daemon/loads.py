@@ -33,36 +33,56 @@ class Loads:
         self._loop = loop
         self._say = say
         self._queue: deque[Served] = deque()
+        self._background: deque[Served] = deque()
         self._most = os.cpu_count() or 1
         self._limit_seconds = import_limit_seconds()
         self.on_long: Callable[[Served, str | None], None] = lambda *_: None
         """Nobody waits any longer to hear what a file holds; later, in words: its import takes long."""
 
     def add(self, served: Served, *, first: bool = False) -> None:
-        """Have its host made; ``first``: before those of others, also when it was in the queue already."""
-        if first and served in self._queue:
-            self._queue.remove(served)
-        elif served.queued:
-            return
-        served.queued = True
-        (self._queue.appendleft if first else self._queue.append)(served)
+        """Have its host made; ``first``: before those of others, also when it was in a queue already.
+
+        What is known already is only looked at again, when nothing else is to be done.
+        """
+        if served.queued and first:
+            for queue in (self._queue, self._background):
+                if served in queue:
+                    queue.remove(served)
+                    self._queue.appendleft(served)
+        elif not served.queued:
+            served.queued = True
+            if first:
+                self._queue.appendleft(served)
+            else:
+                (self._background if served.is_known and not served.is_loaded else self._queue).append(served)
         self.start()
 
     def start(self) -> None:
         """Begin as many loads as there is room for."""
         loading = sum(served.loading is not None and not served.loading.gave_way for served in self._served.values())
         while self._queue and loading < self._most:
-            served = self._queue[0]
-            if self._served.get(served.path) is served and served.queued:
-                try:
-                    served.loading = self._start(served)
-                except OSError as error:
-                    self._say(f"{served.path}: no code host can be started ({error.strerror}); trying again")
-                    self._loop.after(AGAIN_SECONDS, self.start)
-                    return
-                served.queued = False
-                loading += 1
-            self._queue.popleft()
+            if not self._begin(self._queue):
+                break
+            loading += 1
+        if self._background and not loading:
+            self._begin(self._background)
+
+    def _begin(self, queue: deque[Served]) -> bool:
+        """Start the first of a queue that is still wanted: says whether one was; where none can be, later."""
+        while queue:
+            served = queue.popleft()
+            if self._served.get(served.path) is not served or not served.queued:
+                continue
+            try:
+                served.loading = self._start(served)
+            except OSError as error:
+                self._say(f"{served.path}: no code host can be started ({error.strerror}); trying again")
+                queue.appendleft(served)
+                self._loop.after(AGAIN_SECONDS, self.start)
+                return False
+            served.queued = False
+            return True
+        return False
 
     def look(self, served: Served, host: Host, now: float) -> None:
         """From time to time, at each file that is being imported."""

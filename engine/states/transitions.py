@@ -110,13 +110,8 @@ def retell_task(connection: Connection, task: TaskRow, cause: str, *, at_us: int
     )
 
 
-def claim_due(connection: Connection, at_us: int, limit: int, actor: str) -> list[RunRow]:
-    """Move root runs whose time has come, the longest waiting first; those that somebody asked something of stay."""
-    return runs.claim_due(connection, at_us, limit, actor, to=next_run_state("SCHEDULED", "claim"))
-
-
 def claim_these(connection: Connection, run_ids: Collection[int], at_us: int, actor: str) -> list[RunRow]:
-    """As ``claim_due``, for runs that were chosen among those that are due, in the same transaction."""
+    """Move root runs that were found to be due; those that moved on meanwhile, or were asked something, stay."""
     return runs.claim_these(connection, run_ids, at_us, actor, to=next_run_state("SCHEDULED", "claim"))
 
 

@@ -45,23 +45,12 @@ UPDATE_INTENT: Final = "UPDATE flow_run SET intent = ? WHERE id = ?"
 UPDATE_RESULT_PREVIEW: Final = "UPDATE flow_run SET result_preview = ? WHERE id = ? AND attempt = ?"
 SELECT_RUN: Final = f"SELECT {RUN_COLUMNS} FROM flow_run WHERE id = ?"
 SELECT_INTENT: Final = "SELECT state_type, state_name, intent, attempt FROM flow_run WHERE id = ?"
-_IS_DUE = (
-    "ended_at_us IS NULL AND state_type = 'SCHEDULED' AND wake_at_us <= ?1 AND intent = 'none'"
-    " AND root_id IS NULL AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id)"
-)
-_DUE = f"FROM flow_run WHERE {_IS_DUE} ORDER BY wake_at_us, id LIMIT ?2"
 _LIMITED_AS = "coalesce(deployment, flow_name)"
-CLAIM_DUE: Final = (
-    "UPDATE flow_run SET state_type = ?3, state_name = ?4, cause = NULL, wake_at_us = NULL"
-    f" WHERE id IN (SELECT id {_DUE}) RETURNING {RUN_COLUMNS}"
-)
 CLAIM_ONE: Final = (
     "UPDATE flow_run SET state_type = ?3, state_name = ?4, cause = NULL, wake_at_us = NULL"
     " WHERE id = ?1 AND state_type = 'SCHEDULED' AND state_name = ?2 AND intent = 'none' AND root_id IS NULL"
     f" AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.run_id = flow_run.id) RETURNING {RUN_COLUMNS}"
 )
-SELECT_DUE: Final = f"SELECT id, state_name {_DUE}"
-"""Read before the claim, in its transaction: ``RETURNING`` knows only the new values, the event wants the old name."""
 SELECT_HOLDERS: Final = (
     f"SELECT id, {_LIMITED_AS} FROM flow_run WHERE ended_at_us IS NULL AND root_id IS NULL"
     " AND state_type IN ('PENDING', 'RUNNING', 'CANCELLING')"
@@ -237,33 +226,13 @@ def is_tried_again(connection: Connection, run_id: int) -> bool:
     return row is None or row[0] in TERMINAL_TYPES
 
 
-def claim_due(
-    connection: Connection, now_us: int, limit: int, actor: str, *, to: tuple[str, str]
-) -> list[RunRow]:
-    """Move root runs whose time has come to the state of claimed ones and return them, the longest waiting first.
-
-    A run somebody asked something of, and a run that still has a process (a lease), is left alone.
-    """
-    before = dict(connection.execute(SELECT_DUE, (now_us, limit)).fetchall())
-    if not before:
-        return []
-    claimed = [RunRow._make(row) for row in connection.execute(CLAIM_DUE, (now_us, limit, *to)).fetchall()]
-    place = {run_id: number for number, run_id in enumerate(before)}
-    claimed.sort(key=lambda run: place[run.id])
-    connection.executemany(
-        events.INSERT,
-        [
-            (now_us, "state", run.id, None, run.attempt, "SCHEDULED", before[run.id], *to, actor, None, None)
-            for run in claimed
-        ],
-    )
-    return claimed
-
-
 def claim_these(
     connection: Connection, run_ids: Collection[int], now_us: int, actor: str, *, to: tuple[str, str]
 ) -> list[RunRow]:
-    """As ``claim_due``, for runs that somebody chose; those that have moved on since, or were asked something, stay."""
+    """Move root runs that were found to be due (``due``) to the state of claimed ones and return them, in that order.
+
+    Those that have moved on since, that somebody asked something of, or that have a process (a lease) are left alone.
+    """
     claimed = []
     for run_id in run_ids:
         present = connection.execute(SELECT_INTENT, (run_id,)).fetchone()

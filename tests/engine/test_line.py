@@ -104,7 +104,7 @@ def test_no_more_than_a_few_runs_are_claimed_for_a_host_that_does_not_answer(box
     ticks = box.effects().count("tick")
     box.wait(lambda: box.effects().count("tick") >= ticks + 4)
     pending = [run for run in box.reader.runs(limit=1000) if run.state_type == "PENDING" and run.flow_name == "plain"]
-    assert 0 < len(pending) < 30
+    assert 0 < len(pending) < 2 + 2 * (os.cpu_count() or 1)
     assert daemon.stop(timeout=10) == 0
     os.kill(host, signal.SIGCONT)
     box.daemon()

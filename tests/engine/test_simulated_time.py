@@ -474,3 +474,105 @@ def test_a_process_that_does_not_come_or_does_not_go(folder, monkeypatch):
     run = runs.get(world.state, stays)
     assert run.state_name == "Cancelled"
     assert (run.ended_at_us - asked_us) / 1e6 == 12.25
+
+
+def test_every_missed_tick_of_the_window_is_made_up_for_a_piece_at_a_time(folder, monkeypatch):
+    """Thousands of them, each once and in order, also across a daemon's end; others' ticks come between the pieces."""
+    every = timedelta(seconds=5)
+    deployed = {"flood": [Interval(every, MONDAY, catchup="all", overlap="queue")], "hourly": [Cron("0 * * * *")]}
+    gone = MONDAY + timedelta(hours=1, minutes=1)
+    back = gone + timedelta(hours=4)
+    first = World(folder, monkeypatch)
+    first.deploy(deployed)
+    first.live_until(gone)
+    first.die()
+    first.clock.offset_us += to_us(back) - to_us(gone)
+    second = World(folder, monkeypatch, clock=first.clock)
+    second.rounds.schedule()
+    for _ in range(5):
+        second.rounds.tick()
+    with Reader(folder) as reader:
+        so_far = sum(run.flow_name == "flood" for run in reader.runs(limit=10_000))
+        assert 100 < so_far - 12 * 61 < 1000
+        assert any(run.flow_name == "hourly" and run.due_at_us == to_us(MONDAY + timedelta(hours=5))
+                   for run in reader.runs(limit=10_000))
+    second.die()
+    world = World(folder, monkeypatch, clock=first.clock)
+    world.rounds.schedule()
+    world.live_until(back + timedelta(seconds=1))
+    assert dues(folder)["flood"] == ticks(deployed["flood"][0], MONDAY, back + timedelta(seconds=1))
+    assert not any("made no run" in text for text in world.said if "flood" in text)
+    assert any("caught up" in text for text in world.said)
+
+
+def test_what_goes_wrong_with_a_host_takes_no_schedule_and_no_run_away(folder, monkeypatch):
+    """Handing on fails once in three times: every tick has its run, every run is run."""
+    world = World(folder, monkeypatch, plan=lambda *_: ("complete", 1))
+    world.deploy({f"flow{number}": [Interval(60, MONDAY, overlap="allow")] for number in range(5)})
+    calls = []
+    handed_on = world.machine.run
+
+    def run(*asked):
+        calls.append(asked)
+        if len(calls) % 3 == 0:
+            raise OSError(24, "Too many open files")
+        handed_on(*asked)
+
+    world.machine.run = run
+    end = MONDAY + timedelta(minutes=30)
+    tick = world.rounds.tick
+
+    def patient_tick():
+        try:
+            return tick()
+        except OSError:
+            world.rounds.look_at_everything()
+            return world.clock().monotonic + 0.05
+
+    world.rounds.tick = patient_tick
+    world.live_until(end + timedelta(seconds=30))
+    found = dues(folder)
+    for number in range(5):
+        assert found[f"flow{number}"] == ticks(Interval(60, MONDAY), MONDAY, end + timedelta(seconds=30))
+    with Reader(folder) as reader:
+        ends = {(run.state_name, run.attempt, run.crash_count) for run in reader.runs(limit=1000)}
+    assert ends == {("Completed", 1, 0)}
+
+
+def test_a_schedule_that_cannot_be_dealt_with_stands_before_no_other(folder, monkeypatch):
+    """Whatever is wrong with one: it is said and set aside, the others of the same moment have their runs."""
+    world = World(folder, monkeypatch, plan=lambda *_: ("complete", 1))
+    world.deploy({name: [Interval(60, MONDAY)] for name in ("good", "poisoned", "fine")})
+    inserted = runs.insert
+
+    def insert(connection, **values):
+        if values["flow_name"] == "poisoned":
+            raise ValueError("nobody foresaw this")
+        return inserted(connection, **values)
+
+    monkeypatch.setattr(runs, "insert", insert)
+    world.live_until(MONDAY + timedelta(minutes=10, seconds=1))
+    found = dues(folder)
+    assert len(found["good"]) == len(found["fine"]) == 10
+    assert "poisoned" not in found
+    assert sum("nobody foresaw this" in text for text in world.said) == 1
+
+
+def test_a_group_that_has_to_wait_stands_before_no_other(folder, monkeypatch):
+    """The hosts of one flow take nothing: the runs of the others begin, in the order of their due times."""
+    world = World(folder, monkeypatch, plan=lambda *_: ("complete", 1))
+    world.deploy({name: [] for name in ("full", "free")})
+    world.machine.room = lambda _path, flow: 0 if flow == "full" else 1_000_000
+    with transaction(world.state):
+        for number in range(2000):
+            for flow in ("full", "free") if number % 100 == 0 else ("full",):
+                runs.insert(world.state, flow_name=flow, name="", state=("SCHEDULED", "Scheduled"), actor="tester",
+                            at_us=world.clock.us, deployment=flow, entrypoint=f"/flows.py:{flow}",
+                            scheduled_at_us=world.clock.us - 10_000 + number)
+    world.live_until(MONDAY + timedelta(seconds=10))
+    with Reader(folder) as reader:
+        rows = reader.runs(limit=10_000)
+    assert {run.state_name for run in rows if run.flow_name == "free"} == {"Completed"}
+    assert {run.state_type for run in rows if run.flow_name == "full"} == {"SCHEDULED"}
+    started = [run_id for _, run_id, _, _ in world.machine.starts]
+    assert started == sorted(started)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from flowdeck.store.connection import folder_of, transaction
 from flowdeck.store.errors import StaleState
+from flowdeck.store.rows import RunRow
 from flowdeck.store.states import TERMINAL_TYPES
-from flowdeck.store.tables import events, leases, runs
+from flowdeck.store.tables import due, events, leases, runs, supervision
 from flowdeck.store.tables.run_names import default_name
 
 from .conftest import ACTOR
@@ -151,6 +152,13 @@ def test_a_request_is_noted_with_who_asked(state: sqlite3.Connection, make_run: 
     assert runs.intent_of(state, 99) is None
 
 
+def _claim(state: sqlite3.Connection, now_us: int, limit: int) -> list[RunRow]:
+    """What is due of all groups, the longest waiting first."""
+    found = [run for group in due.groups(state) for run in due.of_group(state, group, now_us, limit)]
+    found.sort(key=lambda run: (run.wake_at_us, run.id))
+    return runs.claim_these(state, [run.id for run in found[:limit]], now_us, "daemon", to=PENDING)
+
+
 def test_claiming_takes_what_is_due_once_and_in_order(state: sqlite3.Connection, make_run: MakeRun) -> None:
     """The longest waiting first, no more than the limit, each once, with an event naming what it waited as."""
     late = make_run(state=SCHEDULED, wake_at_us=50)
@@ -159,15 +167,15 @@ def test_claiming_takes_what_is_due_once_and_in_order(state: sqlite3.Connection,
     third = make_run(state=SCHEDULED, wake_at_us=60)
     future = make_run(state=SCHEDULED, wake_at_us=5_000)
     with transaction(state):
-        claimed = runs.claim_due(state, 100, 2, "daemon", to=PENDING)
+        claimed = _claim(state, 100, 2)
     assert [run.id for run in claimed] == [early, late]
     assert {run.state_type for run in claimed} == {"PENDING"}
     assert events.of_run(state, late)[-1].from_name == "Late"
     assert events.of_run(state, early)[-1].actor == "daemon"
     assert runs.next_wake(state) == 60
     with transaction(state):
-        assert [run.id for run in runs.claim_due(state, 100, 10, "daemon", to=PENDING)] == [third]
-        assert runs.claim_due(state, 100, 10, "daemon", to=PENDING) == []
+        assert [run.id for run in _claim(state, 100, 10)] == [third]
+        assert _claim(state, 100, 10) == []
     assert runs.next_wake(state) == 5_000
     assert _run(state, future).state_type == "SCHEDULED"
 
@@ -183,18 +191,42 @@ def test_claiming_leaves_alone_what_is_not_its_own(state: sqlite3.Connection, ma
     mine = leases.this_process(folder_of(state), leases.run_owner(owned), actor=ACTOR, at_us=1, run_id=owned, attempt=1)
     with transaction(state):
         leases.acquire(state, mine)
-        assert runs.claim_due(state, 1_000_000, 10, "daemon", to=PENDING) == []
+        assert _claim(state, 1_000_000, 10) == []
         leases.release(state, mine.owner)
-        assert [run.id for run in runs.claim_due(state, 1_000_000, 10, "daemon", to=PENDING)] == [owned]
+        assert [run.id for run in _claim(state, 1_000_000, 10)] == [owned]
 
 
 def test_due_runs_are_found_by_the_index(state: sqlite3.Connection) -> None:
     """The dispatcher's look-ups never walk the table."""
-    asked = ((runs.SELECT_DUE, (1, 2)), (runs.SELECT_NEXT_WAKE, ()), (runs.CLAIM_DUE, (1, 2, *PENDING)))
-    for statement, values in asked:
+    asked = (
+        (runs.SELECT_NEXT_WAKE, (), "flow_run_live"), (supervision.SELECT_ANYTHING_DUE, (1,), "flow_run_live"),
+        (due.SELECT_NEXT_ENTRYPOINT, ("a", "b"), "flow_run_due (deployment=? AND entrypoint>?)"),
+        (due.SELECT_NEXT_DEPLOYMENT, ("a",), "flow_run_due (deployment>?)"),
+        (due.SELECT_DUE_OF_GROUP, ("a", "b", 1, 2), "flow_run_due (deployment=? AND entrypoint=? AND wake_at_us<?)"),
+        (supervision.SELECT_FREE_OF_SCHEDULE, (1,), "flow_run_of_schedule (schedule_id=? AND state_name<?)"),
+        (supervision.SELECT_FIRST_HELD, (1,), "flow_run_of_schedule (schedule_id=? AND state_name=? AND wake_at_us=?)"),
+    )  # fmt: skip
+    for statement, values, index in asked:
         plan = " ".join(row[3] for row in state.execute(f"EXPLAIN QUERY PLAN {statement}", values))
-        assert "flow_run_live" in plan, plan
+        assert index in plan, plan
         assert "SCAN flow_run" not in plan, plan
+        assert "TEMP B-TREE" not in plan, plan
+
+
+def test_every_group_that_waits_is_found(state: sqlite3.Connection, make_run: MakeRun) -> None:
+    """Deployments and scripts, also where neither is known, each once; the order within is that of the due times."""
+    made = {}
+    for number, (deployment, entrypoint) in enumerate(
+        [(None, None), (None, "/a.py:one"), (None, "/b.py:two"), ("e", "/c.py:e"), ("e", "/d.py:e"), ("x", None)]
+    ):
+        made[deployment, entrypoint] = [
+            make_run(state=SCHEDULED, wake_at_us=wake_us + number, deployment=deployment, entrypoint=entrypoint)
+            for wake_us in (300, 100, 200)
+        ]
+    assert list(due.groups(state)) == sorted(made, key=lambda group: (group[0] or "", group[1] or ""))
+    for group, (last, first, second) in made.items():
+        assert [run.id for run in due.of_group(state, group, 250, 10)] == [first, second]
+        assert [run.id for run in due.of_group(state, group, 10_000, 10)] == [first, second, last]
 
 
 def test_replaying_the_events_gives_the_states(state: sqlite3.Connection, make_run: MakeRun) -> None:
@@ -202,7 +234,7 @@ def test_replaying_the_events_gives_the_states(state: sqlite3.Connection, make_r
     first, second = make_run(), make_run(state=SCHEDULED, wake_at_us=5)
     _move(state, first, from_=PENDING, to=RUNNING, started=True)
     with transaction(state):
-        runs.claim_due(state, 10, 5, "daemon", to=PENDING)
+        _claim(state, 10, 5)
         runs.set_intent(state, first, "pause", at_us=5, actor=ACTOR)
     _move(state, first, from_=RUNNING, to=("PAUSED", "Paused"), intent="none")
     _move(state, second, from_=PENDING, to=("CRASHED", "Crashed"))

@@ -1,0 +1,70 @@
+"""The pieces that keep the daemon from waiting: its line and its loop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from flowdeck.engine.system.line import MOST_UNSENT_BYTES, Line
+from flowdeck.engine.system.loop import Loop
+
+
+def test_a_line_takes_what_nobody_reads_up_to_a_bound():
+    """Sending returns at once, however little the other end reads; it all comes in order once that reads."""
+    ours, theirs = (Line(sock) for sock in socket.socketpair())
+    begun, sent = time.monotonic(), 0
+    while ours.send({"number": sent, "text": "x" * 1000}):
+        sent += 1
+    assert time.monotonic() - begun < 10
+    assert MOST_UNSENT_BYTES < ours.unsent_bytes < MOST_UNSENT_BYTES + 2000
+    received = []
+    while len(received) < sent:
+        received += [message["number"] for message in theirs.receive()]
+        assert ours.flush()
+    assert received == list(range(sent))
+    assert theirs.receive() == []
+    assert ours.unsent_bytes == 0
+    theirs.close()
+    assert not ours.send({"to": "nobody"})
+    ours.close()
+
+
+def test_a_line_that_speaks_something_else_is_closed():
+    """User code may write into any descriptor."""
+    ours, theirs = socket.socketpair()
+    line = Line(ours)
+    theirs.sendall(b'{"say": "half')
+    assert line.receive() == []
+    theirs.sendall(b' and no end\n')
+    assert line.receive() is None
+    line.close()
+    theirs.close()
+
+
+def test_what_was_forgotten_in_a_round_is_not_called_in_it():
+    """Also when another descriptor has got its number meanwhile."""
+    troubles = []
+    loop = Loop(lambda: None, troubles.append)
+    pipes = [os.pipe() for _ in range(2)]
+    called = []
+
+    def first_wins(mine, other):
+        def ready():
+            called.append(mine)
+            loop.forget(pipes[other][0])
+            os.close(pipes[other][0])
+            again = os.dup(pipes[mine][0])
+            assert again == pipes[other][0]
+            loop.watch(again, lambda: (called.append("again"), loop.stop()))
+            loop.forget(pipes[mine][0])
+        return ready
+
+    for mine, other in ((0, 1), (1, 0)):
+        os.write(pipes[mine][1], b"x")
+        loop.watch(pipes[mine][0], first_wins(mine, other))
+    loop.run()
+    loop.close()
+    assert troubles == []
+    assert len(called) == 2
+    assert called[1] == "again"
