@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from ..secrets.masking import end_of_secret_at, longest_form, undecided
+
 KEPT_BYTES: Final = 1024 * 1024
 """So much of the end of each stream is in the result; the log has all of it."""
 MAX_LINE: Final = 64 * 1024
@@ -26,12 +28,12 @@ class Stream:
         """The lines that are whole now."""
         self._kept.append(data)
         self._kept_bytes += len(data)
-        while self._kept_bytes - len(self._kept[0]) >= KEPT_BYTES:
+        while self._kept_bytes - len(self._kept[0]) >= KEPT_BYTES + longest_form():
             self._kept_bytes -= len(self._kept.popleft())
         self._partial += data
         lines = []
         while (end := self._partial.find(b"\n")) >= 0 or len(self._partial) >= MAX_LINE:
-            cut = end if 0 <= end < MAX_LINE else MAX_LINE
+            cut = end if 0 <= end < MAX_LINE else _place_to_cut(self._partial)
             lines.append(text_of(self._partial[:cut]))
             del self._partial[: cut + (cut == end)]
         return lines
@@ -43,7 +45,16 @@ class Stream:
 
     def text(self) -> str:
         """The end of the stream."""
-        return text_of(b"".join(self._kept)[-KEPT_BYTES:])
+        whole = b"".join(self._kept)
+        return text_of(whole[end_of_secret_at(whole, max(0, len(whole) - KEPT_BYTES)) :])
+
+
+def _place_to_cut(line: bytearray) -> int:
+    """Where a line that is too long is cut: within no character, and within nothing that is to be masked."""
+    cut = MAX_LINE
+    while cut > MAX_LINE - 4 and line[cut : cut + 1] and line[cut] & 0xC0 == 0x80:
+        cut -= 1
+    return (cut - undecided(bytes(line[:cut]))) or cut
 
 
 def text_of(data: bytes | bytearray) -> str:

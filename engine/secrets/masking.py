@@ -2,7 +2,8 @@
 
 Every text that goes to the store passes ``mask`` (``states.storable`` and the capture of output call it), and what
 holds a value in its bytes is not journalled. Known forms of a value: as it is, as JSON and Python write it, quoted for
-a URL, in Base64, and each line of one of several lines. Costs one comparison while no secret is known.
+a URL, HTML or a shell, in Base64 (also within that of a longer text) and in hexadecimal, and each line of one of
+several lines. Costs one comparison while no secret is known.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Final
 MASK: Final = "********"
 SHORTEST: Final = 4
 """Shorter values are not masked: they would take every text apart."""
+
+_SHORTEST_INNER: Final = 8
+"""Shorter pieces of Base64 stand in too many texts."""
 
 _lock = threading.Lock()
 _forms: set[str] = set()
@@ -51,6 +55,37 @@ def undecided(data: bytes) -> int:
                 break
             at += 1
     return longest
+
+
+def decided_text(text: str) -> int:
+    """How many characters of a text that goes on later may be passed on: no end of them begins a secret."""
+    if _pattern is None:
+        return len(text)
+    longest = 0
+    for form in _forms:
+        at = max(0, len(text) - len(form) + 1)
+        while (at := text.find(form[:1], at)) >= 0 and len(text) - at > longest:
+            if form.startswith(text[at:]):
+                longest = len(text) - at
+                break
+            at += 1
+    return len(text) - longest
+
+
+def longest_form() -> int:
+    """Bytes of the longest form that is masked; 0 while none is known."""
+    return len(_byte_forms[0]) if _byte_forms else 0
+
+
+def end_of_secret_at(data: bytes, place: int) -> int:
+    """Near ``place``, where bytes may be cut so that no end of a secret, which nothing knows, begins what follows."""
+    if _bytes_pattern is None or place <= 0:
+        return place
+    first = max(0, place - longest_form())
+    for found in _bytes_pattern.finditer(data, first, place + longest_form()):
+        if found.start() < place < found.end():
+            return found.end()
+    return place
 
 
 def holds_secret(data: bytes) -> bool:
@@ -102,15 +137,36 @@ def when_concealed(listener: Callable[[], None]) -> Callable[[], None]:
     return stop
 
 
-def _forms_of(value: str) -> set[str]:
+def _within_base64(value: bytes) -> set[str]:
+    """What is left of a value in the Base64 of a longer text, as ``user:token`` in an Authorization header."""
     from base64 import b64encode
+
+    found = set()
+    for before in range(3):
+        text = b64encode(b"\0" * before + value).decode().rstrip("=")
+        whole_bits = (before + len(value)) * 8
+        inner = text[(before * 8 + 5) // 6 : whole_bits // 6]  # characters that no neighbour has a part in
+        if len(inner) >= _SHORTEST_INNER:
+            found |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return found
+
+
+def _forms_of(value: str) -> set[str]:
+    from base64 import b64encode, urlsafe_b64encode
+    from html import escape
+    from shlex import quote as shell_quote
     from urllib.parse import quote, quote_plus
 
     encoded = value.encode("utf-8", "replace")
     forms = {
         value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1],
         ascii(value)[1:-1], repr(value + "\"'")[1:-4], repr(encoded)[2:-1], repr(encoded + b"\"'")[2:-4],
-        quote(value, safe="", errors="replace"), quote_plus(value, errors="replace"), b64encode(encoded).decode(),
+        b64encode(encoded).decode(), urlsafe_b64encode(encoded).decode(), encoded.hex(), encoded.hex().upper(),
+        encoded.hex(":"), escape(value), escape(value, quote=False), shell_quote(value)[1:-1],
     }  # fmt: skip
+    for quoted in (quote(value, safe="", errors="replace"), quote_plus(value, errors="replace"),
+                   quote(value, errors="replace")):  # fmt: skip
+        forms |= {quoted, re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), quoted)}
+    forms |= _within_base64(encoded)
     forms |= {line.strip() for line in value.splitlines()}
     return {form for form in forms if len(form) >= SHORTEST}

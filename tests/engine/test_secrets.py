@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import html
+import json
 import os
 import pickle
+import shlex
 import signal
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import pytest
 from flowdeck import Secret, flow
 from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import NotFound, ParameterError, UsageError
+from flowdeck.engine.secrets import masking
 from flowdeck.store.reader import Reader
 
 CANARY = "kanarie-7f3a9c\"é-vogel"
@@ -263,3 +268,72 @@ def test_a_retry_of_a_run_whose_secret_was_not_stored_says_so(store: Path, scrip
     assert row is not None
     assert row.cause is not None
     assert "parameter 'token' is a secret, whose value is not stored" in row.cause
+
+
+FLOODED = """
+import subprocess
+token = Secret("token").get()
+with open(HERE + "/big.log", "w") as file:
+    for n in range(4000):
+        file.write(f"{n} " + "x" * 250 + f" {token} " + "y" * (n % 97) + chr(10))
+    file.write("z" * 100_000 + token + "z" * 65_000 + token[: len(token) // 2])
+    file.write(token[len(token) // 2 :] + "end" + chr(10))
+
+@flow
+def main():
+    subprocess.run(["cat", HERE + "/big.log"])
+    os.write(1, b"q" * 65_530 + token.encode() + b"q" * 70_000 + chr(10).encode())
+    sh(["cat", HERE + "/big.log"])
+    for piece in (token[:5], token[5:9], token[9:]):
+        print(piece, end="", flush=True)
+    print()
+    print("w" * 8190 + token[:4], end="", flush=True)
+    print(token[4:])
+    return sh("cat " + HERE + "/big.log").stdout[-200_000:]
+main()
+"""
+
+
+def test_the_canary_in_floods_and_pieces(store: Path, script: Any, reader: Reader) -> None:
+    """Megabytes of raw output, lines longer than any bound, values that are cut by every boundary there is."""
+    done = script.run("from flowdeck import Secret\n" + FLOODED, FLOWDECK_SECRET_TOKEN=CANARY)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert holders_of(store, CANARY) == []
+    assert CANARY not in done.stdout + done.stderr
+    assert CANARY[:12] not in done.stdout + done.stderr
+    assert reader.log_count(1) > 8000
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda value: value.encode().hex(), lambda value: value.encode().hex().upper(),
+        lambda value: base64.b64encode(f"user:{value}".encode()).decode(),
+        lambda value: base64.urlsafe_b64encode(f"xy{value}??".encode()).decode(),
+        lambda value: urllib.parse.quote(value, safe="").lower(), urllib.parse.quote_plus, html.escape, json.dumps,
+        shlex.quote, repr, lambda value: f"<{value}>",
+    ],
+)  # fmt: skip
+def test_the_encodings_that_programs_use_are_masked(form: Any) -> None:
+    """Hexadecimal, Base64 on its own or within a longer text, URLs in either case, HTML, JSON, shells."""
+    value = "kanarie-9b\"é' & <tok/en>"
+    masking.conceal(value)
+    text = form(value)
+    masked = masking.mask(f"before {text} after")
+    assert masking.MASK in masked
+    assert len(masked.replace(masking.MASK, "")) <= len("before  after") + 14, masked
+    assert masking.mask_bytes(text.encode()) != text.encode()
+
+
+def test_text_is_passed_on_as_soon_as_it_cannot_become_a_secret() -> None:
+    """Whatever the pieces: what was passed on, masked, holds no part of the value that was whole before."""
+    value = "kanarie-pieces-42"
+    masking.conceal(value)
+    whole = f"one {value} two kanarie-pie three {value}"
+    for cut in range(len(whole)):
+        first = whole[: masking.decided_text(whole[:cut])]
+        assert masking.mask(first) + masking.mask(whole[len(first) :]) == masking.mask(whole)
+    data = b"x" * 50 + value.encode() + b"y" * 50
+    for place in range(len(data)):
+        left = data[masking.end_of_secret_at(data, place) :]
+        assert left.startswith((b"x", b"y", value.encode())) or not left

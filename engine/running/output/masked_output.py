@@ -17,8 +17,6 @@ from typing import Final
 
 from ...secrets.masking import mask_bytes, undecided
 
-_LONGEST: Final = 64 * 1024
-"""Longer lines are masked in pieces."""
 _SETTLE_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 0.5
 _IDLE_SECONDS: Final = 0.01
@@ -73,7 +71,7 @@ class MaskedOutput:
             if not data:
                 break
             self._pending += data
-            known = len(self._pending) if len(self._pending) > _LONGEST else self._pending.rfind(b"\n") + 1
+            known = self._pending.rfind(b"\n") + 1
             rest = bytes(self._pending[known:])
             self._pass_on(known + len(rest) - undecided(rest))
         self._pass_on(len(self._pending))

@@ -11,7 +11,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from ...secrets.masking import mask
+from ...secrets.masking import decided_text, mask
 
 if TYPE_CHECKING:
     from ..calls.frame import Frame
@@ -84,9 +84,11 @@ class RunStream(io.TextIOBase):
     def flush(self) -> None:
         """Show what has no end of line yet, and keep it once it is long; short pieces wait for their line."""
         pending = self._partial.text
-        self._show(pending)
-        if len(pending) > _LONGEST_PARTIAL:
-            self._keep(pending)
+        decided = decided_text(pending)
+        self._show(pending[:decided])
+        if decided > _LONGEST_PARTIAL:
+            self._keep(pending[:decided])
+            self._partial.text = pending[decided:]
 
     def end_line(self, frame: Frame) -> None:
         """Keep the unfinished line of this thread: the code of ``frame`` has ended."""
@@ -108,7 +110,7 @@ class RunStream(io.TextIOBase):
         shown = self._partial.shown
         if len(text) > shown:
             write_all(self._echo, mask(text[shown:]).encode("utf-8", "backslashreplace"))
-        self._partial.shown = 0 if text.endswith("\n") else len(text)
+            self._partial.shown = 0 if text.endswith("\n") else len(text)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
