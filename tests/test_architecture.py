@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("the read sources")
+pytestmark = pytest.mark.xdist_group("sources")
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("public", "store", "engine", "tui", "cli")

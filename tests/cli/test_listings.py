@@ -14,7 +14,7 @@ import pytest
 
 from .conftest import FLOWDECK, Cli
 
-pytestmark = pytest.mark.xdist_group("the seeded store")
+pytestmark = pytest.mark.xdist_group("seeded")
 
 RUN_KEYS = [
     "id", "flow", "name", "state", "state_name", "attempt", "intent", "scheduled_at", "created_at", "started_at",

@@ -19,7 +19,7 @@ import pytest
 
 from .stores.unpacking import ARCHIVES, OldStore, unpack
 
-pytestmark = pytest.mark.xdist_group("the old stores")
+pytestmark = pytest.mark.xdist_group("stores")
 WAIT_SECONDS = 60.0
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
