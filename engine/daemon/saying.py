@@ -2,7 +2,7 @@
 
 A line is a ``str`` that may also say how grave it is and hold facts for programs, so that whoever has something to say
 needs only a function that takes text. Whatever stands in it (users' exceptions, paths), it stays one line and controls
-no terminal. A reader that is gone stops nobody: the store's events tell the same.
+no terminal. A reader that is gone, or does not read, stops nobody: the store's events tell the same.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TextIO
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_PIECE_CHARACTERS: Final = 1000
+"""A pipe that is writable takes 4096 bytes at once."""
 _JOURNAL_LEVELS: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 """By Python's levels those of syslog, which journald reads from ``<N>`` at a line's beginning (``man sd-daemon``)."""
 
@@ -43,6 +46,8 @@ class Saying:
         self._now_us = now_us
         self._as_json = as_json
         self._to_journal = not as_json and is_journal(stream)
+        self._unread = 0
+        """Lines that were left out because nobody read those before."""
 
     def __call__(self, text: str) -> None:
         """Say it; a plain text is of the level INFO."""
@@ -66,11 +71,29 @@ class Saying:
                 self._write(f"<3>{_one_line(line)}" if self._to_journal else _one_line(line))
 
     def _write(self, line: str) -> None:
+        if self._unread and _takes_more(self._stream):
+            unread, self._unread = self._unread, 0
+            self(Line(f"{unread} lines were not said: nobody read them", logging.WARNING))
+        text = line + "\n"
         try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            for first in range(0, len(text), _PIECE_CHARACTERS):
+                if not _takes_more(self._stream):
+                    self._unread += 1
+                    return
+                self._stream.write(text[first : first + _PIECE_CHARACTERS])
+                self._stream.flush()
         except (OSError, ValueError):
             return  # whoever read this is gone, or the disk full; the events tell the same, and runs matter more
+
+
+def _takes_more(stream: TextIO) -> bool:
+    """Whether a piece can be written without waiting for whoever reads: a pager, a stopped terminal."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):  # closed, or none of the system's
+        return True
 
 
 def is_journal(stream: TextIO) -> bool:

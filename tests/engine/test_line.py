@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -315,6 +316,30 @@ def test_more_files_than_hosts_are_kept_warm(box):
     box.write("file_3.py", "@flow\ndef one3(): effect('changed')\n")
     box.wait(lambda: daemon.log.count("loaded") >= 5)
     box.wait_state(box.submit("one3"), "Completed")
+
+
+def test_more_processes_than_descriptors_by_default(box):
+    """Each live run takes one of the daemon's: it takes as many as it may, and leaves users' code the default."""
+    box.write("waiting.py", """
+        import resource
+        @flow
+        def waiting():
+            effect(f"limit {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}")
+            wait_for("go")
+    """)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
+    try:
+        daemon = box.daemon()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    numbers = queue(box, "waiting", 45)
+    box.wait(lambda: len(box.effects()) == 45)
+    assert set(box.effects()) == {"limit 40"}
+    box.touch("go")
+    box.wait(lambda: ended(box, numbers))
+    all_completed_once(box, numbers)
+    assert "trouble" not in daemon.log
 
 
 def test_a_host_that_cannot_write_how_a_run_ended_lives_on_and_tells(box):

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 
+from flowdeck.engine.daemon.saying import Saying
 from flowdeck.engine.system.line import MOST_UNSENT_BYTES, Line
 from flowdeck.engine.system.loop import Loop
 
@@ -40,6 +41,24 @@ def test_a_line_that_speaks_something_else_is_closed():
     assert line.receive() is None
     line.close()
     theirs.close()
+
+
+def test_what_the_daemon_says_waits_for_no_reader():
+    """A pager or a stopped terminal at the other end holds nothing up; what was left out is counted once it reads."""
+    read_end, write_end = os.pipe()
+    with open(write_end, "w", encoding="utf-8") as stream, open(read_end, encoding="utf-8") as reader:
+        saying = Saying(stream, lambda: 0)
+        begun = time.monotonic()
+        for number in range(3000):
+            saying(f"line {number} " + "ä" * (5000 if number % 100 == 0 else 50))
+        assert time.monotonic() - begun < 10
+        os.set_blocking(read_end, False)
+        before = reader.read()
+        saying("and on")
+        after = reader.read().splitlines()
+    assert before.splitlines()[1].endswith("line 1 " + "ä" * 50)
+    assert " lines were not said: nobody read them" in after[-2]
+    assert after[-1].endswith("and on")
 
 
 def test_what_was_forgotten_in_a_round_is_not_called_in_it():
