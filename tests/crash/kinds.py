@@ -388,7 +388,8 @@ def daemons_at_once(box: Box, dice: random.Random) -> None:
     box.wait(lambda: sum(process.poll() is None for process in started) == 1
              and box.output().count(" serves ") > before)  # fmt: skip
     winner = next(number for number, process in enumerate(started) if process.poll() is None)
-    assert all(process.poll() in (None, 4) for process in started), box.report()
+    codes = [process.poll() for process in started]
+    assert set(codes) <= {None, 4}, f"{list(zip(places, codes, strict=True))}\n{box.report()}"
     box.container = None if places[winner] == "outside" else started[winner]
     box.has_init = False
     run_id = box.submit_work()
