@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from os import kill
 from pathlib import Path
 from typing import Final
@@ -122,7 +122,8 @@ def copies_asked(box: Box, dice: random.Random) -> None:
         daemon.wait()
     while left := box.of_store(copy):
         for pid in left:
-            kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                kill(pid, signal.SIGKILL)
         box.wait(lambda left=left: not any(is_alive(pid) for pid in left))
     for run_id in run_ids:
         before = len(box.effects.lines())
@@ -358,10 +359,10 @@ def numbers_used_again(box: Box, dice: random.Random) -> None:
     assert daemon is not None
     assert box.container is not None
     inside = ("nsenter", "--target", str(box.first_in_container()), "--pid", "--mount")
-    kill(daemon, signal.SIGKILL)
-    for file in ("work.py", "ticking.py", "quick.py"):
-        for host in box.hosts(file):
-            kill(host, signal.SIGKILL)
+    hosts = [host for file in ("work.py", "ticking.py", "quick.py") for host in box.hosts(file)]
+    for pid in (daemon, *hosts):
+        with suppress(ProcessLookupError):  # a host that has no run ends with its daemon
+            kill(pid, signal.SIGKILL)
     box.kill_run(run_id)
     done = box.begin(*inside, sys.executable, "-c", REUSE, str(lease.pid)).wait(60)
     assert done == 0, box.report()
