@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..engine.running.calls.replay import what_next
+from ..store.errors import StoreError
 from ..store.rows import RunRow, TaskRow
 from ..store.states import is_terminal
 from . import marks
@@ -233,8 +234,12 @@ def _timeline(tasks: Sequence[TaskRow], window: tuple[int, int], now_us: int, ou
 
 
 def _hints(run: RunRow, reader: Reader, out: Output) -> None:
-    lines = reader.log_count(run.root_id or run.id)
-    out.say(f"{plural(lines, 'line')} of output: `flowdeck logs {run.id}`", "dim")
+    try:
+        lines = reader.log_count(run.root_id or run.id)
+    except StoreError as error:  # output stands in a file of its own, and all else was shown
+        out.say(f"its output cannot be read: {one_line(str(error))}", "yellow")
+    else:
+        out.say(f"{plural(lines, 'line')} of output: `flowdeck logs {run.id}`", "dim")
     if run.state_type in ("FAILED", "CRASHED", "CANCELLED"):
         out.say(f"again, from what did not complete: `flowdeck retry {run.id}`", "dim")
     elif run.state_type == "PAUSED" and run.state_name != "AwaitingInput":

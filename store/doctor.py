@@ -53,7 +53,8 @@ def examine(folder: str | Path) -> list[Finding]:
     folder = os.path.abspath(folder)
     findings = [_library()]
     if not os.path.isdir(folder):
-        return [*findings, Finding("bad", "folder", f"{folder} does not exist", "run a flow, or `flowdeck init`")]
+        return [*findings, Finding("bad", "folder", f"{folder} does not exist",
+                                   "the first run makes it: `flowdeck run FILE`")]
     findings += [*_permissions(folder), _file_system(folder), _space(folder)]
     for database in DATABASES:
         findings += _database(folder, database)
@@ -95,7 +96,12 @@ def _permissions(folder: str) -> Iterator[Finding]:
             )  # fmt: skip
     if not wide:
         yield Finding("ok", "permissions", "only the owner can read the store", "")
-    if not os.access(folder, os.W_OK):
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        yield Finding(
+            "warn", "file system", f"{folder} is mounted read-only: it can be looked at, nothing can run on it",
+            "mount it for writing, or name another store with --store",
+        )  # fmt: skip
+    elif not os.access(folder, os.W_OK):
         yield Finding("warn", "permissions", f"{folder} is not writable for this user", "run as its owner to write")
 
 
@@ -126,6 +132,7 @@ def _space(folder: str) -> Finding:
 def _database(folder: str, database: Database) -> Iterator[Finding]:
     path = database_path(folder, database)
     subject = f"{database}.db"
+    is_write_ahead = _is_write_ahead(path)
     try:
         connection = connect(folder, database, readonly=True)
     except StoreError as error:
@@ -134,7 +141,7 @@ def _database(folder: str, database: Database) -> Iterator[Finding]:
     try:
         version = _version(connection, path, subject)
         yield version
-        yield from _integrity(connection, subject, path)
+        yield from _integrity(connection, subject, path, is_write_ahead=is_write_ahead)
         yield _sizes(connection, path, subject, LOG_BYTES[database])
         if database == "state" and version.level == "ok":  # rows of an older schema are read once it is migrated
             yield from _leases(connection)
@@ -161,7 +168,7 @@ def _version(connection: Connection, path: str, subject: str) -> Finding:
     return Finding("ok", subject, f"schema {version}", "")
 
 
-def _integrity(connection: Connection, subject: str, path: str) -> Iterator[Finding]:
+def _integrity(connection: Connection, subject: str, path: str, *, is_write_ahead: bool) -> Iterator[Finding]:
     said = [row[0] for row in connection.execute("PRAGMA quick_check(10)")]
     if said == ["ok"]:
         yield Finding("ok", subject, "structure intact", "")
@@ -174,9 +181,20 @@ def _integrity(connection: Connection, subject: str, path: str) -> Iterator[Find
     if dangling:
         tables = ", ".join(sorted({row[0] for row in dangling}))
         yield Finding("bad", subject, f"rows of {tables} refer to rows that do not exist", "restore a backup")
-    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
-    if mode != "wal":
-        yield Finding("warn", subject, f"journal mode is {mode}, not wal", "let Flowdeck open it for writing once")
+    if not is_write_ahead:
+        yield Finding("warn", subject, "its journal mode is not wal", "let Flowdeck open it for writing once")
+
+
+def _is_write_ahead(path: str) -> bool:
+    """By the file itself: where nobody can write, SQLite answers for its view of the file.
+
+    To be asked before a connection is opened: closing the file gives up this process's locks on it.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(20)[18:20] == b"\x02\x02"
+    except OSError:
+        return False  # why it cannot be read is said when it is opened
 
 
 def _sizes(connection: Connection, path: str, subject: str, log_bytes: int) -> Finding:

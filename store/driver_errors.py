@@ -49,6 +49,12 @@ def _database_in(path: str | Path) -> str:
     return os.path.join(path, "state.db") if os.path.isdir(path) else str(path)
 
 
+def _what_is_lost(path: str | Path) -> str:
+    """Of one of the two files it is known that a store does without it."""
+    is_telemetry = os.path.basename(path) == "telemetry.db"
+    return "; it holds output and metrics only, runs and results are elsewhere" if is_telemetry else ""
+
+
 def translate(error: sqlite3.Error, path: str | Path) -> StoreError:
     """What SQLite said about the file at ``path``, as an error that tells a person what to do."""
     code = getattr(error, "sqlite_errorcode", None) or 0
@@ -67,12 +73,12 @@ def translate(error: sqlite3.Error, path: str | Path) -> StoreError:
         case sqlite3.SQLITE_NOTADB:
             return StoreCorrupt(
                 f"{path} is not a database ({said}). It was left as it is: restore it from a backup, "
-                "or move it away to start afresh."
+                f"or move it away to start afresh{_what_is_lost(path)}."
             )
         case sqlite3.SQLITE_CORRUPT:
             return StoreCorrupt(
                 f"{path} is damaged ({said}). It was left as it is: run `flowdeck doctor`, then restore it from a "
-                f"backup or save what can be read with `sqlite3 {path} .recover`."
+                f"backup or save what can be read with `sqlite3 {_database_in(path)} .recover`{_what_is_lost(path)}."
             )
         case sqlite3.SQLITE_CANTOPEN:
             return _translate_cannot_open(path, said)

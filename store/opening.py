@@ -47,7 +47,8 @@ def open_store(folder: str | Path, *, create: bool = True) -> None:
     versions = [_version(folder, database) for database in DATABASES]
     if None in versions:
         if not create:
-            raise StoreMissing(f"no store at {folder}: {_absent(folder, versions)}. Run a flow or `flowdeck init`.")
+            absent = _absent(folder, versions)
+            raise StoreMissing(f"no store at {folder}: {absent}. The first run makes it: `flowdeck run FILE`.")
         trust.check_store(folder)
         _make_folder(folder)
         with folder_lock(folder):

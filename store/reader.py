@@ -14,7 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from .connection import SCHEMA_VERSION, Connection, check_version, connect, data_version, database_path
+from .connection import SCHEMA_VERSION, Connection, Database, check_version, connect, data_version, database_path
 from .driver_errors import is_store_trouble, translate
 from .errors import StoreError
 from .rows import (
@@ -62,10 +62,13 @@ from .tables.logs import MAX_SCAN
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _TASK_INDEX: Final = re.compile(r"(.+)\[(\d+)\]")
 _LARGEST_ID: Final = 2**63 - 1
+_OF_TELEMETRY: Final = frozenset({"logs", "log_count", "search_logs", "metrics"})
+"""Methods that read there; all others read ``state``."""
 
 
 def _typed_errors(method: _Method) -> _Method:
-    """What SQLite says while reading, as a ``StoreError``."""
+    """What SQLite says while reading, as a ``StoreError`` about the file that was read."""
+    database: Database = "telemetry" if method.__name__ in _OF_TELEMETRY else "state"
 
     @wraps(method)
     def reading(self: Reader, *arguments: Any, **options: Any) -> Any:
@@ -73,7 +76,7 @@ def _typed_errors(method: _Method) -> _Method:
             return method(self, *arguments, **options)
         except sqlite3.DatabaseError as error:
             if is_store_trouble(error):
-                raise translate(error, self.folder) from error
+                raise translate(error, database_path(self.folder, database)) from error
             raise
 
     return cast("_Method", reading)

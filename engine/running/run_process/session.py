@@ -163,12 +163,13 @@ class Session:
             os.environ[processes.RUN_MARK] = self._outer_mark
         if (lease := self.lease) is not None and not self.ending.is_by_signal:
             self.writer.soon(lambda conn: leases.release(conn, lease.owner, lease))
-        self.writer.close()
-        if not any(other.folder == self.folder for other in forks.live):
-            judging.end_presence(self.folder)
+        self.writer.flush()
         self.requests.close()
         if self._reader is not None:
             self._reader.close()
+        self.writer.close()  # the last one that can write: where nobody else has the store open, its log is moved in
+        if not any(other.folder == self.folder for other in forks.live):
+            judging.end_presence(self.folder)
         if not os.path.exists(path := database_path(self.folder, "state")):
             raise StoreMissing(f"{path} was removed or moved away during the run: its record is lost.")
 
