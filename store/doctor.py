@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from . import spool
+from . import files, spool
 from .checkpoint import wal_reset_bug, wal_size
 from .connection import (
     DATABASES,
@@ -132,7 +132,7 @@ def _space(folder: str) -> Finding:
 def _database(folder: str, database: Database) -> Iterator[Finding]:
     path = database_path(folder, database)
     subject = f"{database}.db"
-    is_write_ahead = _is_write_ahead(path)
+    is_write_ahead = _is_write_ahead(folder, subject)
     try:
         connection = connect(folder, database, readonly=True)
     except StoreError as error:
@@ -185,15 +185,15 @@ def _integrity(connection: Connection, subject: str, path: str, *, is_write_ahea
         yield Finding("warn", subject, "its journal mode is not wal", "let Flowdeck open it for writing once")
 
 
-def _is_write_ahead(path: str) -> bool:
+def _is_write_ahead(folder: str, name: str) -> bool:
     """By the file itself: where nobody can write, SQLite answers for its view of the file.
 
     To be asked before a connection is opened: closing the file gives up this process's locks on it.
     """
     try:
-        with open(path, "rb") as file:
+        with open(files.open_to_read(folder, name), "rb") as file:
             return file.read(20)[18:20] == b"\x02\x02"
-    except OSError:
+    except (OSError, StoreError):
         return False  # why it cannot be read is said when it is opened
 
 
