@@ -54,8 +54,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     open_store(folder)
     from ..engine.running.run_process.claiming import make_run
 
-    run_id = make_run(folder, flow, flow.parameters.bind((), given), "cli")
-    return _execute(folder, run_id, 1, flow, out)
+    bound = flow.parameters.bind((), given)
+    return _execute(folder, make_run(folder, flow, bound, "cli"), 1, flow, out, bound)
 
 
 def execute_queued(folder: Path, run_id: int, out: Output) -> int:
@@ -72,14 +72,16 @@ def execute_queued(folder: Path, run_id: int, out: Output) -> int:
     return _execute(folder, run_id, claim_here(folder, run_id), flow, out)
 
 
-def _execute(folder: Path, run_id: int, attempt: int, flow: Flow[..., Any], out: Output) -> int:
+def _execute(
+    folder: Path, run_id: int, attempt: int, flow: Flow[..., Any], out: Output, given: dict[str, Any] | None = None
+) -> int:
     from ..engine.running.run_process.entry import execute_run
 
     if not out.as_json:
         out.say(f"#{run_id} {one_line(flow.name)}", "dim")
     out.flush()
     # With --json standard output holds the run and nothing else; what it wrote is in its log.
-    code = execute_run(folder, run_id, attempt, flow, echo=not out.as_json)
+    code = execute_run(folder, run_id, attempt, flow, echo=not out.as_json, given=given)
     with Reader(folder) as reader:
         row = reader.run(run_id)
     if row is None:

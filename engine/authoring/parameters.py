@@ -17,6 +17,7 @@ from ..secrets.masking import MASK, mask
 from ..secrets.secret import Secret, conceal_in, resolve_reference
 from ..states.state import storable
 
+_PLAIN_WORDS = frozenset({"str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "set"})
 _EXACT = (str, int, float, bool, bytes, list, dict, tuple, set)
 
 
@@ -30,6 +31,7 @@ class Parameters:
         self._hints: dict[str, Any] | None = None
         self._adapters: dict[str, Any] = {}
         self._secret_names: frozenset[str] | None = None
+        self._secret_schemas: dict[str, dict[str, Any] | None] = {}
 
     @property
     def names(self) -> list[str]:
@@ -91,12 +93,40 @@ class Parameters:
         return checked
 
     def conceal(self, values: dict[str, Any]) -> None:
-        """Know the secrets among the values before they are written, also texts given to a ``SecretStr``."""
+        """Know the secrets among the values before they are written, also texts given to a ``SecretStr`` within one."""
         for name, value in values.items():
-            if name in self.secret_names and isinstance(value, str):
-                resolve_reference(value)
-            else:
-                conceal_in(value)
+            for _, text in self._secret_texts(name, value):
+                resolve_reference(text)
+            conceal_in(value)
+
+    def _secret_texts(self, name: str, value: Any) -> list[tuple[str, str]]:
+        """The texts in a value as it was given that its hint says are secret, each with its place."""
+        if isinstance(value, str) and name in self.secret_names:
+            return [(name, value)]
+        if not isinstance(value, (str, dict, list, tuple, set)) or self._is_plain(name):
+            return []
+        from ..encoding.json_schema import has_secrets, secret_texts
+
+        if name not in self._secret_schemas:
+            schema = self._hint_schema(name)
+            self._secret_schemas[name] = schema if has_secrets(schema) else None
+        found = self._secret_schemas[name]
+        return [] if found is None else [(f"{name}.{place}", text) for place, text in secret_texts(value, found)]
+
+    def _is_plain(self, name: str) -> bool:
+        """Whether the hint says without being read that nothing in a value is secret."""
+        parameter = self.signature.parameters.get(name)
+        hint = parameter.annotation if parameter is not None else inspect.Parameter.empty
+        return hint is inspect.Parameter.empty or hint in _EXACT or hint in _PLAIN_WORDS
+
+    def _resolved(self, name: str, value: Any) -> Any:
+        """The value with what ``secret:NAME`` stands for, where its hint takes secrets."""
+        found = {text: resolve_reference(text) for _, text in self._secret_texts(name, value)}
+        if all(text == plain for text, plain in found.items()):
+            return value
+        from ..encoding.json_schema import replaced
+
+        return replaced(value, found)
 
     @property
     def secret_names(self) -> frozenset[str]:
@@ -111,12 +141,13 @@ class Parameters:
 
     def lost(self, values: dict[str, Any]) -> str | None:
         """Which of a stored run's parameters were secret and are not there any more, in words."""
-        for name in self.secret_names:
-            if isinstance(value := values.get(name), str) and MASK in value:
-                return (
-                    f"parameter {name!r} is a secret, whose value is not stored: start a new run, or give it by name, "
-                    f"{name}=secret:NAME, so that later attempts find it"
-                )
+        for name, value in values.items():
+            for place, text in self._secret_texts(name, value):
+                if MASK in text:
+                    return (
+                        f"parameter {place!r} is a secret, whose value is not stored: start a new run, or give it by "
+                        f"name, {place}=secret:NAME, so that later attempts find it"
+                    )
         return None
 
     def call_arguments(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -183,8 +214,7 @@ class Parameters:
         hint = self._hint(name)
         if hint is inspect.Parameter.empty:
             return value
-        if isinstance(value, str) and name in self.secret_names:
-            value = resolve_reference(value)
+        value = self._resolved(name, value)
         adapter = self._adapters.get(name)
         from pydantic import ConfigDict, TypeAdapter, ValidationError
         from pydantic.errors import PydanticUserError

@@ -48,7 +48,7 @@ def answer(conn: Connection, run: RunRow, run_input: Any, actor: str) -> InputRo
 
 def check(run_id: int, request: InputRow, run_input: Any) -> Any:
     """The input as it is stored; ``InputError`` in words when it does not fit what was asked."""
-    from ..encoding.json_schema import describe_fields, problems
+    from ..encoding.json_schema import describe_fields, problems, secret_texts
 
     schema: dict[str, Any] = json.loads(request.json_schema or "{}")
     names = list(schema.get("properties", {}))
@@ -63,6 +63,12 @@ def check(run_id: int, request: InputRow, run_input: Any) -> Any:
             f"run #{run_id} is {words_of(request)}; the input was refused: {said}. "
             f"It wants {describe_fields(schema)}: `flowdeck resume {run_id} -i NAME=VALUE`"
         )
+    for place, text in secret_texts(run_input, schema):
+        if not text.startswith("secret:"):
+            raise InputError(
+                f"run #{run_id}: {place} is a secret, and a value would have to be stored: put it into "
+                f"FLOWDECK_SECRET_… of the run's process or a file of its user, and give its name, {place}=secret:NAME"
+            )
     return run_input
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...store.connection import Connection
 from ...store.tables import deployments, events, runs, schedules
+from ..encoding.json_schema import secret_texts
 from ..errors import NotFound, ParameterError
 from ..system.clock import now_us
 
@@ -54,11 +55,13 @@ def check_parameters(name: str, schema: dict[str, Any], given: dict[str, Any]) -
             hint = f"did you mean {near[0]!r}?" if near else f"its parameters are {', '.join(properties) or 'none'}"
             raise ParameterError(f"flow {name!r} has no parameter {key!r}; {hint}")
     for key, value in given.items():
-        if properties.get(key, {}).get("format") == "password" and not str(value).startswith("secret:"):
-            raise ParameterError(
-                f"parameter {key!r} of flow {name!r} is a secret, and a value would have to be stored: put it into "
-                f"FLOWDECK_SECRET_… or a file of the daemon's user, and give its name, {key}=secret:NAME"
-            )
+        for place, text in secret_texts(value, properties.get(key, {})):
+            if not text.startswith("secret:"):
+                where = f"{key}.{place}" if place else key
+                raise ParameterError(
+                    f"parameter {where!r} of flow {name!r} is a secret, and a value would have to be stored: put it "
+                    f"into FLOWDECK_SECRET_… or a file of the daemon's user, and give its name, {where}=secret:NAME"
+                )
     missing = [key for key in schema.get("required", ()) if key not in given]
     if missing:
         raise ParameterError(f"flow {name!r} needs the parameter {missing[0]!r}: give it with -p {missing[0]}=VALUE")

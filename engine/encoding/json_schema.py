@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from typing import Any, Final, NamedTuple
 
@@ -289,6 +289,44 @@ def _without_null(part: Schema, root: Schema) -> tuple[Schema, bool]:
     if len(plain.get("allOf", ())) == 1:
         return _resolve(plain["allOf"][0], root), False
     return plain, len(others) < len(parts)
+
+
+def secret_texts(value: Any, schema: Schema, root: Schema | None = None, place: str = "") -> Iterator[tuple[str, str]]:
+    """The texts in a value that its type says are secret (pydantic's ``SecretStr``), each with its place."""
+    root = schema if root is None else root
+    part = _resolve(schema, root)
+    if isinstance(value, str):
+        if part.get("format") == "password":
+            yield place, value
+    elif isinstance(value, dict):
+        named, others = part.get("properties", {}), part.get("additionalProperties")
+        for key, item in value.items():
+            inner = named.get(key) or (others if isinstance(others, dict) else {})
+            yield from secret_texts(item, inner, root, _join(place, str(key)))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        firsts = part.get("prefixItems", ())
+        for number, item in enumerate(value):
+            inner = firsts[number] if number < len(firsts) else part.get("items", {})
+            yield from secret_texts(item, inner if isinstance(inner, dict) else {}, root, _join(place, str(number)))
+    for words in ("anyOf", "oneOf", "allOf"):
+        for one in part.get(words, ()):
+            yield from secret_texts(value, one, root, place)
+
+
+def replaced(value: Any, found: dict[str, str]) -> Any:
+    """The value with other texts in the place of these, at any depth."""
+    if isinstance(value, str):
+        return found.get(value, value)
+    if isinstance(value, dict):
+        return {key: replaced(item, found) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return type(value)(replaced(item, found) for item in value)
+    return value
+
+
+def has_secrets(schema: Schema) -> bool:
+    """Whether a value of this type may hold a text that is secret."""
+    return '"format": "password"' in json.dumps(schema)
 
 
 def _join(place: str, name: str) -> str:

@@ -7,6 +7,7 @@ journalled with the call that took it: replay sees the same messages in the same
 from __future__ import annotations
 
 import inspect
+import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -17,12 +18,14 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, create
 from pydantic.errors import PydanticUserError
 
 from ...store.tables import inputs
-from ..errors import InputError, UsageError
+from ..encoding.json_schema import has_secrets, replaced, secret_texts
+from ..errors import InputError, NotFound, UsageError
 from ..running.calls.frame import current_frame
 from ..running.calls.task_call import record_caller
 from ..running.effects.effects import Await, Durable, Steps, drive, drive_async
 from ..running.effects.interrupts import engine_code
 from ..running.lifecycle.asking import Expected
+from ..secrets.secret import resolve_reference
 from ..system.clock import now_us
 from .in_coroutines import given
 from .placing import control_of, run_number
@@ -121,12 +124,25 @@ class Asked:
 def load(model: type[BaseModel], value: str | None) -> BaseModel:
     """JSON data as the model; ``InputError`` names the fields it refuses."""
     try:
-        return model.model_validate_json(value or "{}")
+        return model.model_validate_json(_with_secrets(model, value or "{}"))
     except ValidationError as error:
         said = "; ".join(
             f"{'.'.join(map(str, found['loc'])) or 'input'}: {found['msg']}" for found in error.errors()[:5]
         )
         raise InputError(f"{model.__name__}: {said}") from None
+
+
+def _with_secrets(model: type[BaseModel], text: str) -> str:
+    """JSON data with what ``secret:NAME`` stands for, where the model takes secrets."""
+    schema = model.model_json_schema()
+    if not has_secrets(schema):
+        return text
+    data = json.loads(text)
+    try:
+        found = {named: resolve_reference(named) for _, named in secret_texts(data, schema)}
+    except NotFound as error:
+        raise InputError(str(error)) from None
+    return json.dumps(replaced(data, found))
 
 
 def _model_of(wanted: Any) -> tuple[type[BaseModel], bool]:

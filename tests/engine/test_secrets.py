@@ -9,6 +9,8 @@ import os
 import pickle
 import shlex
 import signal
+import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 from flowdeck import Secret, flow
 from flowdeck.engine.control.control import Control
-from flowdeck.engine.errors import NotFound, ParameterError, UsageError
+from flowdeck.engine.errors import InputError, NotFound, ParameterError, UsageError
 from flowdeck.engine.secrets import masking
 from flowdeck.store.reader import Reader
 
@@ -337,3 +339,99 @@ def test_text_is_passed_on_as_soon_as_it_cannot_become_a_secret() -> None:
     for place in range(len(data)):
         left = data[masking.end_of_secret_at(data, place) :]
         assert left.startswith((b"x", b"y", value.encode())) or not left
+
+
+STRUCTURED = """
+from dataclasses import dataclass
+from pydantic import BaseModel, SecretStr
+
+class Login(BaseModel):
+    user: str
+    password: SecretStr
+
+@dataclass
+class Pair:
+    name: str
+    key: SecretStr
+
+@task
+def use(login):
+    return login.user
+
+@flow
+def main(login: Login, more: list[Login] = [], named: dict[str, SecretStr] = {}, pair: Pair | None = None,
+         either: Login | int = 0, n: int = 0):
+    print(login.password.get_secret_value(), [each.password.get_secret_value() for each in more])
+    effect(login.password.get_secret_value())
+    wait_for("go")
+    return use(login)
+"""
+
+
+def nested(value: str) -> dict[str, Any]:
+    """Parameters of the flow above that hold the value wherever they can."""
+    login = {"user": "u", "password": value}
+    pair = {"name": "n", "key": value}
+    return {"login": login, "more": [login], "named": {"k": value}, "pair": pair, "either": login}
+
+
+def test_secrets_within_structures_rest_nowhere(store: Path, tmp_path: Path, script: Any) -> None:
+    """In models, lists, dicts, dataclasses and unions, given on the command line, also where the run is refused."""
+    script.write(STRUCTURED)
+    script.touch("go")
+    given = [f"-p{name}={json.dumps(value)}" for name, value in nested(CANARY).items()]
+
+    def flowdeck(*words: str) -> Any:
+        return subprocess.run([sys.executable, "-P", "-m", "flowdeck", *words], capture_output=True, text=True)
+
+    done = flowdeck("run", str(script.path), *given)
+    assert done.returncode == 0, done.stderr
+    refused = flowdeck("run", str(script.path), *given, "-pn=many")
+    broken = flowdeck("run", str(script.path), f"-plogin={json.dumps({'usr': 'u', 'password': CANARY})}")
+    assert (refused.returncode, broken.returncode) == (2, 2)
+    shown = flowdeck("show", "@last"), flowdeck("logs", "@last"), flowdeck("show", "@last", "--json")
+    for each in (done, refused, broken, *shown):
+        assert CANARY not in each.stdout + each.stderr
+        assert json.dumps(CANARY)[1:-1] not in each.stdout + each.stderr
+    assert holders_of(store, CANARY) == []
+
+
+def test_secrets_within_structures_are_submitted_by_name(box: Any) -> None:
+    """A value is refused with its place; by name it is found by the run, also after a crash."""
+    box.write("f.py", "from flowdeck import *\n" + STRUCTURED)
+    box.daemon(FLOWDECK_SECRET_TOKEN=CANARY)
+    box.wait(lambda: any(row.name == "main" for row in box.reader.deployments()))
+    with pytest.raises(ParameterError, match=r"login\.password.* is a secret"):
+        box.submit("main", **nested(CANARY))
+    run_id = box.submit("main", **nested("secret:token"))
+    box.wait_effects(CANARY)
+    os.killpg(box.reader.lease_of(run_id).pid, signal.SIGKILL)
+    box.wait(lambda: box.effects().count(CANARY) == 2)
+    box.touch("go")
+    box.wait_state(run_id, "Completed")
+    assert holders_of(box.folder, CANARY) == []
+
+
+def test_an_answer_that_is_secret_is_given_by_name(box: Any) -> None:
+    """What a run asks for as SecretStr is refused as a value, and never stored; its name is enough."""
+    box.write(
+        "ask.py",
+        """
+        from flowdeck import RunInput, pause_flow_run
+        from pydantic import SecretStr
+        class Ask(RunInput):
+            token: SecretStr
+        @flow
+        def ask():
+            effect(pause_flow_run(wait_for_input=Ask).token.get_secret_value())
+        """,
+    )
+    box.daemon(FLOWDECK_SECRET_TOKEN=CANARY)
+    run_id = box.submit("ask")
+    box.wait_state(run_id, "AwaitingInput")
+    with pytest.raises(InputError, match=r"token is a secret.*token=secret:NAME"):
+        box.control.resume(run_id, run_input={"token": CANARY})
+    box.control.resume(run_id, run_input={"token": "secret:token"})
+    box.wait_state(run_id, "Completed")
+    assert CANARY in box.effects()
+    assert holders_of(box.folder, CANARY) == []

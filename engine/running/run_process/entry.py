@@ -101,8 +101,13 @@ async def iterate_here_async(flow: Flow[Any, Any], parameters: dict[str, Any]) -
         answer(session, left, False)
 
 
-def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *, echo: bool = False) -> int:
+def execute_run(
+    folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *, echo: bool = False,
+    given: dict[str, Any] | None = None,
+) -> int:  # fmt: skip
     """Run an existing, claimed (PENDING) run in this process; returns the exit code.
+
+    ``given`` are the parameters where the caller has just made the run of them: what is secret in them is not stored.
 
     0 completed · 1 failed or crashed · 75 goes on later · 130 cancelled. Raises NotFound, NotAllowed or StaleState
     when the run is not this process's to take.
@@ -113,7 +118,7 @@ def execute_run(folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *
     try:
         session.lease = lease
         conceal_known()
-        parameters, problem = stored_parameters(folder, row, flow)
+        parameters, problem = (given, None) if given is not None else stored_parameters(folder, row, flow)
         run = FlowRun(session, flow, run_id, attempt, parameters, state=("PENDING", "Pending"))
         if attempt > 1:
             session.read(session.nodes.recall)
