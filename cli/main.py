@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from ..engine.errors import FlowdeckError, UsageError
 from ..store.driver_errors import store_errors
-from .output import Output
+from .output import Output, columns_of
 
 CANCELLED: Final = 130
 
@@ -100,6 +100,13 @@ class _CommandParser(_Parser):
         return parsed, unknown
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal; argparse makes one for each argument, and would ask ``shutil``, dear to load."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=columns_of(sys.stdout) - 2)
+
+
 class _TopParser(_Parser):
     def format_help(self) -> str:
         """The commands in the order people need them."""
@@ -137,7 +144,7 @@ def add_global_options(parser: argparse.ArgumentParser, *, inherit: bool = False
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; commands define their own arguments when called."""
-    parser = _TopParser(prog="flowdeck", allow_abbrev=False)
+    parser = _TopParser(prog="flowdeck", formatter_class=_Formatter, allow_abbrev=False)
     add_global_options(parser)
     parser.add_argument("--version", action="store_true")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_CommandParser)
@@ -147,7 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
             prog=f"flowdeck {command.name}",
             description=command.summary[0].upper() + command.summary[1:] + ".",
             epilog=EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
         )
         child.command = command

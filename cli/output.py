@@ -30,7 +30,7 @@ class Output:
         self.colour = wanted and self.terminal
         self._talk_colour = wanted and _is_terminal(sys.stderr)
         self.unicode = _speaks_unicode(sys.stdout)
-        self.width = max(_columns(sys.stdout), _NARROWEST) if self.terminal else None
+        self.width = max(columns_of(sys.stdout), _NARROWEST) if self.terminal else None
         self._poll: select.poll | None = None
         self._said: set[str] = set()
         for stream in (sys.stdout, sys.stderr):
@@ -135,11 +135,12 @@ def _speaks_unicode(stream: TextIO) -> bool:
     return encoding.lower().replace("-", "").replace("_", "").startswith(("utf", "gb18030"))
 
 
-def _columns(stream: TextIO) -> int:
+def columns_of(stream: TextIO) -> int:
+    """How wide the terminal is, as it or ``$COLUMNS`` says; 80 without one."""
     told = os.environ.get("COLUMNS", "")
     if told.isdigit() and int(told) > 0:
         return int(told)
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
-    except OSError:
+    except (OSError, ValueError):  # no terminal, or closed
         return 80

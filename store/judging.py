@@ -173,7 +173,7 @@ def own_identity() -> ProcessIdentity:
 def boot_id() -> str:
     """Names this boot of this machine; rows of earlier boots are of processes that are gone."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             return file.read().strip()
     except FileNotFoundError:
         if sys.platform == "darwin":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import uuid
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,7 +163,7 @@ def send(
         raise NotFound(f"there is no run #{run_id} in {folder}")
     if run.state_type in TERMINAL_TYPES:
         raise NotAllowed(f"run #{run_id} is {run.state_name}: nobody would read what is sent to it")
-    key, at_us = f"{kind}-{uuid.uuid4().hex}", now_us()
+    key, at_us = f"{kind}-{os.urandom(16).hex()}", now_us()
     inputs.insert(conn, run_id, key, "message", sender=sender or actor, at_us=at_us,
                   value=json.dumps(value, ensure_ascii=False))
     events.append(conn, at_us=at_us, kind="input", actor=actor, run_id=run_id, message=f"sent a message: {kind}")
