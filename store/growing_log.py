@@ -46,6 +46,8 @@ class GrowingLog:
         except FileNotFoundError:
             # SQLite writes on into files that have no name any more; nobody would find what it stores there.
             return StoreMissing(f"{self._path} was removed or moved away while in use; what is written now is lost.")
+        except OSError:  # not one more file can be opened: what was committed is committed, the next look may tell
+            return None
         return None
 
     def move_if_due(self, writer: Connection | None) -> None:

@@ -22,6 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -195,6 +196,8 @@ class Writer:
         """Wait until everything handed over so far is durable (or has failed)."""
         if self._thread is None or self._closed:
             return
+        if threading.get_ident() == self._thread.ident:
+            raise RuntimeError("flush() inside the writer's own thread would wait for itself")
         lock = threading.Lock()
         lock.acquire()
         self._put(_Ticket(None, None, lock), urgent=True)
@@ -278,7 +281,7 @@ class Writer:
                 if self._sleep_until_work():
                     with self._turn:
                         self._writing = True
-                        self._write_group(self._take_group())
+                        self._settle_group(self._take_group())
                         self._writing = False
                 elif self._closing and not self._queue:
                     break
@@ -325,14 +328,24 @@ class Writer:
                 self._room.notify_all()
         return group
 
+    def _settle_group(self, group: list[_Ticket]) -> None:
+        """Write it and tell those who wait; whatever happens nobody waits for ever, and the thread goes on."""
+        try:
+            self._write_group(group)
+        except BaseException as error:  # noqa: BLE001 - no memory, a log handler of the user's that raises
+            for ticket in group:
+                ticket.error = ticket.error or error
+        for ticket in group:
+            with suppress(BaseException):  # what a callback raises is logged: a log handler of the user's may raise
+                self._acknowledge(ticket)
+        with suppress(BaseException):  # as above: what goes wrong is logged
+            self._log.move_if_due(self._connection)
+
     def _write_group(self, group: list[_Ticket]) -> None:
         if not self._try_until_settled(group):
             # One operation is poisoned: everything was rolled back, now each runs alone and fails alone.
             for ticket in group:
                 self._try_until_settled([ticket])
-        for ticket in group:
-            self._acknowledge(ticket)
-        self._log.move_if_due(self._connection)
 
     def _acknowledge(self, ticket: _Ticket) -> None:
         if ticket.lock is not None:
@@ -340,7 +353,7 @@ class Writer:
         elif ticket.done is not None:
             try:
                 ticket.done(ticket.value, ticket.error)
-            except Exception:
+            except BaseException:
                 logger.exception("a callback of the writer on %s failed", self._path)
             ticket.error = None
         elif ticket.error is not None:

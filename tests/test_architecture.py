@@ -103,6 +103,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/authoring/parameters.py": "the JSON forms that the user's classes give",
     "engine/running/runners/payloads.py": "the user's __reduce__",
     "engine/sdk/sh.py": "a command's thread: raised where it is awaited",
+    "engine/running/runners/fork_client.py": "a service tick: all workers' output hangs on its thread",
     "engine/running/runners/worker_main.py": "the user's task, initializer and classes",
     "engine/running/runners/processes.py": "the user's task, and parameters that cannot be pickled",
     "engine/running/transactions/hooks.py": "the user's rollback and commit hooks",

@@ -48,7 +48,7 @@ class Future(Generic[T]):
     __module__ = "flowdeck"
 
     __slots__ = (
-        "__weakref__", "_call", "_callbacks", "_name", "_run", "_seq", "_state", "_task", "_value", "_waiter",
+        "__weakref__", "_call", "_callbacks", "_name", "_run", "_seq", "_state", "_task", "_value", "_waiters",
         "handled", "passed_on",
     )  # fmt: skip
 
@@ -61,7 +61,8 @@ class Future(Generic[T]):
         self._value: Any = _NONE_YET
         self._callbacks: Sequence[Callable[[Future[T]], None]] = ()
         """A list from the first one on that the user or another task adds."""
-        self._waiter: threading.Event | None = None
+        self._waiters: tuple[threading.Event, ...] = ()
+        """One for each who waits: what wakes one of them is not for the others."""
         self.handled = False
         """Whether the user's code has seen the outcome; an unseen failure fails the flow."""
         self.passed_on = False
@@ -147,6 +148,13 @@ class Future(Generic[T]):
         waiter = self._make_waiter()
         if waiter is None:
             return
+        try:
+            self._wait(waiter, timeout)
+        finally:
+            with _lock:
+                self._waiters = tuple(other for other in self._waiters if other is not waiter)
+
+    def _wait(self, waiter: threading.Event, timeout: float | None) -> None:
         frame = current_frame.get()
         with engine_code():
             if frame is None:
@@ -166,31 +174,50 @@ class Future(Generic[T]):
         with _lock:
             if self.done():
                 return None
-            if self._waiter is None:
-                self._waiter = threading.Event()
-            return self._waiter
+            waiter = threading.Event()
+            self._waiters = (*self._waiters, waiter)
+            return waiter
 
     def add_done_callback(self, callback: Callable[[Future[T]], None]) -> None:
-        """Call ``callback(future)`` at the outcome, at once when it is there; from the thread that settles it.
+        """Call ``callback(future)`` at the outcome, at once when it is there; else on a thread for callbacks alone.
 
         What the callback raises is logged.
         """
+        if not self._keep(lambda future: future._hand_on(callback)):
+            callback(self)
+
+    def when_settled(self, callback: Callable[[Future[T]], None]) -> None:
+        """As ``add_done_callback``, for the engine's own: from the thread that settles it, which it may not hold up."""
+        if not self._keep(callback):
+            callback(self)
+
+    def _keep(self, callback: Callable[[Future[T]], None]) -> bool:
+        """Have it called at the outcome; False when that is there."""
         with _lock:
-            if not self.done():
-                if isinstance(self._callbacks, list):
-                    self._callbacks.append(callback)
-                else:
-                    self._callbacks = [*self._callbacks, callback]
-                return
-        callback(self)
+            if self.done():
+                return False
+            if isinstance(self._callbacks, list):
+                self._callbacks.append(callback)
+            else:
+                self._callbacks = [*self._callbacks, callback]
+            return True
+
+    def _hand_on(self, callback: Callable[[Future[T]], None]) -> None:
+        """The thread that settles it may be the one that writes everybody's records: no code of the user's there."""
+        call = self._call
+        run = call.run if call is not None else self._run
+        if run is not None:
+            run.session.callbacks.put(callback, self)
+        else:
+            call_back(callback, self)
 
     def tell_first(self, callbacks: tuple[Callable[[Future[Any]], None], ...]) -> None:
         """The engine's own callbacks, of a future that nobody else knows yet: many futures share them."""
         self._callbacks = callbacks
 
     def when_done(self, callback: Callable[[], None]) -> None:
-        """As ``add_done_callback``, without the argument."""
-        self.add_done_callback(lambda _future: callback())
+        """As ``when_settled``, without the argument."""
+        self.when_settled(lambda _future: callback())
 
     def resolve(self, state: State) -> None:
         """Settle; the engine calls this once the record is durable."""
@@ -200,22 +227,25 @@ class Future(Generic[T]):
             else:
                 self._state = state
             callbacks, self._callbacks = self._callbacks, ()
-            waiter = self._waiter
-        if waiter is not None:
+            waiters = self._waiters
+        for waiter in waiters:
             waiter.set()
         for callback in callbacks:
-            try:
-                callback(self)
-            except Exception as error:  # noqa: BLE001 - the user's; tasks that wait hang on the callbacks after it
-                import logging
-
-                logging.getLogger("flowdeck.engine").warning(
-                    "a callback of %r failed: %s", self, describe_exception(error)
-                )
+            call_back(callback, self)
 
     def __repr__(self) -> str:
         call = self.call
         return f"<Future {call.name if call is not None else 'task'} {(self.outcome or _PENDING).name}>"
+
+
+def call_back(callback: Callable[[Future[Any]], None], future: Future[Any]) -> None:
+    """Call one callback; whatever it raises is logged, and those after it are called."""
+    try:
+        callback(future)
+    except BaseException as error:  # noqa: BLE001 - the user's, which ends no thread; tasks hang on callbacks after it
+        import logging
+
+        logging.getLogger("flowdeck.engine").warning("a callback of %r failed: %s", future, describe_exception(error))
 
 
 PrefectFuture = Future
@@ -271,7 +301,7 @@ def as_completed(futures: Iterable[Future[Any]], timeout: float | None = None) -
     listed = list(futures)
     ended: queue.SimpleQueue[Future[Any] | None] = queue.SimpleQueue()
     for future in listed:
-        future.add_done_callback(ended.put)
+        future.when_settled(ended.put)
     deadline = None if timeout is None else time.monotonic() + timeout
     frame = current_frame.get()
     for _ in listed:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..run_process.ending import Ending
     from ..run_process.node_requests import NodeRequests
     from ..run_process.timers import Timers
+    from ..runners.callbacks import Callbacks
     from ..runners.processes import Workers
     from ..runners.threads import Pool
     from ..slots.queue import Keeper
@@ -74,6 +75,10 @@ class Host(Protocol):
     @property
     def pool(self) -> Pool:
         """Where submitted calls run."""
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """Where done callbacks of futures run; nobody is blocked by handing one over."""
 
     @property
     def workers(self) -> Workers:

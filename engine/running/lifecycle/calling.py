@@ -230,7 +230,7 @@ def _start(frame: Frame, made: TaskCall, context: contextvars.Context) -> Future
 
     session.pool.expect(made)
     for upstream in waiting:
-        upstream.add_done_callback(one_ended)
+        upstream.when_settled(one_ended)
     return future
 
 

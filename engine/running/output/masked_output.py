@@ -7,6 +7,7 @@ clear would be worse.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -20,6 +21,8 @@ from ...secrets.masking import mask_bytes, undecided
 _SETTLE_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 0.5
 _IDLE_SECONDS: Final = 0.01
+_FULL_DISK_SECONDS: Final = 0.05
+"""Between tries while the disk is full: who prints waits, as without us."""
 
 
 class MaskedOutput:
@@ -82,4 +85,11 @@ class MaskedOutput:
             data = memoryview(mask_bytes(bytes(self._pending[:length])))
             del self._pending[:length]
             while data:
-                data = data[os.write(self._spool_fd, data) :]
+                try:
+                    data = data[os.write(self._spool_fd, data) :]
+                except OSError as error:
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        return  # user code closed it; whoever prints must not wait for a reader that is gone
+                    if self._stop:
+                        return
+                    time.sleep(_FULL_DISK_SECONDS)

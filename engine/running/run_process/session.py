@@ -12,7 +12,7 @@ it is woken, it calls timers, writes beginnings, grows the pool, moves captured 
 as far as no code of the user's is due. On need come one for the writer of metrics, *the keeper* of those who wait for
 slots, one that hears worker processes, one for each masked descriptor, and for a moment one for each async task in a
 worker process (it runs what that task calls) and for an async hook where a loop runs already. User code runs in the
-first three and these last two; but the done callbacks of futures run where a future is settled, often by the writer.
+first three, these last two and, where futures have done callbacks, on a thread for those (``runners.callbacks``).
 
 **Who may raise where.** From outside only a slot (``effects.interrupts``) raises in user code, told by any thread: in
 the main thread by a signal, in others at their next bytecode, in coroutines at their await; a worker process is ended
@@ -30,11 +30,11 @@ on need. None of these is held while the code of a task, a flow or a hook runs. 
 code is listed first and looks at the gate then, who ends it breaks the gate first and looks at the list then, so one
 of them sees the other) and what nodes were told (written by the watcher alone once code runs, read by all).
 
-**In which order things close.** First the watcher, so that nobody is told anything any more; then idle threads of the
-pool (busy ones end with the process), the worker processes, the signal handlers, the keeper and the metrics; then the
-output, drained to its last line. Last the lease is released and the writer ends: while the lease stands nobody else
-moves or removes this run's output. A process of an older attempt loses its writes (``StaleState``) and is fenced: it
-ends and records nothing.
+**In which order things close.** First done callbacks are waited for; then the watcher ends, so that nobody is told
+anything any more, and idle threads of the pool (busy ones end with the process), the worker processes, the signal
+handlers, the keeper and the metrics; then the output, drained to its last line. Last the lease is released and the
+writer ends: while the lease stands nobody else moves or removes this run's output. A process of an older attempt loses
+its writes (``StaleState``) and is fenced: it ends and records nothing.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from ....store.connection import Connection, connect, database_path
 from ....store.errors import StoreMissing
 from ....store.tables import leases
 from ....store.writer import Writer
+from ...settings import cancel_grace_seconds
 from ...system import processes
 from ..calls.lineage import Lineage
 from ..effects.gate import Gate
@@ -59,6 +60,7 @@ from ..lifecycle.task_endings import abandon_operation
 from ..lifecycle.task_steps import call_steps
 from ..output.capture import Capture
 from ..output.run_log import RunLog
+from ..runners.callbacks import Callbacks
 from ..runners.threads import Pool
 from . import forks
 from .activations import Activations
@@ -106,6 +108,7 @@ class Session:
         self.calls: Calls = calling
         self.gate = Gate()
         self.pool = Pool(self, call_steps, abandon_operation)
+        self.callbacks = Callbacks()
         self.watcher = Watcher(self)
         self.timers = self.watcher.timers
         self.timeouts = Timeouts(self)
@@ -141,12 +144,19 @@ class Session:
     def leave_to_parent(self) -> None:
         """In a child that user code forked: output still belongs to the run, everything else is refused in words."""
         nothing: Any = forks.LeftBehind(self.root_id)
-        self.gate = self.writer = self.pool = self._telemetry = self._keeper = self._workers = nothing
+        self.gate = self.writer = self.pool = self.callbacks = self._telemetry = self._keeper = self._workers = nothing
         self.ending.termination.remove()
 
     def close(self) -> None:
         """Everything written, output drained, what was replaced put back."""
         forks.live.discard(self)
+        try:
+            if not self.callbacks.close(cancel_grace_seconds()):
+                self.log.line(self.root_id, None, 30, "a done callback of a future did not end and is left behind")
+        finally:
+            self._close_parts()
+
+    def _close_parts(self) -> None:
         self.watcher.close()
         self.pool.close()
         if self._workers is not None:

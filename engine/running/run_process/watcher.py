@@ -10,6 +10,7 @@ import errno
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ....store.driver_errors import store_errors
@@ -53,9 +54,10 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._closing:
-            self._tick(self._call_timers)
-            for part in self._parts:
-                self._tick(part)
+            with suppress(BaseException):  # whatever it was is logged: a log handler of the user's may raise
+                self._tick(self._call_timers)
+                for part in self._parts:
+                    self._tick(part)
             self._wake.wait(self.timers.seconds_left())
             self._wake.clear()
 
@@ -73,7 +75,7 @@ class Watcher:
         except StoreLocked:
             # A moment's lock or a busy checkpoint; the next tick reads again.
             self._session.requests.look_again()
-        except Exception as error:  # noqa: BLE001 - a service tick: no descriptors left, a disk gone
+        except BaseException as error:  # noqa: BLE001 - a service tick: no descriptors left, a disk gone
             self._session.requests.look_again()
             if getattr(error, "errno", None) == errno.EBADF and not self._closing:
                 self._session.ending.give_up_without_descriptors()

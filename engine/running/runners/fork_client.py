@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from ...states.state import describe_exception
 from .worker import FATE_SECONDS, Output, Worker
 
 if TYPE_CHECKING:
     from ..effects.host import Host
+
+_PAUSE_SECONDS: Final = 0.05
+"""How long to stand still after a failure: what fails at once must not spin."""
+logger = logging.getLogger("flowdeck.engine")
 
 
 class WorkerServer:
@@ -89,7 +96,11 @@ class WorkerServer:
     def _serve(self) -> None:
         while not self._closing and self.is_alive:
             for key, _ in self._selector.select():
-                key.data()
+                try:
+                    key.data()
+                except Exception as error:  # noqa: BLE001 - a service tick: a disk gone, no descriptors left
+                    logger.warning("hearing worker processes has trouble: %s", describe_exception(error))
+                    time.sleep(_PAUSE_SECONDS)
 
     def _woken(self) -> None:
         os.read(self._wake_read, 4096)

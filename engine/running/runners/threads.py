@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import itertools
+import logging
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ....store.states import is_terminal
 from ...errors import Suspended
-from ...states.state import Cancelled, State
+from ...states.state import Cancelled, State, describe_exception
 from ..calls.task_call import NO_TAGS, TaskCall, cancelled_state
 from ..effects.effects import Effect, Operation, Steps, drive_async
 from .garbage import FullCollections
@@ -40,6 +41,7 @@ _GROWTH = 8
 _here = threading.local()
 _RECORDING_SECONDS = 1.0
 """How long calls that came back after a cancellation may take to record their own ends."""
+logger = logging.getLogger("flowdeck.engine")
 _TICKS_IN_HOOKS = 4
 """After so many ticks without progress the threads are slow outside of tasks, too: in hooks, or writing results."""
 
@@ -243,21 +245,33 @@ class Pool:
         with self._lock:
             wanted = 0 if self._closed else max(0, min(wanted, self._limit + self._lent - self._threads))
             self._threads += wanted
-        for _ in range(wanted):
-            threading.Thread(target=self._serve, name="flowdeck-worker", daemon=True).start()
+        for made in range(wanted):
+            try:
+                threading.Thread(target=self._serve, name="flowdeck-worker", daemon=True).start()
+            except RuntimeError as error:  # the system has no more: those there are do the work, or a later tick tries
+                with self._lock:
+                    self._threads -= wanted - made
+                logger.warning("a thread of the run's pool cannot be made: %s", error)
+                return
 
     def _serve(self) -> None:
         _here.pool = self
         while (work := self._work.get()) is not None:
             next(self._taken)
-            if isinstance(work, TaskCall):
-                if self.host.writer.queued >= _MOST_UNWRITTEN:
-                    self._let_writer_go_first()
-                _Drive(self, work).advance()
-            else:
-                work()
+            try:
+                self._do(work)
+            except BaseException:  # an interruption that came twice; nobody would hear of a thread that is gone
+                logger.exception("a thread of the run's pool was interrupted in the engine and goes on")
             if self._threads > self._limit + self._lent and self._retire():
                 return
+
+    def _do(self, work: _Work) -> None:
+        if isinstance(work, TaskCall):
+            if self.host.writer.queued >= _MOST_UNWRITTEN:
+                self._let_writer_go_first()
+            _Drive(self, work).advance()
+        else:
+            work()
 
     def _let_writer_go_first(self) -> None:
         """Not in what the user's code calls: what it holds meanwhile may be what a future's callback needs."""
@@ -301,15 +315,26 @@ class Pool:
 
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_run_loop, args=(self._loop,), name="flowdeck-loop", daemon=True).start()
+                loop = asyncio.new_event_loop()
+                threading.Thread(target=self._run_loop, args=(loop,), name="flowdeck-loop", daemon=True).start()
+                self._loop = loop
             return self._loop
 
+    def _run_loop(self, loop: Any) -> None:
+        """Until it is stopped; what is left in it then is dropped with the process or the run.
 
-def _run_loop(loop: Any) -> None:
-    """Until it is stopped; what is left in it then is dropped with the process or the run."""
-    loop.run_forever()
-    loop.close()
+        A coroutine of the user's own that calls ``sys.exit`` ends an event loop, but not that of everybody's tasks.
+        """
+        while True:
+            try:
+                loop.run_forever()
+                break
+            except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of coroutines and callbacks
+                if self._closed:
+                    break
+                logger.warning("code in the event loop of the run's tasks raised %s; the loop goes on",
+                               describe_exception(error))
+        loop.close()
 
 
 class _Drive:
@@ -396,10 +421,11 @@ class _Drive:
         self._pool.put(self.advance)
 
     def _done(self, value: Any, error: BaseException | None) -> None:
-        """On the writer's thread: what is left is short unless the task has hooks, or has still to begin."""
+        """On the writer's thread: what is left is short unless it has hooks, own or staged, or has still to begin."""
         self._answer, self._error = value, error
-        task = self._call.task
-        if task.has_hooks or not task.keeps_value or not is_terminal(self._call.state_type, self._call.state_name):
-            self._pool.put(self.advance)  # its code runs again: a loop, a pause
+        call = self._call
+        is_short = call.task.keeps_value and not call.task.has_hooks and call.transaction is None
+        if not is_short or not is_terminal(call.state_type, call.state_name):
+            self._pool.put(self.advance)  # hooks follow, or its code runs again: a loop, a pause
         else:
             self.advance()
