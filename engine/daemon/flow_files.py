@@ -112,8 +112,9 @@ class FlowFiles:
             self._loop.after(RESCAN_SECONDS, self.scan)
 
     def _watch_folders(self) -> None:
-        self._watched = {os.path.dirname(path) for served in self._hosts.served.values() for path in served.hashes}
-        self._watcher.watch(folders_to_watch(self._paths, self._watched))
+        files = {path for served in self._hosts.served.values() for path in served.hashes}
+        self._watched = {os.path.dirname(path) for path in files}
+        self._watcher.watch(folders_to_watch(self._paths, files))
 
     def _drop(self, path: str) -> None:
         self._hosts.drop(path)

@@ -251,3 +251,22 @@ def test_many_due_runs_of_many_files_all_run(box):
     for run_id in box.update(insert):
         box.wait_state(run_id, "Completed")
     assert sorted(box.effects()) == sorted(f"f{n}" for n in range(6) for _ in range(3))
+
+
+def test_only_folders_of_what_is_served_are_watched(box):
+    """Not those above them, where others may be busy: a folder is watched because it is named, or holds an import."""
+    box.write("parts/words.py", "WORD = 'old'\n", prelude=False)
+    path = box.write("etl.py", "from parts.words import WORD\n@flow\ndef etl(): effect(WORD)\n")
+    daemon = box.daemon(path)
+    wanted = {os.stat(folder).st_ino for folder in (box.flows, box.flows / "parts")}
+    box.wait(lambda: watches_of(daemon.pid) >= wanted)
+    assert os.stat(box.root).st_ino not in watches_of(daemon.pid)
+
+
+def watches_of(pid):
+    """The inodes of which the kernel tells this process."""
+    inodes = set()
+    for entry in os.listdir(f"/proc/{pid}/fdinfo"):
+        with open(f"/proc/{pid}/fdinfo/{entry}") as file:
+            inodes |= {int(line.split("ino:")[1].split()[0], 16) for line in file if line.startswith("inotify")}
+    return inodes
