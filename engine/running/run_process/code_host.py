@@ -26,13 +26,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from ....store import spool
+from ....store import judging, spool
 from ...authoring.loader import FlowFile, load_flow_file
 from ...control.deployable import describe
 from ...errors import FlowdeckError, StaleState
 from ...secrets.masking import mask
 from ...states import exits as deaths
 from ...system import processes
+from ...system.actors import actor_name
 from ...system.clock import now_us
 from ...system.flow_files import BrokenFlowFile
 from ...system.line import CODE_HOST, Line
@@ -350,6 +351,10 @@ def _warm_up() -> None:
     from ..slots import steps as steps
     from . import entry as entry
     from . import schedule_filters as schedule_filters
+
+    # The same for all of them, and the system's libraries that say so are loaded with the first call.
+    actor_name("")
+    judging.own_identity()
 
 
 if __name__ == "__main__":
