@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
-from . import files
+from . import files, judging
 from .connection import DATABASES, SCHEMA_VERSION, Connection, Database, check_version, connect, database_path
 from .driver_errors import translate
 from .errors import StoreError, StoreLocked
@@ -56,13 +56,20 @@ def migrate(folder: Path, *, scripts: Path = MIGRATIONS, target: int = SCHEMA_VE
 def _refuse_live_processes(folder: Path, connection: Connection) -> None:
     """Processes of the older version would write rows of the older kind."""
     held = _leases_of_any_version(connection)
-    alive = [lease for lease in held if leases.is_alive(lease, folder) and lease.pid != os.getpid()]
+    own = judging.own_identity()
+    alive = [lease for lease in held if leases.is_alive(lease, folder) and not _is_own(lease, own)]
     if alive:
         who = ", ".join(f"{lease.owner} (process {lease.pid})" for lease in alive)
         raise StoreLocked(
             f"{folder} must be migrated to schema {SCHEMA_VERSION}, but processes of the older Flowdeck still use it: "
             f"{who}. Stop them, then try again."
         )
+
+
+def _is_own(lease: LeaseRow, own: judging.ProcessIdentity) -> bool:
+    """Whether it is this very process: another namespace may have one of its number; older rows name no namespace."""
+    numbers = (lease.boot_id, lease.pid, lease.pid_started_ticks)
+    return numbers == own[:3] and lease.pid_namespace in (None, own.pid_namespace)
 
 
 def _leases_of_any_version(connection: Connection) -> list[LeaseRow]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,8 +121,10 @@ def cancel(asked: Asked) -> str:
         move_run(conn, run, "cancel", at_us=now_us(), actor=actor, cause=done_by("cancel", actor), intent="none")
         return "cancelled"
     runs.set_intent(conn, run.id, "cancel", at_us=now_us(), actor=actor, message="cancel")
-    if run.state_name == "Frozen":
+    if run.state_name == "Frozen" and (reason := judging.why_not_signalled(lease, asked.folder, lease.store)) is None:
         _signal(lease, signal.SIGCONT)
+    elif run.state_name == "Frozen":
+        return f"cancelling, once it is thawed where its process is: here it is {reason}"
     return "cancelling"
 
 
@@ -141,8 +143,13 @@ def freeze(asked: Asked) -> str:
     move_run(conn, run, "freeze", at_us=now_us(), actor=actor, cause=done_by("freeze", actor))
     # The state's write lock is held here; with the other one, too, it is not stopped holding either.
     with closing(connect(folder, "telemetry")) as telemetry, transaction(telemetry):
-        _signal(_own_group(asked), signal.SIGSTOP)
-        _signal_commands(asked, signal.SIGSTOP)
+        lease = _own_group(asked)
+        try:
+            _signal(lease, signal.SIGSTOP)
+            _signal_commands(asked, signal.SIGSTOP)
+        except BaseException:
+            _signal(lease, signal.SIGCONT)  # nothing of this is recorded: nobody would know that it is stopped
+            raise
     return "frozen"
 
 
@@ -183,14 +190,15 @@ def _own_group(asked: Asked) -> LeaseRow:
 
 
 def _signal(lease: LeaseRow, number: signal.Signals) -> None:
-    """To the whole process group when the run has its own, else to its process alone."""
-    if lease.process_group == lease.pid:
+    """To the whole process group when the run has its own, else to its process alone; what has ended needs none."""
+    with suppress(ProcessLookupError):
+        if lease.process_group != lease.pid:
+            os.kill(lease.pid, number)
+            return
         os.killpg(lease.pid, number)
-        # Worker processes lead groups of their own within the run's session.
-        of_run = processes.of_run(lease.pid, lease.pid_started_ticks, None)
-        processes.send([pid for pid in of_run if os.getpgid(pid) != lease.pid], number)
-    else:
-        os.kill(lease.pid, number)
+    # Worker processes lead groups of their own within the run's session.
+    of_run = map(processes.process_stat, processes.of_run(lease.pid, lease.pid_started_ticks, None))
+    processes.send([stat.pid for stat in of_run if stat is not None and stat.group != lease.pid], number)
 
 
 def _signal_commands(asked: Asked, number: signal.Signals) -> None:

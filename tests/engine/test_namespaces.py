@@ -10,8 +10,9 @@ import subprocess
 import sys
 
 import pytest
+from flowdeck.engine.states.transitions import move_run
 from flowdeck.store.connection import connect
-from flowdeck.store.tables import leases
+from flowdeck.store.tables import leases, runs
 
 from .conftest import RUN, DaemonProcess
 
@@ -109,6 +110,20 @@ def test_a_freeze_from_outside_is_refused_in_words(box, contained) -> None:
     assert refused.returncode == 4
     assert "another PID namespace" in refused.stderr
     assert box.state(run_id) == "Running"
+
+
+def test_a_cancel_from_outside_of_a_frozen_run_is_noted_and_signals_nobody(box, contained) -> None:
+    """The number of its process is nobody's here, or a stranger's: the request stands all the same."""
+    box.write("side.py", SIDE)
+    contained()
+    run_id = box.submit("side")
+    box.wait(lambda: begun(box))
+    box.wait_state(run_id, "Running")
+    box.update(lambda conn: move_run(conn, runs.get(conn, run_id), "freeze", at_us=1, actor="tester"))
+    asked = cli(box, "cancel", str(run_id))
+    assert asked.returncode == 0, asked.stderr
+    assert "another PID namespace" in asked.stdout + asked.stderr
+    box.wait_state(run_id, "Cancelled")
 
 
 def test_a_second_daemon_outside_is_refused(box, contained) -> None:

@@ -8,7 +8,9 @@ import time
 
 import pytest
 from flowdeck import CommitMode, flow, task, transaction
+from flowdeck.engine.control.control import Control
 from flowdeck.engine.running.output.masked_output import MaskedOutput
+from flowdeck.store.reader import Reader
 from flowdeck.store.writer import Writer
 
 
@@ -261,3 +263,29 @@ def test_a_log_handler_that_raises_ends_no_thread(script, kind) -> None:
         print(whole())
     """)
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_a_run_whose_result_takes_long_to_pickle_hears_of_its_cancellation(script, store, eventually) -> None:
+    """Timers and requests go on meanwhile; what it then came to is Cancelled, and its result is no result."""
+    script.start("""
+        from flowdeck import flow
+        class Slow:
+            def __reduce__(self):
+                open(HERE + "/pickles", "w").close()
+                wait_for("go")
+                return Slow, ()
+        @flow
+        def whole():
+            return [Slow(), "x" * 200_000]
+        whole()
+    """)
+    here = script.folder
+    eventually((here / "pickles").exists)
+    reader, control = Reader(store), Control(store, actor="tester@here via test")
+    control.cancel(1)
+    eventually(lambda: reader.run(1).state_name == "Cancelling")
+    script.touch("go")
+    eventually(lambda: reader.run(1).state_name == "Cancelled")
+    assert [path for path in store.glob("results/**/*") if path.is_file()] == []
+    control.close()
+    reader.close()

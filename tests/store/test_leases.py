@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sqlite3
@@ -10,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flowdeck.store import judging
-from flowdeck.store.connection import folder_of, transaction
-from flowdeck.store.errors import StaleState
+from flowdeck.store import judging, migrate
+from flowdeck.store.connection import connect, folder_of, transaction
+from flowdeck.store.errors import StaleState, StoreLocked
 from flowdeck.store.rows import LeaseRow
-from flowdeck.store.tables import leases
+from flowdeck.store.tables import leases, limits
 
 from .conftest import ACTOR
 
@@ -112,3 +113,32 @@ def test_identity_of_a_pid_nobody_has() -> None:
     child.wait()
     assert judging.process_identity(child.pid) is None
     assert judging.process_identity(os.getpid()) is not None
+
+
+def test_slots_of_an_earlier_boot_are_free_whatever_the_machine_was_called(store: Path) -> None:
+    """A container has a name of its own: what it held when the machine went down is held by nobody."""
+    connection = connect(store, "state")
+    own = limits.this_process()
+    with transaction(connection):
+        limits.put(connection, "db", 1, None, active=True, at_us=1, actor=ACTOR)
+        assert limits.ask(connection, ["db"], kind="hold", occupy=1, process=own, at_us=1, actor=ACTOR)[1]
+        connection.execute("UPDATE slot SET host = '4f2c9a', boot_id = 'an earlier boot'")
+        limits.reap(connection, ["db"], 2)
+    assert limits.queue(connection, "db").taken == 0
+    connection.close()
+
+
+def test_a_container_of_the_same_number_is_not_oneself(store: Path) -> None:
+    """A store is not migrated under a process that lives, though its number is one's own in another namespace."""
+    mine = judging.own_identity()
+    other = leases.this_process(store, "daemon", actor=ACTOR, at_us=1)._replace(pid_namespace="pid:[1]")
+    lock = os.open(store / "alive" / f"1-{mine.pid}-{mine.started_ticks}", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    connection = connect(store, "state")
+    with transaction(connection):
+        connection.execute(leases.INSERT, other)
+    with pytest.raises(StoreLocked, match="still use it"):
+        migrate._refuse_live_processes(store, connection)
+    os.close(lock)
+    migrate._refuse_live_processes(store, connection)
+    connection.close()

@@ -18,12 +18,15 @@ from ..calls.flow_run import RESULT_SEQ, FlowRun
 
 if TYPE_CHECKING:
     from ....store.connection import Connection
+    from ....store.rows import ResultRow
 
 _END_EVENTS = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
 
 
 def end_operation(run: FlowRun, state: State) -> tuple[Callable[[Any], None], State]:
     """The write that ends the run and its place in its parent in one transaction, and the state it then has."""
+    # Code of the user's classes pickles it: whoever cancels the run meanwhile must not have to wait for that.
+    stored = _store(run, state)
     with run.state_lock:
         if run.state_type == "CANCELLING":
             text = run.session.requests.cancel_reason or run.told_to_end or state.message or "cancelled"
@@ -31,17 +34,25 @@ def end_operation(run: FlowRun, state: State) -> tuple[Callable[[Any], None], St
             if run.session.requests.cancel_reason is None and run.told_to_end is not None:
                 error = Cancelled(f"subflow {run.flow.name} (#{run.id}): {text}")
             state = State("CANCELLED", None, text, error=error)
-        return _end_write(run, state), state
+            if stored is not None and stored.path is not None:
+                run.session.results.remove([stored.path])
+            stored = None
+        return _end_write(run, state, stored), state
 
 
-def _end_write(run: FlowRun, state: State) -> Callable[[Any], None]:
-    session, parent = run.session, run.parent
+def _store(run: FlowRun, state: State) -> ResultRow | None:
+    """The row of the run's result, if it has one; its file, if that is one, is durable."""
+    if run.state_type == "CANCELLING" or not state.is_completed() or run.is_partial:
+        return None
+    return run.session.results.store(run.id, RESULT_SEQ, codec.encode(state.data))
+
+
+def _end_write(run: FlowRun, state: State, stored: ResultRow | None) -> Callable[[Any], None]:
+    parent = run.parent
     event = "time_out" if state.name == "TimedOut" else _END_EVENTS[state.type]
     resume = None
     if run.state_type == "PAUSED" and event in ("complete", "time_out"):
         resume = run.transition("resume", cause="its code ended while it was paused")
-    encoded = codec.encode(state.data) if state.is_completed() and not run.is_partial else None
-    stored = session.results.store(run.id, RESULT_SEQ, encoded) if encoded is not None else None
     cause = state.message if not state.is_completed() else None
     move = run.transition(
         event, cause=cause, ended_duration_us=run.duration_us, intent="none",

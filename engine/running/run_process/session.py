@@ -23,12 +23,12 @@ open, takes no lock and leaves the rest to the watcher's next tick; Ctrl-C raise
 thread is, in code of ours as well, and ends the run as cancelled.
 
 **What is locked by what.** A run's ``state_lock`` is held from a change of its state, by whatever thread, until its
-write is queued, so that both have one order (its result is pickled under it: no other change comes between). The gate
-has a lock for being open or shut and one for counting who waits; the pool's guards the set of unsettled calls: who
-takes a call out of it settles it, so each is settled once. ``_made`` guards the reader's connection and what is made
-on need. None of these is held while the code of a task, a flow or a hook runs. Without a lock: activations (who starts
-code is listed first and looks at the gate then, who ends it breaks the gate first and looks at the list then, so one
-of them sees the other) and what nodes were told (written by the watcher alone once code runs, read by all).
+write is queued, so that both have one order; its result is pickled before. The gate has a lock for being open or shut
+and one for counting who waits; the pool's guards the set of unsettled calls: who takes a call out of it settles it, so
+each is settled once. ``_made`` guards the reader's connection and what is made on need. None of these is held while the
+code of a task, a flow or a hook runs. Without a lock: activations (who starts code is listed first and looks at the
+gate then, who ends it breaks the gate first and looks at the list then, so one of them sees the other) and what nodes
+were told (written by the watcher alone once code runs, read by all).
 
 **In which order things close.** First done callbacks are waited for; then the watcher ends, so that nobody is told
 anything any more, and idle threads of the pool (busy ones end with the process), the worker processes, the signal

@@ -35,6 +35,17 @@ class Undo(NamedTuple):
     hooks: Sequence[Any]
     done: int
     entry_key: str | None
+    kept: StagedRow | None = None
+    """What another process left of it, unopened."""
+
+
+def _opened(undo: Undo) -> Undo:
+    """With the hooks and values that were kept. Code of the user's classes runs: not within a look into the store."""
+    if undo.kept is None:
+        return undo
+    held = held_by(undo.kept)
+    undo.part.values.update(held.values)
+    return undo._replace(hooks=held.on_rollback, kept=None)
 
 
 def roll_back(block: Transaction, why: str) -> Steps[bool]:
@@ -51,7 +62,7 @@ def roll_back(block: Transaction, why: str) -> Steps[bool]:
     if session is None:
         return True
     names = {part.name for part in parts if not isinstance(part, TaskTransaction)}
-    undos = session.read(lambda conn: _to_undo(conn, names, parts))
+    undos = [_opened(undo) for undo in session.read(lambda conn: _to_undo(conn, names, parts))]
     tell(block, 30, f"transaction {block.key or block.name} is rolled back: {why}")
     if undos:
         cause = f"transaction {block.key or block.name} was rolled back: {why}"
@@ -107,9 +118,7 @@ def _to_undo(conn: Connection, names: set[str], parts: list[Transaction]) -> lis
             row = tasks.get(conn, kept.run_id, kept.task_seq)
             if row is None or (row.run_id, row.seq) in found:
                 continue
-            held, part = held_by(kept), detached_part(row.run_id, row.seq)
-            part.values.update(held.values)
-            found[row.run_id, row.seq] = Undo(row, part, held.on_rollback, 0, None)
+            found[row.run_id, row.seq] = Undo(row, detached_part(row.run_id, row.seq), (), 0, None, kept)
     for undo in list(found.values()):
         for row in _inside(conn, undo.row):
             found.setdefault((row.run_id, row.seq), Undo(row, detached_part(row.run_id, row.seq), (), 0, None))

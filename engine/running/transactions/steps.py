@@ -164,7 +164,7 @@ def commit(block: Transaction) -> Steps[bool]:
         return False
     session, parts = session_of(block), parts_of(block)
     if session is not None:
-        parts = session.read(lambda conn: _kept_parts(conn, parts)) + parts
+        parts = [_opened(row) for row in session.read(lambda conn: _kept_parts(conn, parts))] + parts
     for part in parts:
         for hook in part.on_commit_hooks[part.commit_hooks_done :]:
             failed = yield from call_hook(part, hook, "the transaction is rolled back")
@@ -180,18 +180,23 @@ def commit(block: Transaction) -> Steps[bool]:
     return True
 
 
-def _kept_parts(conn: Connection, parts: list[Transaction]) -> list[Transaction]:
+def _kept_parts(conn: Connection, parts: list[Transaction]) -> list[StagedRow]:
     """What tasks of the blocks left in the store that did not come by in this process: a caller was replayed whole."""
     here = {(part.run_id, part.seq) for part in parts if isinstance(part, TaskTransaction)}
-    found: list[Transaction] = []
+    found: list[StagedRow] = []
     for name in (part.name for part in parts if not isinstance(part, TaskTransaction)):
         for row in staged.of_transaction(conn, name):
             if (row.run_id, row.task_seq) not in here and row.held is not None:
-                part, held = detached_part(row.run_id, row.task_seq), held_by(row)
-                part.on_commit_hooks, part.commit_hooks_done = list(held.on_commit), row.commit_hooks_done
-                part.values.update(held.values)
-                found.append(part)
+                found.append(row)
     return found
+
+
+def _opened(row: StagedRow) -> Transaction:
+    """A part with what was kept of it. Code of the user's classes runs: not within a look into the store."""
+    part, held = detached_part(row.run_id, row.task_seq), held_by(row)
+    part.on_commit_hooks, part.commit_hooks_done = list(held.on_commit), row.commit_hooks_done
+    part.values.update(held.values)
+    return part
 
 
 def _commit_hook_done(part: TaskTransaction, block: Transaction) -> Any:
