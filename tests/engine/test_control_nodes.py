@@ -14,6 +14,7 @@ from flowdeck.engine.control.control import Control, Node
 from flowdeck.engine.errors import NotAllowed, NotFound
 from flowdeck.engine.running.run_process.claiming import claim_here
 from flowdeck.engine.running.run_process.entry import execute_run
+from flowdeck.signals import PAUSE
 from flowdeck.store.connection import connect
 from flowdeck.store.reader import Reader
 
@@ -665,6 +666,37 @@ def test_a_held_task_gets_its_outcome_from_a_person(reader, meanwhile, eventuall
     row = reader.tasks(1)[0]
     assert (row.state_name, row.cause) == ("Completed", "marked completed by tester@here via test")
     assert effects.count("fragile") == 1
+
+
+@pytest.mark.parametrize("how", ["called", "submitted"])
+@pytest.mark.parametrize("held_by", ["its retries", "PAUSE"])
+def test_a_decision_opens_no_gate(reader, meanwhile, eventually, effects, how, held_by) -> None:
+    """The task is Completed as decided, its code does not run again, and nothing goes on before the run is resumed."""
+
+    @task(on_exhausted="pause" if held_by == "its retries" else "fail")
+    def fragile():
+        effects("fragile")
+        raise PAUSE("look") if held_by == "PAUSE" else ValueError
+
+    @flow
+    def whole():
+        got = fragile() if how == "called" else fragile.submit().result()
+        effects(f"on with {got}")
+        return got
+
+    def work(control):
+        eventually(lambda: reader.run(1) and reader.run(1).state_name == "Paused")
+        control.set_state(Node(1, 1), "completed", 3)
+        if how == "submitted" or held_by == "its retries":
+            eventually(lambda: reader.tasks(1)[0].state_name == "Completed")
+        time.sleep(0.2)  # time in which nothing may happen
+        assert effects.lines == ["fragile"]
+        control.resume(1)
+
+    meanwhile(work)
+    assert whole() == 3
+    assert reader.tasks(1)[0].state_name == "Completed"
+    assert effects.lines == ["fragile", "on with 3"]
 
 
 def test_a_decision_is_honoured_by_the_next_process(box) -> None:

@@ -132,6 +132,7 @@ class Owner(Subject, Protocol):
     """A subject whose user code runs, waits and is interrupted: a call of a task, or a run."""
 
     attempt: int
+    state_type: str
     timeout_seconds: float | None
     interruption: BaseException | None
     """What its present attempt was interrupted with when its time was up."""

@@ -16,7 +16,7 @@ from ...errors import WorkerDied
 from ...states.state import Cancelled, State, describe_exception
 from ...system.clock import now_us
 from ..calls.task_call import cancelled_state
-from ..effects.effects import Await, Durable, Sleep, Steps
+from ..effects.effects import Await, Durable, Pass, Sleep, Steps
 from .holds import WHAT_HELPS, hold_steps, wait_operation
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def next_attempt(call: TaskCall, event: str, state: State) -> Steps[tuple[str, S
             from .repeats import again_steps
 
             yield from again_steps(call, event, state)
+            if call.state_type == "PAUSED" and (decision := session.nodes.decided.get((call.run.id, call.seq))):
+                return "decided", (yield from _decided(call, decision))
         elif verdict.kind == "hold":
             decided = yield from _hold(call, state)
             if decided is not None:
@@ -147,4 +149,10 @@ def _decided(call: TaskCall, decision: Decision) -> Steps[State]:
     state = decision.state()
     yield Durable(write)
     call.move(decision.event)
+    try:
+        yield Pass(call)  # who called it goes on once the run does
+    except Cancelled:
+        return state  # recorded as decided; the code around it hears of the cancellation by itself
+    except KeyboardInterrupt as error:
+        call.run.session.ending.note_exit(error)
     return state

@@ -91,11 +91,13 @@ class NodeRequests:
         told = self.told
         return told is not None and subject is not None and told.reason(subject) is not None
 
-    def has_word_for(self, subject: Subject | None) -> bool:
-        """Whether what waits need not wait on: it is to end, or its end was decided."""
+    def has_word_for(self, subject: Owner | None) -> bool:
+        """Whether what waits need not wait on: it is to end, or waits for a person and its end was decided."""
         if subject is None:
             return False
-        return self.is_told_to_end(subject) or (subject.run.id, subject.seq) in self.decided
+        if self.is_told_to_end(subject):
+            return True
+        return bool(self.decided) and subject.state_type == "PAUSED" and (subject.run.id, subject.seq) in self.decided
 
     def check(self, subject: Owner | None) -> None:
         """Raise Cancelled in a call or run that was told to end."""
