@@ -14,7 +14,7 @@ from ..store.states import NAMES, is_terminal
 from ..tui.text.waiting import Daemon, why
 from . import marks
 from .formats import ago, duration, plural
-from .opening import FILL_HINT, daemon_of, folder_of, open_reader
+from .opening import FILL_HINT, daemon_of, disk_trouble, folder_of, open_reader
 from .output import Output
 from .shapes import deployment_shape, run_shape, schedule_shape
 from .table import Cell, Column
@@ -86,8 +86,8 @@ def list_runs(args: argparse.Namespace, out: Output) -> int:
         out.say("no run matches" if filtered and reader is not None else f"{folder_of(args)}: {FILL_HINT}")
         return 0
     now_us = time.time_ns() // 1000
-    daemon = daemon_of(reader)
-    out.table(RUN_COLUMNS, [_run_cells(run, reader.tries(run), now_us, daemon, out) for run in shown])
+    daemon, disk = daemon_of(reader), disk_trouble(reader.folder)
+    out.table(RUN_COLUMNS, [_run_cells(run, reader.tries(run), now_us, daemon, disk, out) for run in shown])
     if next(runs, None) is not None:
         out.say(f"the newest {plural(len(shown), 'run')}; `flowdeck ls --limit 0` lists all", "dim")
     return 0
@@ -132,7 +132,9 @@ def _runs(reader: Reader, args: argparse.Namespace, wanted: tuple[set[str], set[
         before = page[-1].id
 
 
-def _run_cells(run: RunRow, tries: int, now_us: int, daemon: Daemon, out: Output) -> list[Cell]:
+def _run_cells(
+    run: RunRow, tries: int, now_us: int, daemon: Daemon, disk: str | None, out: Output
+) -> list[Cell]:
     started = run.started_at_us if run.started_at_us is not None else run.scheduled_at_us
     return [
         Cell(f"#{run.id}", "bold"),
@@ -141,7 +143,7 @@ def _run_cells(run: RunRow, tries: int, now_us: int, daemon: Daemon, out: Output
         state_cell(run.state_type, run.state_name, out),
         Cell(ago(started, now_us), "dim"),
         Cell(took(run, now_us), "dim" if is_terminal(run.state_type) else "cyan"),
-        out.cell(reason(run, now_us, daemon, tries), "red" if run.state_type in ("FAILED", "CRASHED") else "dim"),
+        out.cell(reason(run, now_us, daemon, tries, disk), "red" if run.state_type in ("FAILED", "CRASHED") else "dim"),
     ]
 
 
@@ -158,9 +160,14 @@ def took(run: RunRow, now_us: int) -> str:
     return "" if run.duration_us is None else duration(run.duration_us)
 
 
-def reason(run: RunRow, now_us: int, daemon: Daemon, tries: int = 1) -> str:
-    """Why it ended or what it waits for, in the console's words; of a run that was tried again also how often."""
-    parts = [why(run, now_us, daemon) if run.state_type != "COMPLETED" else "", f"try {tries}" if tries > 1 else ""]
+def reason(run: RunRow, now_us: int, daemon: Daemon, tries: int = 1, disk: str | None = None) -> str:
+    """Why it ended or what it waits for, in the console's words; of a run that was tried again also how often.
+
+    ``disk`` is what keeps runs under way from recording anything.
+    """
+    is_under_way = run.state_type in ("PENDING", "RUNNING", "CANCELLING")
+    parts = [disk if disk and is_under_way else "", why(run, now_us, daemon) if run.state_type != "COMPLETED" else "",
+             f"try {tries}" if tries > 1 else ""]
     return "; ".join(part for part in parts if part)
 
 

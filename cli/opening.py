@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _NEED_A_PROCESS: Final = frozenset({"PENDING", "RUNNING", "PAUSED", "CANCELLING"})
 """Types a run may be in only while its process lives, or, for PAUSED, may be."""
 
+_NO_ROOM_BYTES: Final = 64 * 1024
+"""What a commit needs at most, mostly; with less left runs wait."""
+
 FILL_HINT = (
     "no runs yet; two commands that make some:\n"
     "  flowdeck demo              the shipped examples, live in the console\n"
@@ -106,6 +109,15 @@ def daemon_of(reader: Reader) -> Daemon:
     if lease is None:
         return Daemon("none")
     return daemon_seen(judge(lease, reader.folder).state, lease.pid, lease.host)
+
+
+def disk_trouble(folder: Path) -> str | None:
+    """Why runs under way can record nothing, when their disk is full: they cannot write that down themselves."""
+    from ..store.driver_errors import free_bytes
+
+    if free_bytes(folder / "state.db") >= _NO_ROOM_BYTES:
+        return None
+    return "the disk of its store is full: what it records waits for room"
 
 
 def _has_dead_lease(reader: Reader) -> bool:

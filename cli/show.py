@@ -18,7 +18,7 @@ from .artifacts import artifact_shape, show_artifacts
 from .formats import ago, duration, plural, size, stamp
 from .inputs import question_lines, question_shape
 from .listings import reason, state_cell, took
-from .opening import daemon_of, find_run_or_task, require_reader
+from .opening import daemon_of, disk_trouble, find_run_or_task, require_reader
 from .output import Output, one_line
 from .shapes import show_shape, task_index
 from .table import Cell, Column
@@ -69,7 +69,7 @@ def _show_run(
     run: RunRow, tasks: Sequence[TaskRow], reader: Reader, args: argparse.Namespace, out: Output, now_us: int
 ) -> None:
     _headline(f"#{run.id} {one_line(run.flow_name)}", run.state_type, run.state_name, took(run, now_us), out)
-    because = reason(run, now_us, daemon_of(reader), reader.tries(run))
+    because = reason(run, now_us, daemon_of(reader), reader.tries(run), disk_trouble(reader.folder))
     if because:
         _fact("why", because, out, style="red" if run.state_type in ("FAILED", "CRASHED") else "yellow")
     _fact("name", run.name, out)

@@ -21,6 +21,7 @@ import os
 import re
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -41,6 +42,8 @@ BLOCK_BYTES: Final = 1024 * 1024
 """Read and stored in one transaction."""
 TORN: Final = b"\x18\n"
 """Ends the piece of a record that a full disk cut off; the whole record follows later, so the piece is dropped."""
+MOST_KEPT: Final = 5_000
+"""Lines kept in memory while the disk is full; whoever has more waits like everybody."""
 FULL_DISK_PAUSE_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 SELECT_OFFSET: Final = "SELECT offset_bytes FROM spool WHERE name = ?"
@@ -69,7 +72,11 @@ def _within(root_id: int, attempt: int, kind: str) -> str:
 
 
 class SpoolWriter:
-    """The writing end, in a run's process. ``record`` may be called from any thread."""
+    """The writing end, in a run's process. ``record`` may be called from any thread.
+
+    On a full disk those wait whose lines they are. Threads that others depend on hand theirs over without waiting, and
+    so does who was interrupted while it waited: a few thousand are kept until there is room.
+    """
 
     def __init__(self, folder: str | Path, root_id: int, attempt: int) -> None:
         self.root_id = root_id
@@ -82,16 +89,40 @@ class SpoolWriter:
         self.trouble: str | None = None
         """Why writing waits (a full disk); None while all is well."""
         self._torn = False
+        self._was_interrupted = False
+        self._kept: deque[bytes] = deque()
+        """Lines of those who do not wait, in order."""
 
     def record(
-        self, at_us: int, run_id: int, task_seq: int | None, level: int, logger: str, stream: str, message: str
+        self, at_us: int, run_id: int, task_seq: int | None, level: int, logger: str, stream: str, message: str,
+        *, wait: bool = True,
     ) -> None:
-        """Append one record with one write. On a full disk it waits until there is room."""
+        """Append one record with one write. On a full disk ``wait`` until there is room, else keep it for then."""
         seq = "null" if task_seq is None else task_seq
         text = f"[{at_us},{run_id},{seq},{level},{_quoted(logger)},{_quoted(stream)},{_quoted(message)}]\n"
         line = text.encode("utf-8", "replace")
-        if self._torn or not self._write(line):
+        wait = wait and not self._was_interrupted
+        if self._kept and not self.write_kept() and not wait and len(self._kept) < MOST_KEPT:
+            self._kept.append(line)
+        elif not self._torn and self._write(line):
+            return
+        elif wait or len(self._kept) >= MOST_KEPT:
             self._write_when_there_is_room(TORN + line)
+        else:
+            self._kept.append(line)
+
+    def write_kept(self) -> bool:
+        """Write what was kept; whether all of it is written."""
+        while self._kept:
+            try:
+                line = self._kept.popleft()
+            except IndexError:
+                break  # another thread wrote it
+            if not self._write(TORN + line if self._torn else line):
+                self._kept.appendleft(line)
+                return False
+            self._torn, self._was_interrupted, self.trouble = False, False, None
+        return True
 
     def is_in_place(self) -> bool:
         """Whether the files still stand where they were made: not when the store was moved away or removed."""
@@ -102,6 +133,7 @@ class SpoolWriter:
 
     def close(self) -> None:
         """Close the descriptors; the files stay until they are drained."""
+        self.write_kept()
         for descriptor in (self.record_fd, self.out_fd, self.err_fd):
             os.close(descriptor)
 
@@ -120,10 +152,14 @@ class SpoolWriter:
 
     def _write_when_there_is_room(self, line: bytes) -> None:
         tries = 0
-        while not self._write(line):
-            time.sleep(FULL_DISK_PAUSE_SECONDS[min(tries, len(FULL_DISK_PAUSE_SECONDS) - 1)])
-            tries += 1
-        self._torn = False
+        try:
+            while not self._write(line):
+                time.sleep(FULL_DISK_PAUSE_SECONDS[min(tries, len(FULL_DISK_PAUSE_SECONDS) - 1)])
+                tries += 1
+        except BaseException:  # told to end while it waits: what is said on the way out must not wait again
+            self._was_interrupted = True
+            raise
+        self._torn = self._was_interrupted = False
         self.trouble = None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ...store.errors import StoreFull
 from ...store.rows import InputRow, LimitRow
 from ...store.tables import inputs
 from ...store.tables.nodes import Node
@@ -99,10 +100,21 @@ class Control:
         if len(wanted) == 1 and wanted[0].is_run:
             run_id = wanted[0].run_id
             if self._store.read(lambda conn: asking.is_root(conn, run_id)):
-                return self._ask("cancel", run_id, asking.cancel)
+                return self._cancel_root(run_id)
         from . import nodes
 
         return Outcome(*self._store.write(lambda conn: nodes.cancel(conn, wanted, self._actor)))
+
+    def _cancel_root(self, run_id: int) -> Outcome:
+        try:
+            return self._ask("cancel", run_id, asking.cancel)
+        except StoreFull:
+            from . import without_room
+
+            told = self._store.read(lambda conn: without_room.ask(self._store.folder, conn, run_id))
+            if told is None:
+                raise
+            return Outcome(run_id, told)
 
     def plan_retry(self, target: Target, kind: Literal["failed", "all"] = "failed") -> Plan:
         """What a retry would run again, with counts and names: nothing is asked. Refused where the retry would be."""

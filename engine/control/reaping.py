@@ -24,6 +24,7 @@ from ..states.machine import RunEvent, TaskEvent
 from ..states.transitions import move_run, move_task
 from ..system import processes
 from ..system.clock import now_us
+from . import without_room
 from .answering import held, until_us
 
 ACTOR: Final = "engine"
@@ -258,6 +259,8 @@ def reap(connection: Connection, telemetry: Connection, folder: str, lease: Leas
         kill_leftovers(folder, lease)
     drain(folder, telemetry, run_id, last_attempt)
     fate = fate_of(folder, lease) if death is None else fate_of_death(death)
+    if (why := without_room.asked_of(folder, run_id, last_attempt)) is not None:
+        fate = Fate("cancel", why)
     known = info.get("crash_retries") if crash_retries is None else crash_retries
     settled = settle(connection, run_id, fate, at_us=at_us, resumable=resumable, lease=lease,
                      attempt=last_attempt,

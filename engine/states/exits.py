@@ -25,6 +25,13 @@ STALE_EXIT: Final = 71
 """Exit code of a process that found its run taken by another, moved on or cancelled: no death of the run."""
 
 
+CANCELLED_EXIT: Final = 130
+"""Exit code of a process whose run was cancelled; without a record of that, when the store had no room for one."""
+
+
+_ENDS: Final = (".exit", ".cancel")
+
+
 class Death(NamedTuple):
     """How one run process ended."""
 
@@ -41,7 +48,9 @@ class Death(NamedTuple):
     @property
     def event(self) -> RunEvent:
         """What the state machine calls it."""
-        return "run_out_of_memory" if self.out_of_memory else "crash"
+        if self.out_of_memory:
+            return "run_out_of_memory"
+        return "cancel" if self.exit_code == CANCELLED_EXIT else "crash"
 
     @property
     def cause(self) -> str:
@@ -93,7 +102,10 @@ def read_exit(folder: str, run_id: int, pid: int) -> Death | None:
 
 
 def forget_exits(folder: str, run_id: int, until_attempt: int | None = None) -> None:
-    """Remove the records of a run, or of its attempts so far: that of a later one is for who settles that."""
+    """Remove the records of a run, or of its attempts so far: that of a later one is for who settles that.
+
+    With them goes a cancellation that was asked for by a name there (``control.without_room``).
+    """
     for path in _records(folder, run_id):
         attempt = path.split(".")[1]
         if until_attempt is not None and attempt.isdecimal() and int(attempt) > until_attempt:
@@ -104,12 +116,12 @@ def forget_exits(folder: str, run_id: int, until_attempt: int | None = None) -> 
 def recorded_runs(folder: str) -> set[int]:
     """The runs that have a record lying there."""
     names = files.names(folder, SPOOL)
-    return {int(name.split(".")[0]) for name in names if name.endswith(".exit") and name.split(".")[0].isdecimal()}
+    return {int(name.split(".")[0]) for name in names if name.endswith(_ENDS) and name.split(".")[0].isdecimal()}
 
 
 def _records(folder: str, run_id: int) -> list[str]:
     names = files.names(folder, SPOOL)
-    return [f"{SPOOL}/{name}" for name in names if name.startswith(f"{run_id}.") and name.endswith(".exit")]
+    return [f"{SPOOL}/{name}" for name in names if name.startswith(f"{run_id}.") and name.endswith(_ENDS)]
 
 
 def _read(folder: str, path: str) -> Death | None:

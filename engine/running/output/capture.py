@@ -104,6 +104,11 @@ class Capture:
         return (self._saved[0], self._saved[1]) if self._echo and self._owns and self._saved else None
 
     @property
+    def trouble(self) -> str | None:
+        """What keeps lines from being written, in words; None while all is well."""
+        return self._spool.trouble
+
+    @property
     def attempt(self) -> int:
         """The attempt whose spool the lines go to."""
         return self._attempt
@@ -154,6 +159,7 @@ class Capture:
         """Move what is new into the store, at most every 50 ms."""
         now = time.monotonic()
         if now >= self._next_drain:
+            self._spool.write_kept()
             self._next_drain = now + _DRAIN_SECONDS
             try:
                 self._drain(final=False)
@@ -198,7 +204,9 @@ class Capture:
     ) -> None:  # fmt: skip
         """Keep one line; a text of several lines becomes one record. ``show``: the person sees it whatever stream."""
         message = mask(message)
-        self._spool.record(now_us(), run_id, task_seq, level, logger, stream, message)
+        # Only code of the run waits for room on a full disk: the threads that look after it must not.
+        is_users = current_frame.get() is not None
+        self._spool.record(now_us(), run_id, task_seq, level, logger, stream, message, wait=is_users)
         if self._echo and (show or stream == "log") and (owner := _owner) is not None:
             owner._show(run_id, task_seq, level, message)
 

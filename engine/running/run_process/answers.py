@@ -6,7 +6,7 @@ What is raised is shown by the interpreter, if nobody catches it, as the user sh
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ....store.errors import StaleState, StoreError
 from ...encoding.tracebacks import user_traceback
@@ -15,9 +15,6 @@ from ...states.state import Cancelled, State
 
 if TYPE_CHECKING:
     from .session import Session
-
-CANCELLED_EXIT: Final = 130
-
 
 class RunSuspended(SystemExit):
     """The run a script started goes on later: ends the script with exit code 75 unless it is caught."""
@@ -36,6 +33,8 @@ class RunCancelled(SystemExit):
     """The run a script started was cancelled: ends the script with exit code 130 unless it is caught."""
 
     def __init__(self, message: str) -> None:
+        from ...states.exits import CANCELLED_EXIT
+
         super().__init__(CANCELLED_EXIT)
         self.message = message
 
@@ -77,7 +76,11 @@ def exit_code(state: State) -> int:
         from ...states.exits import SUSPENDED_EXIT
 
         return SUSPENDED_EXIT
-    return CANCELLED_EXIT if state.is_cancelled() else 1
+    if not state.is_cancelled():
+        return 1
+    from ...states.exits import CANCELLED_EXIT
+
+    return CANCELLED_EXIT
 
 
 def explain_uncaught(error: BaseException) -> None:

@@ -29,6 +29,8 @@ _CHILDREN_AFTER_SECONDS: Final = 0.5
 """How long user code may take to end by itself before its child processes are told to."""
 _AFTER_KILL_SECONDS: Final = 0.5
 _NO_DESCRIPTORS_EXIT: Final = 70
+TERMINATED_EXIT: Final = 128 + signal.SIGTERM
+"""As a shell says it of a process that the signal ended."""
 
 
 class Ending:
@@ -142,7 +144,7 @@ class Ending:
     def _give_up_on_full_disk(self) -> None:
         """A run that was told to end, but cannot write its end within the grace, leaves it to who finds it dead."""
         session = self._session
-        trouble = session.writer.trouble
+        trouble = session.writer.trouble or session.capture.trouble
         if trouble is None or not session.gate.is_cancelled:
             self._trouble_since = None
         elif self._trouble_since is None:
@@ -150,7 +152,11 @@ class Ending:
         elif time.monotonic() - self._trouble_since > cancel_grace_seconds():
             session.capture.tell(f"run #{session.root_id} ends without its last records: {trouble}")
             processes.send(self.children(), signal.SIGKILL)
-            os._exit(StoreError.exit_code)
+            if session.requests.cancel_reason is not None:
+                from ...states.exits import CANCELLED_EXIT
+
+                os._exit(CANCELLED_EXIT)
+            os._exit(TERMINATED_EXIT if self.was_terminated else StoreError.exit_code)
 
 
 def _wait_until(condition: Callable[[], bool], deadline: float) -> None:

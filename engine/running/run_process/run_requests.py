@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _STORE_SECONDS: Final = 1.0
 """How often a paused run looks whether its store is still there."""
+_NAME_SECONDS: Final = 0.5
+"""How often a run looks whether it was cancelled although the store has no room for requests."""
 
 
 class RunRequests:
@@ -37,6 +39,7 @@ class RunRequests:
         self._data_version = -1
         self._paused_ticks = 0
         self._look_for_store_at = 0.0
+        self._look_for_name_at = time.monotonic() + _NAME_SECONDS
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -44,6 +47,7 @@ class RunRequests:
         """Follow what is new in the store; say Paused when it has become true, leave the run when it is time."""
         session = self._session
         self._give_up_without_store()
+        self._look_without_room()
         connection = self._connection
         if connection is None:
             connection = self._connection = connect(session.folder, "state", readonly=True)
@@ -57,6 +61,17 @@ class RunRequests:
             session.nodes.look(connection)
         self._settle_pause(connection)
         session.departure.tick()
+
+    def _look_without_room(self) -> None:
+        """A full disk takes no request: then a cancellation is a name in the store."""
+        session, root, now = self._session, self._session.root, time.monotonic()
+        if root is None or now < self._look_for_name_at or self.cancel_reason is not None:
+            return
+        self._look_for_name_at = now + _NAME_SECONDS
+        from ...control import without_room
+
+        if (reason := without_room.asked_of(session.folder, root.id, root.attempt)) is not None:
+            self.begin_cancel(reason)
 
     def look_again(self) -> None:
         """Have the next tick look at the store, whether it changed or not."""
