@@ -7,6 +7,8 @@ doubles a line. Any process may drain any spool, several at once too. What count
 are stored only while the file they were read from still stands there, and an offset is forgotten only by who removed
 its file. So a store that is moved away, replaced or moved back, with its run going on, doubles and loses nothing.
 
+Longer than most: writing and draining stand together, because each is only right by what the other does.
+
 A record is one JSON line ``[at_us, run_id, task_seq, level, logger, stream, message]``. A message of several lines is
 stored as several rows, so that a row is always one line on a screen.
 """
@@ -20,6 +22,7 @@ import json.encoder
 import os
 import re
 import sqlite3
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -101,11 +104,13 @@ class SpoolWriter:
         seq = "null" if task_seq is None else task_seq
         text = f"[{at_us},{run_id},{seq},{level},{_quoted(logger)},{_quoted(stream)},{_quoted(message)}]\n"
         line = text.encode("utf-8", "replace")
-        wait = wait and not self._was_interrupted
+        if not self._kept and not self._torn and self._write(line):
+            return
+        error = sys.exc_info()[1]  # that is on its way through the code that says this
+        is_leaving = self._was_interrupted or (error is not None and not isinstance(error, Exception))
+        wait = wait and not is_leaving
         if self._kept and not self.write_kept() and not wait and len(self._kept) < MOST_KEPT:
             self._kept.append(line)
-        elif not self._torn and self._write(line):
-            return
         elif wait or len(self._kept) >= MOST_KEPT:
             self._write_when_there_is_room(TORN + line)
         else:
