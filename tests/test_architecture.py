@@ -718,6 +718,10 @@ RUN_SIDE = {f"flowdeck.engine.{room}" for room in ("authoring", "running", "sdk"
         ),
         ("import flowdeck.cli.control", {*HEAVY, "asyncio", *RUN_SIDE} - {"pickle"}),
         ("import flowdeck.engine.daemon.daemon", {*HEAVY, "asyncio", *RUN_SIDE} - {"pickle"}),
+        (
+            "from flowdeck.tui import lean\nlean.import_textual()\nimport flowdeck.tui.console",
+            {*HEAVY, *RUN_SIDE, "sqlite3", "textual.suggester", "flowdeck.tui.dialogs"} - {"textual", "rich", "pickle"},
+        ),
     ],
 )
 def test_light_imports_stay_light(statement: str, unwanted: set[str]) -> None:

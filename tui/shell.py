@@ -7,19 +7,21 @@ know neither.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from textual.geometry import Size
 from textual.screen import Screen
 
 from ..store.rows import RunRow
-from ..store.tables.nodes import Node
 from .actions import Place
 from .asks import Asker
 from .feed.thread import Feed
 from .look.spans import Spans
 from .look.theme import Palette
 from .text.waiting import Daemon
+
+if TYPE_CHECKING:
+    from ..store.tables.nodes import Node
 
 
 class NodeAt(NamedTuple):

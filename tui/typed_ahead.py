@@ -13,7 +13,6 @@ from typing import Final, Protocol, runtime_checkable
 from textual.app import App
 from textual.events import Key
 from textual.widget import Widget
-from textual.widgets import Input
 
 _REMEMBERED: Final = 256
 _LOOK_SECONDS: Final = 0.005
@@ -31,7 +30,9 @@ class TakesText(Protocol):
 
 
 def _takes_text(widget: object) -> bool:
-    return isinstance(widget, Input) or (isinstance(widget, TakesText) and widget.takes_text)
+    # By its name: the class is loaded with the first dialog that has a field, not with the console.
+    is_input = any(kind.__name__ == "Input" and kind.__module__.startswith("textual.") for kind in type(widget).__mro__)
+    return is_input or (isinstance(widget, TakesText) and widget.takes_text)
 
 
 class TypedAhead:
