@@ -12,7 +12,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import AnyStr, Final
 
 MASK: Final = "********"
 SHORTEST: Final = 4
@@ -54,7 +54,7 @@ def undecided(data: bytes) -> int:
                 longest = len(data) - at
                 break
             at += 1
-    return longest
+    return len(data) - _outside(_bytes_pattern, data, len(data) - longest)
 
 
 def decided_text(text: str) -> int:
@@ -69,7 +69,16 @@ def decided_text(text: str) -> int:
                 longest = len(text) - at
                 break
             at += 1
-    return len(text) - longest
+    return _outside(_pattern, text, len(text) - longest)
+
+
+def _outside(pattern: re.Pattern[AnyStr] | None, text: AnyStr, place: int) -> int:
+    """The place, or the begin of the secret that it lies in: the end of one may begin another."""
+    if pattern is not None and place < len(text):
+        for found in pattern.finditer(text):
+            if found.end() > place:
+                return min(place, found.start())
+    return place
 
 
 def longest_form() -> int:
@@ -162,7 +171,7 @@ def _forms_of(value: str) -> set[str]:
         value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1],
         ascii(value)[1:-1], repr(value + "\"'")[1:-4], repr(encoded)[2:-1], repr(encoded + b"\"'")[2:-4],
         b64encode(encoded).decode(), urlsafe_b64encode(encoded).decode(), encoded.hex(), encoded.hex().upper(),
-        encoded.hex(":"), escape(value), escape(value, quote=False), shell_quote(value)[1:-1],
+        encoded.hex(":"), escape(value), escape(value, quote=False), shell_quote(f"{value} ")[1:-2],
     }  # fmt: skip
     for quoted in (quote(value, safe="", errors="replace"), quote_plus(value, errors="replace"),
                    quote(value, errors="replace")):  # fmt: skip

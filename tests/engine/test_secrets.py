@@ -331,11 +331,15 @@ def test_text_is_passed_on_as_soon_as_it_cannot_become_a_secret() -> None:
     """Whatever the pieces: what was passed on, masked, holds no part of the value that was whole before."""
     value = "kanarie-pieces-42"
     masking.conceal(value)
+    masking.conceal("2-begins-with-its-end")
     whole = f"one {value} two kanarie-pie three {value}"
     for cut in range(len(whole)):
         first = whole[: masking.decided_text(whole[:cut])]
         assert masking.mask(first) + masking.mask(whole[len(first) :]) == masking.mask(whole)
     data = b"x" * 50 + value.encode() + b"y" * 50
+    for cut in range(len(data)):
+        first = data[: cut - masking.undecided(data[:cut])]
+        assert masking.mask_bytes(first) + masking.mask_bytes(data[len(first) :]) == masking.mask_bytes(data)
     for place in range(len(data)):
         left = data[masking.end_of_secret_at(data, place) :]
         assert left.startswith((b"x", b"y", value.encode())) or not left

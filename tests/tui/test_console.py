@@ -446,6 +446,7 @@ def letters(text: str) -> list[tuple[str, str | None]]:
 async def test_what_comes_with_the_key_that_opens_a_field_is_its_text(drive: Any, seeder: Any) -> None:
     """``/prod`` pasted over a live run filters, and asks nothing of it; so with palette, trigger and search."""
     run = seeder.run("etl", ("RUNNING", "Running"))
+    seeder.lease(run, f"run/{run}")
     seeder.run("prod", ("COMPLETED", "Completed"))
     seeder.log(run, 20)
     async with drive(seeder.folder) as console:
