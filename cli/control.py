@@ -35,6 +35,10 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:
     """Define the arguments of one of the requests."""
     help_text = NODE_HELP if command == "cancel" else "42, #42, a run's name, @last or @failed"
     parser.add_argument("runs", metavar="RUN", nargs="+", help=help_text)
+    if command == "cancel":
+        parser.add_argument("--now", action="store_true",
+                            help="kill its processes now, without the grace in which its code could clean up; asking a "
+                                 "second time means the same")
     if command == "resume":
         add_input_options(parser)
         parser.add_argument("--here", action="store_true", help="run it now, in this process, without a daemon")
@@ -72,7 +76,7 @@ def ask(args: argparse.Namespace, out: Output) -> int:
 def _ask_one(control: Control, reader: Reader, args: argparse.Namespace, ref: str, *, here: bool) -> Answer:
     request: str = args.request
     if request == "cancel":
-        return _cancel(control, reader, ref)
+        return _cancel(control, reader, ref, at_once=args.now)
     try:
         run, task = find_run_or_task(reader, ref)
     except NotFound as error:
@@ -93,14 +97,14 @@ def _ask_one(control: Control, reader: Reader, args: argparse.Namespace, ref: st
     return Answer(outcome.run_id, outcome.text, None)
 
 
-def _cancel(control: Control, reader: Reader, ref: str) -> Answer:
+def _cancel(control: Control, reader: Reader, ref: str, *, at_once: bool) -> Answer:
     """A run, or any part of its tree."""
     try:
         named = find_nodes(reader, ref, unfinished=True)
     except NotFound as error:
         return Answer(None, ref, error)
     try:
-        outcome = control.cancel(named.nodes)
+        outcome = control.cancel(named.nodes, at_once=at_once)
     except FlowdeckError as error:
         return Answer(named.run.id, str(error), error)
     return Answer(outcome.run_id, outcome.text, None)

@@ -81,7 +81,9 @@ def _execute(
         out.say(f"#{run_id} {one_line(flow.name)}", "dim")
     out.flush()
     # With --json standard output holds the run and nothing else; what it wrote is in its log.
-    code = execute_run(folder, run_id, attempt, flow, echo=not out.as_json, given=given)
+    code = execute_run(
+        folder, run_id, attempt, flow, echo=not out.as_json, given=given, resumable=False
+    )
     with Reader(folder) as reader:
         row = reader.run(run_id)
     if row is None:

@@ -40,6 +40,11 @@ class ProcessIdentity(NamedTuple):
     pid_namespace: str
     """``pid:[4026531836]``; empty where the platform has none."""
 
+    @property
+    def pid_started_ticks(self) -> int:
+        """As rows call it."""
+        return self.started_ticks
+
 
 class NamesProcess(Protocol):
     """Any row that names a process: a lease, a slot, a lock."""

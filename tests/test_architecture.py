@@ -85,6 +85,8 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/encoding/tracebacks.py": "the user's exception, which may not even be printable",
     "engine/running/output/log_handler.py": "the user's logging arguments",
     "engine/running/run_process/code_host.py": "the process of user code: says it, then ends",
+    "engine/running/run_process/guard.py": "a forked process: says it, then ends",
+    "engine/running/run_process/guarding.py": "a forked process: ends",
     "engine/encoding/codec.py": "the user's __reduce__ and __repr__",
     "engine/running/effects/effects.py": "user code; the steps that called it decide",
     "engine/running/calls/flow_run.py": "classes of theirs that no longer unpickle",
@@ -562,6 +564,9 @@ def test_the_command_line_takes_words_from_the_console_only() -> None:
 
 
 OPENERS: dict[str, str] = {
+    "engine/running/run_process/guard.py": "the null device",
+    "engine/running/run_process/guarding.py": "what the kernel tells of this process's size",
+    "engine/running/run_process/hosted.py": "the pipe of a guard",
     "store/files.py": "the one way to make and open what is in a store",
     "store/trust.py": "the maps of users; names beside a flow file",
     "store/connection.py": "databases, which SQLite opens; looked at by trust before",

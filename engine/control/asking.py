@@ -17,13 +17,14 @@ from ...store import judging
 from ...store.connection import Connection, connect, transaction
 from ...store.rows import LeaseRow, RunRow
 from ...store.states import TERMINAL_TYPES
-from ...store.tables import events, inputs, leases, runs
+from ...store.tables import events, inputs, leases, runs, supervision
 from ..errors import NotAllowed, NotFound
 from ..states.allowed import Request, allowed
 from ..states.asked import done_by
 from ..states.transitions import move_run
 from ..system import processes
 from ..system.clock import now_us
+from . import reaping
 from .answering import answer, cancel_parts, expire_overdue, until_us
 from .questions import words_of
 
@@ -50,6 +51,8 @@ def find(conn: Connection, request: Request, run_id: int, actor: str, folder: Pa
         )
     if not allowed(request, run.state_type, run.state_name):
         raise NotAllowed(f"run #{run_id} is {run.state_name}: it cannot be asked to {request}")
+    if run.intent == "cancel" and request not in ("cancel", "thaw", "retry"):
+        raise NotAllowed(f"run #{run_id} is to be cancelled: it cannot be asked to {request} any more")
     lease = live_lease(conn, run_id)
     has_left = lease is not None and lease.attempt is not None and lease.attempt < run.attempt
     return Asked(conn, run, None if has_left else lease, actor, folder)
@@ -113,19 +116,23 @@ def resume(asked: Asked, run_input: Any) -> str:
     return "resumed"
 
 
-def cancel(asked: Asked) -> str:
-    """End it with all its parts."""
+def cancel(asked: Asked, *, at_once: bool = False) -> str:
+    """End it with all its parts. ``at_once``, or asked for a second time: its code gets no grace."""
     conn, run, lease, actor, _ = asked
     if lease is None:
         cancel_parts(conn, run, now_us(), actor)
         move_run(conn, run, "cancel", at_us=now_us(), actor=actor, cause=done_by("cancel", actor), intent="none")
         return "cancelled"
-    runs.set_intent(conn, run.id, "cancel", at_us=now_us(), actor=actor, message="cancel")
-    if run.state_name == "Frozen" and (reason := judging.why_not_signalled(lease, asked.folder, lease.store)) is None:
-        _signal(lease, signal.SIGCONT)
-    elif run.state_name == "Frozen":
+    at_once = at_once or run.intent == "cancel" or run.state_type == "CANCELLING"
+    runs.set_intent(
+        conn, run.id, "cancel", at_us=now_us(), actor=actor, message=supervision.AT_ONCE if at_once else "cancel"
+    )
+    reason = judging.why_not_signalled(lease, asked.folder, lease.store)
+    if run.state_name == "Frozen" and reason is not None:
         return f"cancelling, once it is thawed where its process is: here it is {reason}"
-    return "cancelling"
+    if run.state_name == "Frozen":
+        _signal(lease, signal.SIGCONT)
+    return f"cancelling at once: its process {lease.pid} is killed" if at_once else "cancelling"
 
 
 def skip(asked: Asked) -> str:
@@ -192,7 +199,7 @@ def _own_group(asked: Asked) -> LeaseRow:
 def _signal(lease: LeaseRow, number: signal.Signals) -> None:
     """To the whole process group when the run has its own, else to its process alone; what has ended needs none."""
     with suppress(ProcessLookupError):
-        if lease.process_group != lease.pid:
+        if not reaping.owns_group(lease):
             os.kill(lease.pid, number)
             return
         os.killpg(lease.pid, number)
@@ -203,4 +210,5 @@ def _signal(lease: LeaseRow, number: signal.Signals) -> None:
 
 def _signal_commands(asked: Asked, number: signal.Signals) -> None:
     """What a run started into groups of its own, as ``sh`` does; not the guards of those groups."""
-    processes.send(processes.of_run(None, 0, processes.run_mark(str(asked.folder), asked.run.id)), number)
+    attempt = asked.run.attempt if asked.lease is None else asked.lease.attempt or 1
+    processes.send(processes.of_run(None, 0, processes.run_mark(str(asked.folder), asked.run.id, attempt)), number)

@@ -89,8 +89,10 @@ class Control:
         """
         return self._ask("resume", run_id, lambda asked: asking.resume(asked, run_input))
 
-    def cancel(self, target: Target) -> Outcome:
+    def cancel(self, target: Target, *, at_once: bool = False) -> Outcome:
         """End it: user code gets ``Cancelled``; after the grace its processes are killed.
+
+        ``at_once``, which is for whole runs: they are killed now. So they are when it is asked for a second time.
 
         Of a part of a run tree (a subflow's run, a task, a mapped group): its code gets ``Cancelled``, the rest of
         the run goes on. Code that does not end within the grace is left behind, and what it returns is dropped.
@@ -100,14 +102,16 @@ class Control:
         if len(wanted) == 1 and wanted[0].is_run:
             run_id = wanted[0].run_id
             if self._store.read(lambda conn: asking.is_root(conn, run_id)):
-                return self._cancel_root(run_id)
+                return self._cancel_root(run_id, at_once=at_once)
+        if at_once:
+            raise NotAllowed("only whole runs can be ended at once: their parts live in one process with the rest")
         from . import nodes
 
         return Outcome(*self._store.write(lambda conn: nodes.cancel(conn, wanted, self._actor)))
 
-    def _cancel_root(self, run_id: int) -> Outcome:
+    def _cancel_root(self, run_id: int, *, at_once: bool) -> Outcome:
         try:
-            return self._ask("cancel", run_id, asking.cancel)
+            return self._ask("cancel", run_id, lambda asked: asking.cancel(asked, at_once=at_once))
         except StoreFull:
             from . import without_room
 

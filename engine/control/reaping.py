@@ -86,9 +86,22 @@ def kill_leftovers(folder: str, lease: LeaseRow, timeout_seconds: float = _LEFTO
     """
     if lease.run_id is None or not judging.is_of_here(lease, folder, lease.store):
         return True
-    mark = processes.run_mark(folder, lease.run_id)
-    leader = lease.pid if lease.process_group == lease.pid else None
-    return processes.kill_all(leader, lease.pid_started_ticks, mark, timeout_seconds)
+    mark = processes.run_mark(folder, lease.run_id, lease.attempt or 1)
+    leader = lease.pid if owns_group(lease) else None
+    return not processes.kill_all(
+        lambda: processes.of_run(leader, lease.pid_started_ticks, mark), timeout_seconds
+    )
+
+
+def owns_group(lease: LeaseRow) -> bool:
+    """Whether session and group of a run's process are the run's alone: its code host made them for it.
+
+    A script may lead a group, too: the shell's, in which the rest of its pipeline stands.
+    """
+    info = lease_info(lease)
+    # Leases of versions without guards do not speak of one.
+    is_hosted = info["guard"] is not None if "guard" in info else bool(info.get("resumable"))
+    return is_hosted and lease.process_group == lease.pid
 
 
 def lease_info(lease: LeaseRow | None) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class Enforcer:
         if reason is not None:
             self._say(f"run #{lease.run_id}: its process {lease.pid} cannot be signalled from here: {reason}")
             return
-        if lease.process_group == lease.pid:
+        if reaping.owns_group(lease):
             processes.send_to_group(lease.pid, number)
         else:
             processes.send([lease.pid], number)

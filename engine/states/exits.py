@@ -139,6 +139,10 @@ class OomWatch:
         self._files = _counter_files()
         self._last = self._count()
 
+    def look(self) -> None:
+        """What was counted until now was other processes."""
+        self._last = self._count()
+
     def killed_since_last_look(self, pid: int) -> bool:
         """Whether the kernel says it killed this process for lack of memory.
 

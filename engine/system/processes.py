@@ -1,20 +1,25 @@
 """Processes as the kernel shows them: waiting for a death by pidfd, finding what a run left behind, killing it.
 
-A run's processes are found by its session and process group (a run started by a code host leads both) and by a mark
-in their environment, which also finds children that made a session of their own. Linux answers from ``/proc``;
-elsewhere only the process group is known. Nothing here knows the store.
+A run's processes are found in three ways, because each alone misses some: by its session and process group (a run
+started by a code host leads both), by a mark in their environment, which also finds children that made a session of
+their own, and as descendants of a process that adopts orphans (a *subreaper*), which misses nothing that was forked,
+whatever became of its environment. Linux answers from ``/proc``; elsewhere only the process group is known. Nothing
+here knows the store.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
+_SET_CHILD_SUBREAPER: Final = 36
+_SET_NAME: Final = 15
 RUN_MARK: Final = "FLOWDECK_RUN_MARK"
 """Environment variable that every process a run starts inherits; its value names the store and the run."""
 
@@ -37,9 +42,9 @@ class ProcessStat(NamedTuple):
         return self.state in "ZXx"
 
 
-def run_mark(folder: str, run_id: int) -> str:
-    """The mark of one run of one store."""
-    return f"{os.path.realpath(folder)}#{run_id}"
+def run_mark(folder: str, run_id: int, attempt: int) -> str:
+    """The mark of one attempt at one run of one store."""
+    return f"{os.path.realpath(folder)}#{run_id}.{attempt}"
 
 
 def process_stat(pid: int) -> ProcessStat | None:
@@ -73,8 +78,19 @@ def open_pidfd(pid: int, started_ticks: int) -> int | None:
     return descriptor
 
 
-def of_run(leader: int | None, started_ticks: int, mark: str | None) -> list[int]:
-    """Live processes that belong to a run: of its leader's session or group, or carrying its mark.
+class Family(NamedTuple):
+    """A process whose descendants are a run's, as far as they began with it and are no other run's."""
+
+    ancestor: int
+    since_ticks: int = 0
+    """What began earlier, or within the same tick, is not the run's, nor what that started."""
+    other_marks: tuple[str, ...] = ()
+    """Of other runs that live in the same process. While there are any, only marked processes can be told apart."""
+
+
+def of_run(leader: int | None, started_ticks: int, mark: str | None, family: Family | None = None) -> list[int]:
+    """Live processes that belong to a run, without the calling one: of its leader's session or group, carrying its
+    mark, or of its family.
 
     A session or group is the run's only as long as the number means its leader, or nobody: one that another process
     has been given since is that process's, with all that is in it.
@@ -82,13 +98,73 @@ def of_run(leader: int | None, started_ticks: int, mark: str | None) -> list[int
     wanted = None if mark is None else f"{RUN_MARK}={mark}".encode()
     if leader is not None and (holder := process_stat(leader)) is not None and holder.started_ticks != started_ticks:
         leader = None
-    found = []
-    for stat in _all_processes():
-        if stat.ended or stat.pid == os.getpid():
+    own = os.getpid()
+    stats = {stat.pid: stat for stat in _all_processes()}
+    born = _members(family, stats, wanted) if family is not None else ()
+    return [
+        stat.pid
+        for stat in stats.values()
+        if not stat.ended
+        and stat.pid != own
+        and (
+            leader in (stat.session, stat.group)
+            or stat.pid in born
+            or (wanted is not None and _carries(stat.pid, wanted))
+        )
+    ]
+
+
+def _members(family: Family, stats: dict[int, ProcessStat], wanted: bytes | None) -> set[int]:
+    """The run's among the descendants."""
+    children: dict[int, list[ProcessStat]] = {}
+    for stat in stats.values():
+        children.setdefault(stat.parent, []).append(stat)
+    others = [f"{RUN_MARK}={mark}".encode() for mark in family.other_marks]
+    found: set[int] = set()
+    looked: list[tuple[ProcessStat, bool]] = [(child, False) for child in children.get(family.ancestor, ())]
+    while looked:
+        stat, is_known = looked.pop()
+        if stat.started_ticks <= family.since_ticks:
             continue
-        if leader in (stat.session, stat.group) or (wanted is not None and _carries(stat.pid, wanted)):
-            found.append(stat.pid)
+        if others and not is_known:
+            if any(_carries(stat.pid, other) for other in others):
+                continue
+            is_known = wanted is not None and _carries(stat.pid, wanted)
+        if is_known or not others:
+            found.add(stat.pid)
+        looked += [(child, is_known) for child in children.get(stat.pid, ())]
     return found
+
+
+def ticks_now() -> int:
+    """The present in the ticks in which the kernel tells when processes began."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+def adopt_orphans(wanted: bool) -> bool:
+    """Have descendants that lose their parent become children of this process (or no longer); says whether they do.
+
+    Then whatever is forked stays within the family, also what forks twice and makes a session of its own. Nobody but
+    this process can wait for those, so it has to: ``reap_adopted``.
+    """
+    if sys.platform != "linux":
+        return False
+    return _prctl(_SET_CHILD_SUBREAPER, int(wanted)) and wanted
+
+
+def name_self(name: bytes) -> None:
+    """The name that ``ps`` and ``top`` show for this process; at most 15 bytes. Nothing where there is none."""
+    if sys.platform == "linux":
+        _prctl(_SET_NAME, name)
+
+
+def _prctl(option: int, value: int | bytes) -> bool:
+    # The package around it costs 2 ms more to load, which every script would pay.
+    ctypes: Any = importlib.import_module("_ctypes")
+    function = ctypes.dlsym(ctypes.dlopen(None, 0), "prctl")
+    return bool(ctypes.call_function(function, (option, value, 0, 0, 0)) == 0)
 
 
 def of_group(group: int, entry: str) -> list[int]:
@@ -98,13 +174,17 @@ def of_group(group: int, entry: str) -> list[int]:
             if not stat.ended and stat.pid != os.getpid() and (stat.group == group or _carries(stat.pid, wanted))]
 
 
-def send(pids: list[int], number: signal.Signals) -> None:
-    """Signal each process that still exists and is ours to signal."""
+def send(pids: Iterable[int], number: signal.Signals) -> list[int]:
+    """Signal each process that still exists; returns those that are not ours to signal: of other users."""
+    refused = []
     for pid in pids:
         try:
             os.kill(pid, number)
-        except (ProcessLookupError, PermissionError):
+        except ProcessLookupError:
             continue
+        except PermissionError:
+            refused.append(pid)
+    return refused
 
 
 def send_to_group(group: int, number: signal.Signals) -> bool:
@@ -118,15 +198,28 @@ def send_to_group(group: int, number: signal.Signals) -> bool:
     return True
 
 
-def kill_all(leader: int | None, started_ticks: int, mark: str | None, timeout_seconds: float) -> bool:
-    """Kill everything a run left behind; says whether it was gone within the time."""
+def kill_all(find: Callable[[], list[int]], timeout_seconds: float) -> list[int]:
+    """Kill what is found until nothing more is; returns what goes on: after that time, or because it is not ours."""
     deadline = time.monotonic() + timeout_seconds
-    while pids := of_run(leader, started_ticks, mark):
-        send(pids, signal.SIGKILL)
-        if time.monotonic() >= deadline:
-            return False
+    while pids := find():
+        refused = send(pids, signal.SIGKILL)
+        if len(refused) == len(pids) or time.monotonic() >= deadline:
+            return pids
         time.sleep(0.002)
-    return True
+    return []
+
+
+def named(pids: Iterable[int]) -> str:
+    """Processes in words: ``12 (sleep, of user 0)``."""
+    words = []
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                name = file.read().strip()
+            words.append(f"{pid} ({name}, of user {os.stat(f'/proc/{pid}').st_uid})")
+        except OSError:
+            words.append(str(pid))  # it has just ended, or /proc hides it
+    return ", ".join(words)
 
 
 def _all_processes() -> Iterator[ProcessStat]:

@@ -41,7 +41,7 @@ UPDATE_STATE: Final = (
     " intent = coalesce(?10, intent), crash_count = coalesce(?11, crash_count)"
     " WHERE id = ?12 AND attempt = ?13 AND state_type = ?14 AND state_name = ?15"
 )
-UPDATE_INTENT: Final = "UPDATE flow_run SET intent = ? WHERE id = ?"
+UPDATE_INTENT: Final = "UPDATE flow_run SET intent = ?1 WHERE id = ?2 AND (intent <> 'cancel' OR ?1 = 'cancel')"
 UPDATE_RESULT_PREVIEW: Final = "UPDATE flow_run SET result_preview = ? WHERE id = ? AND attempt = ?"
 SELECT_RUN: Final = f"SELECT {RUN_COLUMNS} FROM flow_run WHERE id = ?"
 SELECT_INTENT: Final = "SELECT state_type, state_name, intent, attempt FROM flow_run WHERE id = ?"
@@ -189,9 +189,14 @@ def transition(
 def set_intent(
     connection: Connection, run_id: int, intent: str, *, at_us: int, actor: str, message: str | None = None
 ) -> None:
-    """Note what was asked of a run, with a ``request`` event saying who asked."""
+    """Note what was asked of a run, with a ``request`` event saying who asked.
+
+    ``StaleState`` when there is no such run, or when it is to be cancelled: nothing takes that back.
+    """
     if connection.execute(UPDATE_INTENT, (intent, run_id)).rowcount == 0:
-        raise StaleState(f"run #{run_id} does not exist")
+        if intent_of(connection, run_id) is None:
+            raise StaleState(f"run #{run_id} does not exist")
+        raise StaleState(f"run #{run_id} is to be cancelled; nothing else can be asked of it any more")
     events.append(
         connection, at_us=at_us, kind="request", actor=actor, run_id=run_id, message=message, data={"intent": intent}
     )

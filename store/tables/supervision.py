@@ -51,6 +51,14 @@ SELECT_REQUESTER: Final = (
     " AND data LIKE '{\"intent\":%'"
     " ORDER BY id DESC LIMIT 1"
 )
+SELECT_AT_ONCE: Final = (
+    "SELECT 1 FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'request' AND message = ? AND id > COALESCE("
+    "(SELECT max(id) FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'state' AND to_type = 'PENDING'), 0)"
+    " LIMIT 1"
+)
+"""Since a process last took it."""
+AT_ONCE: Final = "cancel now"
+"""The words of a request to end a run without any grace."""
 
 
 def live_tasks(connection: Connection, run_id: int) -> list[TaskRow]:
@@ -108,6 +116,11 @@ def without_process(connection: Connection) -> list[RunRow]:
 def anything_due(connection: Connection, now_us: int) -> bool:
     """Whether a claim would find a run: asked without the write lock."""
     return connection.execute(SELECT_ANYTHING_DUE, (now_us,)).fetchone() is not None
+
+
+def is_asked_at_once(connection: Connection, run_id: int) -> bool:
+    """Whether anybody who asked for the end of what runs of it wants no grace given."""
+    return connection.execute(SELECT_AT_ONCE, (run_id, AT_ONCE, run_id)).fetchone() is not None
 
 
 def requester(connection: Connection, run_id: int) -> tuple[str, str | None] | None:

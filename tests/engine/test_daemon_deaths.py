@@ -149,18 +149,36 @@ def test_a_run_that_died_while_no_daemon_ran_is_settled_within_two_seconds(box):
     box.wait(lambda: deaths.recorded_runs(str(box.folder)) == set())
 
 
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rsplit(")", 1)[1].split()[1])
+
+
 def test_a_host_that_is_killed_takes_no_run_with_it(box):
-    """Its run goes on under the daemon's eyes, and the file gets another host."""
+    """Its run goes on under the daemon's eyes, its guard sees how it ends, and the file gets another host."""
     run_id = start_hanging(box)
     pid = pid_of(box, run_id)
-    with open(f"/proc/{pid}/stat") as file:
-        host = int(file.read().rsplit(")", 1)[1].split()[1])
-    os.kill(host, signal.SIGKILL)
+    os.kill(parent_of(parent_of(pid)), signal.SIGKILL)
     box.wait(lambda: box.daemons[0].log.count("loaded") == 2)
     assert alive(pid)
     os.kill(pid, signal.SIGKILL)
     box.wait(lambda: "Crashed" in box.states(run_id))
-    assert any(event.message == deaths.UNSEEN for event in box.reader.events(run_id=run_id))
+    assert any(event.message == "killed by signal 9 (SIGKILL)" for event in box.reader.events(run_id=run_id))
+    box.touch("go")
+    box.wait_state(run_id, "Completed")
+
+
+def test_a_guard_that_is_killed_takes_no_run_with_it(box):
+    """Its run goes on as the host's child, which sees how it ends."""
+    run_id = start_hanging(box)
+    pid = pid_of(box, run_id)
+    guard = parent_of(pid)
+    host = parent_of(guard)
+    os.kill(guard, signal.SIGKILL)
+    box.wait(lambda: parent_of(pid) == host)
+    os.kill(pid, signal.SIGKILL)
+    box.wait(lambda: "Crashed" in box.states(run_id))
+    assert any(event.message == "killed by signal 9 (SIGKILL)" for event in box.reader.events(run_id=run_id))
     box.touch("go")
     box.wait_state(run_id, "Completed")
 

@@ -34,12 +34,16 @@ if TYPE_CHECKING:
 
 
 def lease_of(
-    folder: Path, run_id: int, attempt: int, actor: str, *, resumable: bool, crash_retries: int = 0
+    folder: Path, run_id: int, attempt: int, actor: str, *, resumable: bool, crash_retries: int = 0,
+    guard: int | None = None,
 ) -> LeaseRow:
-    """This process's lease on a run, not taken yet; ``resumable``: whether a supervisor resumes it."""
+    """This process's lease on a run, not taken yet; ``resumable``: whether a supervisor resumes it.
+
+    ``guard``: its parent, which adopts what it starts; None in a process that a person started.
+    """
     return leases.this_process(
         folder, leases.run_owner(run_id), actor=actor, at_us=now_us(), run_id=run_id, attempt=attempt,
-        info=json.dumps({"resumable": resumable, "crash_retries": crash_retries}),
+        info=json.dumps({"resumable": resumable, "crash_retries": crash_retries, "guard": guard}),
     )
 
 
@@ -74,7 +78,7 @@ def _parameters_row(run_id: int, kept: codec.Encoded) -> ResultRow:
 
 
 def take(
-    folder: Path, run_id: int, attempt: int, *, resumable: bool, crash_retries: int
+    folder: Path, run_id: int, attempt: int, *, resumable: bool, crash_retries: int, guard: int | None = None
 ) -> tuple[RunRow, LeaseRow]:
     """Take the lease on a claimed run; only one process can. Raises NotFound or StaleState."""
     connection = connect(folder, "state")
@@ -88,7 +92,8 @@ def take(
                     f"run #{run_id} is {row.state_name}, attempt {row.attempt}; expected Pending, attempt {attempt}"
                 )
             lease = lease_of(
-                folder, run_id, attempt, actor_name("engine"), resumable=resumable, crash_retries=crash_retries
+                folder, run_id, attempt, actor_name("engine"), resumable=resumable, crash_retries=crash_retries,
+                guard=guard,
             )
             leases.acquire(connection, lease)
             if attempt > 1:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import resource
 import select
@@ -24,34 +25,27 @@ import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 
-from ....store import judging, spool
+from ....store import judging
 from ...authoring.loader import FlowFile, load_flow_file
 from ...control.deployable import describe
 from ...errors import FlowdeckError, StaleState
-from ...secrets.masking import mask
 from ...states import exits as deaths
 from ...system import processes
 from ...system.actors import actor_name
 from ...system.clock import now_us
 from ...system.flow_files import BrokenFlowFile
 from ...system.line import CODE_HOST, Line
+from .guard import detach, end_with
+from .hosted import Child, guard_alone, guard_child, is_child, last_words
+from .wards import tell
 
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 BROKEN_EXIT_CODE: Final = 70
 """Exit code of a run process that could not even begin; its log says why."""
 RECORD_AGAIN_SECONDS: Final = 0.25
 """Between tries to leave a record that the disk has no room for."""
-
-
-class Child(NamedTuple):
-    """A run process this host started."""
-
-    run_id: int
-    attempt: int
-    for_crash_hooks: bool = False
-    """Not to run it: to call ``on_crashed`` of a run whose process is dead."""
 
 
 class CodeHost:
@@ -75,6 +69,7 @@ class CodeHost:
         signal.signal(signal.SIGTERM, self._retire)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon; runs outlive it
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        processes.adopt_orphans(True)  # the run of a guard that was killed
         while self._children or self._has_to_say() or not self._retired:
             waited, unsent = [self._wake_read], []
             if self._line is not None:
@@ -132,15 +127,58 @@ class CodeHost:
         self._children[pid] = child
         if child.for_crash_hooks:
             return
-        self._say(say="started", run=child.run_id, attempt=child.attempt, pid=pid)
+        self._say(say="started", run=child.run_id, attempt=child.attempt, pid=child.pid or pid)
 
     def _forked(self, child: Child, flow: str) -> int:
-        pid = os.fork()
-        if pid == 0:
-            self._become(child, flow)
+        """The guard of a run, which forks the run's process; that of crash hooks has none."""
+        if child.for_crash_hooks:
+            pid = os.fork()
+            if pid == 0:
+                self._become(child, flow, None)
+            return pid
+        child.said, say = os.pipe2(os.O_CLOEXEC)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._guard(child, flow, say)
+        except OSError:
+            os.close(child.said)
+            raise
+        finally:
+            os.close(say)
+        first = json.loads(os.read(child.said, 4096) or b"[0]")
+        if isinstance(first, list):  # the error of its fork
+            os.close(child.said)
+            os.waitpid(pid, 0)
+            raise OSError(first[0], os.strerror(first[0]) if first[0] else "its guard ended at once")
+        child.pid = first
         return pid
 
-    def _become(self, child: Child, flow: str) -> NoReturn:
+    def _guard(self, child: Child, flow: str, say: int) -> NoReturn:
+        """In the guard: fork the run's process, say its number, and watch."""
+        own = os.getpid()
+        try:
+            processes.adopt_orphans(True)
+            pid = os.fork()
+        except OSError as error:
+            os.write(say, json.dumps([error.errno]).encode())
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 - a second host must not go on
+            os._exit(1)
+        if pid == 0:
+            os.close(say)
+            self._become(child, flow, own)
+
+        def watch() -> None:
+            os.write(say, str(pid).encode())
+            os.setsid()
+            detach(say)
+            self._oom.look()
+            guard_child(self._folder, child, pid, self._oom, say)
+
+        end_with(watch, self._folder, child.run_id, child.attempt)
+
+    def _become(self, child: Child, flow: str, guard: int | None) -> NoReturn:
         """In the child: shed what is the host's, and run."""
         code = BROKEN_EXIT_CODE
         try:
@@ -156,7 +194,7 @@ class CodeHost:
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
             os.close(null)
-            code = run_here(self._folder, child, self._loaded, flow)
+            code = run_here(self._folder, child, self._loaded, flow, guard)
         except StaleState:
             code = deaths.STALE_EXIT  # the run was cancelled, or taken by another, before it began
         except BaseException as error:  # noqa: BLE001 - the border of the process: say it in the run's log, then end
@@ -165,38 +203,57 @@ class CodeHost:
             os._exit(code)
 
     def _spawned(self, child: Child, flow: str) -> int:
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-P", "-m", CODE_HOST,
-             "--store", self._folder, "--run", str(child.run_id), "--attempt", str(child.attempt), "--flow", flow,
-             *(["--crashed"] if child.for_crash_hooks else []), self._loaded.path],
-            os.environ, setsid=True,
-            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
-        )
+        child.said, say = os.pipe2(os.O_CLOEXEC)
+        os.set_inheritable(say, True)
+        try:
+            return os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-P", "-m", CODE_HOST, "--store", self._folder, "--say", str(say),
+                 "--run", str(child.run_id), "--attempt", str(child.attempt), "--flow", flow,
+                 *(["--crashed"] if child.for_crash_hooks else []), self._loaded.path],
+                os.environ, setsid=True,
+                file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            )
+        except OSError:
+            os.close(child.said)
+            raise
+        finally:
+            os.close(say)
 
     def _reap(self) -> None:
-        for pid, child in list(self._children.items()):
+        """Guards end after their runs; a run whose guard was killed is this host's child, which adopts orphans."""
+        while True:
             try:
-                found, status, usage = os.wait4(pid, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                del self._children[pid]
+                return
+            if pid == 0:
+                return
+            child = self._children.pop(pid, None)
+            if child is None or child.for_crash_hooks:
                 continue
-            if found == 0:
-                continue
-            del self._children[pid]
-            if not child.for_crash_hooks:
-                self._ended(child, pid, status, usage.ru_maxrss * 1024)
+            if child.pid == pid:
+                self._ended(child, self._death(child, pid, status, usage.ru_maxrss * 1024))
+            elif (told := last_words(child)) is not None:
+                self._ended(child, told[0], is_recorded=told[1])
+            elif child.pid is not None and is_child(child.pid):
+                self._children[child.pid] = child
+            else:  # a guard that was killed before it had forked, or so early that it had said nothing
+                self._ended(child, self._death(child, child.pid or pid, status, 0))
 
-    def _ended(self, child: Child, pid: int, status: int, max_rss_bytes: int) -> None:
-        """Leave the record, and tell the daemon all the same: there may be no room for it."""
+    def _death(self, child: Child, pid: int, status: int, max_rss_bytes: int) -> deaths.Death:
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        death = deaths.from_wait_status(
+        return deaths.from_wait_status(
             child.run_id, pid, status, max_rss_bytes=max_rss_bytes, ended_at_us=now_us(),
             out_of_memory=killed and self._oom.killed_since_last_look(pid),
         )
-        self._unwritten.append((child.attempt, death))
-        self._record()
-        self._say(say="ended", run=child.run_id, attempt=child.attempt, pid=pid, death=death._asdict())
+
+    def _ended(self, child: Child, death: deaths.Death, *, is_recorded: bool = False) -> None:
+        """See that there is a record, and tell the daemon all the same: there may be no room for it."""
+        if not is_recorded:
+            self._unwritten.append((child.attempt, death))
+            self._record()
+        self._say(say="ended", run=child.run_id, attempt=child.attempt, pid=death.pid, death=death._asdict())
 
     def _record(self) -> None:
         """Write down what is not written down; what does not succeed is tried again."""
@@ -213,16 +270,14 @@ class CodeHost:
 def _tell(folder: str, child: Child, error: BaseException) -> None:
     """Leave word in the run's spool: whoever settles the run moves it into the log."""
     text = f"the run could not begin: {error!r}\n{''.join(traceback.format_exception(error))}"
-    descriptor = spool.open_append(folder, child.run_id, child.attempt, "err")
-    os.write(descriptor, mask(text).encode("utf-8", "replace"))
-    os.close(descriptor)
+    tell(folder, child.run_id, child.attempt, text.rstrip("\n"))
 
 
-def run_here(folder: str, child: Child, loaded: FlowFile, flow: str) -> int:
+def run_here(folder: str, child: Child, loaded: FlowFile, flow: str, guard: int | None) -> int:
     """Run a claimed run in this process; returns its exit code."""
     from .entry import execute_run
 
-    os.environ[processes.RUN_MARK] = processes.run_mark(folder, child.run_id)
+    os.environ[processes.RUN_MARK] = processes.run_mark(folder, child.run_id, child.attempt)
     if "numpy.random" in sys.modules:
         # Forked runs would all draw the same numbers.
         sys.modules["numpy.random"].seed()
@@ -233,7 +288,7 @@ def run_here(folder: str, child: Child, loaded: FlowFile, flow: str) -> int:
         from .crash_hooks import run_crash_hooks
 
         return run_crash_hooks(Path(folder), child.run_id, known)
-    code = execute_run(Path(folder), child.run_id, child.attempt, known)
+    code = execute_run(Path(folder), child.run_id, child.attempt, known, resumable=True, guard=guard)
     if "multiprocessing.util" in sys.modules:
         # os._exit leaves this out, and the user's worker processes would stay.
         sys.modules["multiprocessing.util"]._exit_function()
@@ -263,10 +318,12 @@ def _load(path: str) -> tuple[FlowFile | None, dict[str, Any]]:
     }  # fmt: skip
 
 
-def _run_alone(folder: str, child: Child, path: str, flow: str) -> int:
+def _run_alone(folder: str, child: Child, path: str, flow: str, say: int) -> int:
     """One run in an interpreter of its own (``spawn``)."""
+    guard = None if child.for_crash_hooks else guard_alone(folder, child, say)
+    os.close(say)
     try:
-        return run_here(folder, child, load_flow_file(path), flow)
+        return run_here(folder, child, load_flow_file(path), flow, guard)
     except StaleState:
         return deaths.STALE_EXIT
     except FlowdeckError as error:
@@ -303,13 +360,14 @@ def main() -> int:
     parser.add_argument("--attempt", type=int, default=1)
     parser.add_argument("--flow")
     parser.add_argument("--crashed", action="store_true")
+    parser.add_argument("--say", type=int)
     parser.add_argument("file")
     options = parser.parse_args()
     # A cache written within the second of an edit would hide the edit from the next host.
     sys.dont_write_bytecode = True
     if options.run is not None:
         child = Child(options.run, options.attempt, options.crashed)
-        return _run_alone(options.store, child, options.file, options.flow)
+        return _run_alone(options.store, child, options.file, options.flow, options.say)
     if options.open_files is not None:  # the daemon raised it for itself
         resource.setrlimit(resource.RLIMIT_NOFILE, (options.open_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     os.set_inheritable(options.socket, False)  # what user code starts must not hold our line open

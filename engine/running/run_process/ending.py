@@ -20,6 +20,7 @@ from ...settings import cancel_grace_seconds
 from ...states.state import Cancelled
 from ...system import processes
 from ..effects.interrupts import TerminationHandler
+from . import guarding, marks
 
 if TYPE_CHECKING:
     from .session import Session
@@ -28,6 +29,8 @@ BY_SIGNAL: Final = "the process received SIGTERM"
 _CHILDREN_AFTER_SECONDS: Final = 0.5
 """How long user code may take to end by itself before its child processes are told to."""
 _AFTER_KILL_SECONDS: Final = 0.5
+_GONE_SECONDS: Final = 5.0
+"""How long killed processes may take to be gone (an uninterruptible one may take for ever)."""
 _NO_DESCRIPTORS_EXIT: Final = 70
 TERMINATED_EXIT: Final = 128 + signal.SIGTERM
 """As a shell says it of a process that the signal ended."""
@@ -41,6 +44,8 @@ class Ending:
         self.termination = TerminationHandler()
         self.is_resumable = False
         """Whether a supervisor resumes the run when this process dies."""
+        self.guard: int | None = None
+        """The parent of this process, where that guards it."""
         self.is_by_signal = False
         """The run's end was left to the supervisor."""
         self.left_by: SystemExit | None = None
@@ -118,18 +123,24 @@ class Ending:
         gate, now = self._session.gate, time.monotonic()
         deadline = now + cancel_grace_seconds()
         _wait_until(lambda: gate.busy <= 0, min(deadline, now + _CHILDREN_AFTER_SECONDS))
-        processes.send(self.children(), signal.SIGTERM)
-        _wait_until(lambda: gate.busy <= 0 and not self.children(), deadline)
-        while children := self.children():
-            processes.send(children, signal.SIGKILL)
-            time.sleep(0.005)
+        refused = processes.send(self.children(), signal.SIGTERM)
+        _wait_until(lambda: gate.busy <= 0 and not set(self.children()).difference(refused), deadline)
+        if left := processes.kill_all(self.children, _GONE_SECONDS):
+            root_id = self._session.root_id
+            text = f"run #{root_id} ends, and these go on: {processes.named(left)}; end them as their user, or as root"
+            self._session.log.line(root_id, None, 30, text)
         _wait_until(lambda: gate.busy <= 0, max(deadline, time.monotonic() + _AFTER_KILL_SECONDS))
 
     def children(self) -> list[int]:
         """Live processes that this run started, at any depth, also those that made a session of their own."""
-        own_group = os.getpgid(0) == os.getpid()
-        mark = processes.run_mark(str(self._session.folder), self._session.root_id)
-        return processes.of_run(os.getpid() if own_group else None, judging.own_identity().started_ticks, mark)
+        session, own = self._session, os.getpid()
+        mark = marks.mark_of(session)
+        if self.guard is not None:
+            # Its session is its own, and its guard, unless somebody killed that, has all that it started.
+            family = processes.Family(self.guard) if os.getppid() == self.guard else None
+            return processes.of_run(own, judging.own_identity().started_ticks, mark, family)
+        # Its group is the shell's, and the process may have more runs and more children than this run's.
+        return processes.of_run(None, 0, mark, guarding.family_of(session.folder, session.root_id))
 
     # -- when nothing can be recorded ----------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from ..effects.effects import drive, drive_async
 from ..lifecycle.flow_steps import flow_steps
 from .answers import answer, exit_code, explain_uncaught
 from .claiming import lease_of, make_run, settle_broken, stored_parameters, take
+from .guarding import guard_run
 from .session import Session
 from .suspending import record
 
@@ -103,18 +104,26 @@ async def iterate_here_async(flow: Flow[Any, Any], parameters: dict[str, Any]) -
 
 def execute_run(
     folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *, echo: bool = False,
-    given: dict[str, Any] | None = None,
+    given: dict[str, Any] | None = None, resumable: bool | None = None, guard: int | None = None,
 ) -> int:  # fmt: skip
     """Run an existing, claimed (PENDING) run in this process; returns the exit code.
 
     ``given`` are the parameters where the caller has just made the run of them: what is secret in them is not stored.
 
     0 completed · 1 failed or crashed · 75 goes on later · 130 cancelled. Raises NotFound, NotAllowed or StaleState
-    when the run is not this process's to take.
+    when the run is not this process's to take. ``guard`` is this process's parent, where that is the run's guard;
+    then session and group are the run's own. ``resumable``: whether a supervisor resumes it; by default what is not
+    shown to anybody.
     """
-    row, lease = take(folder, run_id, attempt, resumable=not echo, crash_retries=flow.crash_retries)
+    is_resumable = not echo if resumable is None else resumable
+    row, lease = take(
+        folder, run_id, attempt, resumable=is_resumable, crash_retries=flow.crash_retries, guard=guard
+    )
+    if guard is None:
+        guard_run(folder, run_id, attempt)
     session = Session(folder, run_id, attempt, echo=echo)
-    session.ending.is_resumable = not echo
+    session.ending.is_resumable = is_resumable
+    session.ending.guard = guard
     try:
         session.lease = lease
         conceal_known()
@@ -165,6 +174,7 @@ def _open_new(
         where = find_store() if folder is None else folder
         open_store(where)
         run_id = make_run(where, flow, parameters, via)
+        guard_run(where, run_id, 1)
     except (FlowdeckError, KeyboardInterrupt) as error:
         explain_uncaught(error)
         raise

@@ -51,7 +51,6 @@ from ....store.errors import StoreMissing
 from ....store.tables import leases
 from ....store.writer import Writer
 from ...settings import cancel_grace_seconds
-from ...system import processes
 from ..calls.lineage import Lineage
 from ..effects.gate import Gate
 from ..lifecycle import calling
@@ -62,7 +61,7 @@ from ..output.capture import Capture
 from ..output.run_log import RunLog
 from ..runners.callbacks import Callbacks
 from ..runners.threads import Pool
-from . import forks
+from . import forks, guarding, marks
 from .activations import Activations
 from .beginnings import Beginnings
 from .ending import BY_SIGNAL, Ending
@@ -92,6 +91,8 @@ class Session:
     def __init__(self, folder: Path, run_id: int, attempt: int, *, echo: bool) -> None:
         self.folder = folder
         self.root_id = run_id
+        self.attempt = attempt
+        """At which this process began."""
         self.lease: LeaseRow | None = None
         self.root: FlowRun | None = None
         self.live_runs: dict[int, FlowRun] = {}
@@ -121,7 +122,6 @@ class Session:
         # How its process leaves it.
         self.departure = Departure(self)
         self.ending = Ending(self)
-        self._outer_mark: str | None = None
         self._made = threading.Lock()
         self._reader: Connection | None = None
         self._telemetry: Writer | None = None
@@ -133,8 +133,7 @@ class Session:
     def start(self) -> None:
         """Capture output and watch for requests; in the thread that will run the flow."""
         self.ending.termination.install()
-        self._outer_mark = os.environ.get(processes.RUN_MARK)
-        os.environ[processes.RUN_MARK] = processes.run_mark(str(self.folder), self.root_id)
+        marks.mark(self)
         self.capture.start()
         self.watcher.start(
             self.beginnings.write, self.pool.tick, self.capture.tick, self.ending.look, self.requests.look
@@ -167,14 +166,12 @@ class Session:
         if self._telemetry is not None:
             self._telemetry.close()
         self.capture.close()
-        if self._outer_mark is None:
-            os.environ.pop(processes.RUN_MARK, None)
-        else:
-            os.environ[processes.RUN_MARK] = self._outer_mark
+        marks.unmark(self)
         if (lease := self.lease) is not None and not self.ending.is_by_signal:
             self.writer.soon(lambda conn: leases.release(conn, lease.owner, lease))
         self.writer.flush()
         self.requests.close()
+        guarding.let_go(self.folder, self.root_id)
         if self._reader is not None:
             self._reader.close()
         self.writer.close()  # the last one that can write: where nobody else has the store open, its log is moved in

@@ -1,0 +1,120 @@
+"""What a guard guards, and what it sees of it: the runs, and with a connection of its own what was asked of them.
+
+Nothing here signals or waits. A store that cannot be read at this moment is looked at again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from ....store import judging, spool
+from ....store.connection import Connection, connect, data_version
+from ....store.driver_errors import store_errors
+from ....store.errors import StoreError
+from ....store.states import is_terminal
+from ....store.tables import leases, runs, supervision
+from ...secrets.masking import mask
+from ...settings import cancel_grace_seconds
+from ...system import processes
+
+
+class Ward:
+    """One run that is guarded."""
+
+    def __init__(self, folder: str, run_id: int, attempt: int, process: judging.ProcessIdentity, since: int) -> None:
+        self.folder = folder
+        self.run_id = run_id
+        self.attempt = attempt
+        self.process = process
+        self.since_ticks = since
+        """When it began: what its process had started before is not the run's."""
+        self.asked_at: float | None = None
+        """When a cancellation was seen that is not carried out yet."""
+        self.is_at_once = False
+        """Whoever asked wants no grace given."""
+        self.was_told = False
+        self.has_ended = False
+        """Its record says so."""
+        self.was_cancelled = False
+        """Its record says so, or that it is to be."""
+        self.said: set[str] = set()
+
+    @property
+    def mark(self) -> str:
+        """What its processes carry in their environment."""
+        return processes.run_mark(self.folder, self.run_id, self.attempt)
+
+    @property
+    def grace(self) -> float:
+        """Seconds that its code has to end by itself."""
+        return 0.0 if self.is_at_once else cancel_grace_seconds()
+
+    def say(self, text: str) -> None:
+        """Once, into the run's log: whoever reads it next finds it there."""
+        if text not in self.said:
+            self.said.add(text)
+            tell(self.folder, self.run_id, self.attempt, text)
+
+
+def tell(folder: str, run_id: int, attempt: int, text: str) -> None:
+    """Leave word in a run's spool, for its log. What cannot be written (a full disk) is not worth the guard's end."""
+    with contextlib.suppress(OSError):
+        descriptor = spool.open_append(folder, run_id, attempt, "err")
+        os.write(descriptor, mask(f"{text}\n").encode("utf-8", "replace"))
+        os.close(descriptor)
+
+
+class Eyes:
+    """What a guard sees of one store: with a connection of its own, opened when it first looks."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._connection: Connection | None = None
+        self._version = -1
+
+    def look(self, wards: list[Ward], now: float) -> None:
+        """See what was asked of them; a store that cannot be read now is looked at again."""
+        with contextlib.suppress(StoreError), store_errors(self.folder):
+            if self._connection is None:
+                self._connection = connect(self.folder, "state", readonly=True)
+            version = data_version(self._connection)
+            if version == self._version:
+                return
+            for ward in wards:
+                _see(self._connection, ward, now)
+            self._version = version
+
+    def close(self) -> None:
+        """Give the connection back, for whoever wants to be the last that has the store open."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+            self._version = -1
+
+    def forget(self) -> None:
+        """The next look reads, whether anything changed or not."""
+        self._version = -1
+
+
+def _see(connection: Connection, ward: Ward, now: float) -> None:
+    found = runs.intent_of(connection, ward.run_id)
+    if found is None:
+        return
+    state_type, state_name, intent, attempt = found
+    ward.has_ended = is_terminal(state_type, state_name)
+    ward.was_cancelled = state_type in ("CANCELLED", "CANCELLING") or intent == "cancel"
+    is_asked = not ward.has_ended and ward.was_cancelled
+    if not is_asked and not (attempt > ward.attempt and _is_taken(connection, ward)):
+        ward.asked_at = None
+        ward.was_told = False
+        return
+    if ward.asked_at is None:
+        ward.asked_at = now
+    ward.is_at_once = is_asked and supervision.is_asked_at_once(connection, ward.run_id)
+
+
+def _is_taken(connection: Connection, ward: Ward) -> bool:
+    """Whether another process has the run now: this one works in vain."""
+    lease = leases.of_run(connection, ward.run_id)
+    return lease is not None and not judging.same(lease, ward.process)
