@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +82,13 @@ def _execute(
         out.say(f"#{run_id} {one_line(flow.name)}", "dim")
     out.flush()
     # With --json standard output holds the run and nothing else; what it wrote is in its log.
-    code = execute_run(
-        folder, run_id, attempt, flow, echo=not out.as_json, given=given, resumable=False
-    )
+    from ..engine.running.run_process.python_ending import as_script
+
+    module = sys.modules[flow.fn.__module__]
+    with as_script(str(module.__file__), module):
+        code = execute_run(
+            folder, run_id, attempt, flow, echo=not out.as_json, given=given, resumable=False
+        )
     with Reader(folder) as reader:
         row = reader.run(run_id)
     if row is None:

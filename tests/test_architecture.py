@@ -85,6 +85,8 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/encoding/tracebacks.py": "the user's exception, which may not even be printable",
     "engine/running/output/log_handler.py": "the user's logging arguments",
     "engine/running/run_process/code_host.py": "the process of user code: says it, then ends",
+    "engine/running/slots/queue.py": "a service tick",
+    "engine/daemon/watchers.py": "a service thread: says it",
     "engine/running/run_process/guard.py": "a forked process: says it, then ends",
     "engine/running/run_process/guarding.py": "a forked process: ends",
     "engine/encoding/codec.py": "the user's __reduce__ and __repr__",

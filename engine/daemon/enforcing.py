@@ -50,6 +50,8 @@ class Enforcer:
             if watched is not None:
                 if run.intent == "cancel" and watched not in self._enforcing:
                     self._enforce_cancel(watched, now)
+                elif run.intent != "cancel":
+                    self._enforcing.discard(watched)  # should it be cancelled again, it gets its grace again
             elif run.state_type == "SCHEDULED":
                 self._obey_without_process(run, now)
 

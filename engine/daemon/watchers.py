@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from ..states.state import describe_exception
 from ..system.flow_files import folders_of_flows
 
 STEP_MS: Final = 200
@@ -68,6 +69,8 @@ class FileWatcher:
             self._say(f"the kernel cannot watch these folders ({error}); looking at them every second instead")
             self._polling = True
             self._run(folders, stop)
+        except BaseException as error:  # noqa: BLE001 - a service thread: nobody would hear of one that is gone
+            self._say(f"changes of files are not noticed any more: {describe_exception(error)}; restart the daemon")
 
     def _hand_on(self, paths: set[str]) -> None:
         """Python files, and what is or may have been a folder."""

@@ -118,7 +118,7 @@ def _run_coroutine(outcome: Any) -> None:
     def run() -> None:
         try:
             context.run(asyncio.run, outcome)
-        except Exception as error:  # noqa: BLE001 - the user's hook; raised again where it was called
+        except BaseException as error:  # noqa: BLE001 - the user's hook; raised again where it was called
             failed.append(error)
 
     thread = threading.Thread(target=run, name="flowdeck-hook")

@@ -39,6 +39,7 @@ from ...system.flow_files import BrokenFlowFile
 from ...system.line import CODE_HOST, Line
 from .guard import detach, end_with
 from .hosted import Child, guard_alone, guard_child, is_child, last_words
+from .python_ending import become_script, end_as_python
 from .wards import tell
 
 _SET_PARENT_DEATH_SIGNAL: Final = 1
@@ -281,6 +282,7 @@ def run_here(folder: str, child: Child, loaded: FlowFile, flow: str, guard: int 
     if "numpy.random" in sys.modules:
         # Forked runs would all draw the same numbers.
         sys.modules["numpy.random"].seed()
+    become_script(loaded.path, loaded.module)
     known = loaded.flows.get(flow) or loaded.imported_flows.get(flow)
     if known is None:
         raise BrokenFlowFile(f"{loaded.path}: holds no flow {flow!r}", path=loaded.path)
@@ -288,14 +290,9 @@ def run_here(folder: str, child: Child, loaded: FlowFile, flow: str, guard: int 
         from .crash_hooks import run_crash_hooks
 
         return run_crash_hooks(Path(folder), child.run_id, known)
-    code = execute_run(Path(folder), child.run_id, child.attempt, known, resumable=True, guard=guard)
-    if "multiprocessing.util" in sys.modules:
-        # os._exit leaves this out, and the user's worker processes would stay.
-        sys.modules["multiprocessing.util"]._exit_function()
-    with suppress(OSError, ValueError):  # the user may have closed them
-        sys.stdout.flush()
-        sys.stderr.flush()
-    return code
+    return execute_run(
+        Path(folder), child.run_id, child.attempt, known, resumable=True, guard=guard, at_end=end_as_python
+    )
 
 
 def _load(path: str) -> tuple[FlowFile | None, dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +105,7 @@ async def iterate_here_async(flow: Flow[Any, Any], parameters: dict[str, Any]) -
 def execute_run(
     folder: Path, run_id: int, attempt: int, flow: Flow[Any, Any], *, echo: bool = False,
     given: dict[str, Any] | None = None, resumable: bool | None = None, guard: int | None = None,
+    at_end: Callable[[Session, int], None] | None = None,
 ) -> int:  # fmt: skip
     """Run an existing, claimed (PENDING) run in this process; returns the exit code.
 
@@ -113,7 +114,7 @@ def execute_run(
     0 completed · 1 failed or crashed · 75 goes on later · 130 cancelled. Raises NotFound, NotAllowed or StaleState
     when the run is not this process's to take. ``guard`` is this process's parent, where that is the run's guard;
     then session and group are the run's own. ``resumable``: whether a supervisor resumes it; by default what is not
-    shown to anybody.
+    shown to anybody. ``at_end`` is called with the exit code when the end is recorded and the session still open.
     """
     is_resumable = not echo if resumable is None else resumable
     row, lease = take(
@@ -142,9 +143,12 @@ def execute_run(
             run.decided = own_filters.ask(folder, row, flow)
         if attempt > 1 or row.retry_of is not None:
             run.load_journal()
-        state = drive(session, flow_steps(run))
-    except Suspended:
-        state = record(session)
+        try:
+            state = drive(session, flow_steps(run))
+        except Suspended:
+            state = record(session)
+        if at_end is not None and not session.ending.is_by_signal:
+            at_end(session, exit_code(state))
     finally:
         session.close()
     if session.ending.is_by_signal:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ....store.connection import Connection, connect, data_version
 from ....store.driver_errors import store_errors
-from ....store.errors import StoreCorrupt, StoreError
+from ....store.errors import StoreCorrupt, StoreLocked, StoreMissing
 from ....store.rows import LimitRow
 from ....store.tables import limits
 from ....store.writer import Writer
+from ...states.state import describe_exception
 from ...system.clock import now_us
 from . import causes as slot_words
 from .deadlocks import Knot, find_knot
@@ -194,8 +195,9 @@ class Keeper:
                 self.writer.soon(lambda conn: limits.note_wait(conn, run_id, task_seq, None, at_us=now_us()))
 
     def _serve(self) -> None:
-        connection = connect(self._folder, "state", readonly=True)
-        version = -1
+        """Until nobody waits. Whatever a look raises, the next one comes: who waits here would wait for ever."""
+        connection: Connection | None = None
+        version, trouble = -1, ""
         try:
             while not self._closed:
                 with self._lock:
@@ -205,17 +207,31 @@ class Keeper:
                 self._wake.clear()
                 try:
                     with store_errors(self._folder):
+                        if connection is None:
+                            connection = connect(self._folder, "state", readonly=True)
                         version = self._look(connection, version)
-                except StoreCorrupt:
-                    raise
-                except StoreError:
+                except (StoreCorrupt, StoreMissing) as error:
+                    self._refuse_all(str(error))
+                except StoreLocked:
                     version = -1  # a moment's lock or a busy checkpoint: read again
+                except Exception as error:  # noqa: BLE001 - a service tick: no descriptors left, no memory
+                    version = -1
+                    if trouble != (trouble := describe_exception(error)):
+                        logger.warning("those who wait for slots wait on, with trouble: %s", trouble)
                 now = time.monotonic()
                 eager = now - self._last_move < _EAGER_FOR_SECONDS
                 time.sleep(EAGER_SECONDS / 2)
                 self._wake.wait(EAGER_SECONDS / 2 if eager else PATIENT_SECONDS)
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
+
+    def _refuse_all(self, why: str) -> None:
+        """Nothing can come of it any more."""
+        with self._lock:
+            waiting = list(self._waiting.values())
+        for ask in waiting:
+            self.end(ask, "refused", why)
 
     def _look(self, connection: Connection, known_version: int) -> int:
         version = data_version(connection)
