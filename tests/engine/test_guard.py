@@ -408,3 +408,25 @@ def test_where_forking_is_unsafe_the_guard_is_started_anew(box, why):
     box.control.cancel(1)
     box.wait_state(1, "Cancelled")
     box.wait(lambda: not alive(pid), 5)
+
+
+def test_a_process_has_one_guard_for_all_its_runs(script, tmp_path) -> None:
+    """Also where it has threads, so that the guard is started and not forked: it hears of each run and ends with it."""
+    done = script.run("""
+        import subprocess, threading
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+
+        @flow
+        def small():
+            return 1
+
+        def guards():
+            found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
+            return [line for line in found if "guarding" in line and HERE in line]
+
+        for _ in range(5):
+            small()
+        print("guards", len(guards()))
+    """)
+    assert done.returncode == 0, done.stderr
+    assert "guards 1" in done.stdout

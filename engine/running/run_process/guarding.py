@@ -178,14 +178,16 @@ def _spawn(own: judging.ProcessIdentity, heard: int, said: int, message: dict[st
     """By way of a shell, which ends at once: the guard is no child of this process."""
     line, back = (fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for descriptor in (heard, said))
     try:
-        words = ["/bin/sh", "-c", '"$@" <&0 &', "flowdeck-guard", sys.executable, "-P", "-m", _MODULE,
+        # Not by descriptor 0: to what it starts in the background dash gives /dev/null in its place.
+        words = ["/bin/sh", "-c", '"$@" <&3 3<&- &', "flowdeck-guard", sys.executable, "-P", "-m", _MODULE,
                  "--process", json.dumps(own), "--first", json.dumps(message),
                  *(["--adopts"] if adopts else [])]
         environment = {name: value for name, value in os.environ.items() if name != processes.RUN_MARK}
         shell = os.posix_spawn(
             words[0], words, environment,
             file_actions=[
-                (os.POSIX_SPAWN_DUP2, line, 0),
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, line, 3),
                 (os.POSIX_SPAWN_DUP2, back, 1),
                 (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
             ],
