@@ -25,6 +25,7 @@ from . import files
 from .errors import StoreUntrusted
 
 ALIVE_FOLDER: Final = "alive"
+_PROCESS: Final = "process"
 HAS_PROC: Final[bool] = os.path.exists("/proc/self/stat")
 
 ProcessState = Literal["alive", "frozen", "gone", "unknown"]
@@ -246,44 +247,62 @@ def _pid_exists(pid: int) -> bool:
 
 _shown: dict[tuple[int, str], int] = {}
 """By process (a fork is another) and store: the descriptor that holds the lock."""
+_owners: dict[tuple[int, str], set[str]] = {}
+"""What of the process is named by rows there: its runs, by their leases' owners, and itself, where no run is around."""
 _lock = threading.Lock()
 
 
-def show_presence(folder: str | os.PathLike[str]) -> None:
+def show_presence(folder: str | os.PathLike[str], owner: str | None = None) -> None:
     """Let everybody who can open the store see that this process lives, until it and its forks have ended.
 
-    To be done before the first row that names it is written. ``OSError`` when the folder cannot be written.
+    To be done before the first row that names it is written, and ended by each ``owner`` of such rows; None stands for
+    the process itself, unless somebody has shown it already. ``OSError`` when the folder cannot be written.
     """
     key = os.getpid(), os.path.realpath(folder)
-    if key in _shown:
+    if key in _shown and (owner is None or owner in _owners[key]):
         return
     with _lock:
-        if key in _shown:
-            return
-        descriptor = files.open_to_write(key[1], f"{ALIVE_FOLDER}/{_presence_name(own_identity())}")
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        _shown[key] = descriptor
+        owners = _owners.setdefault(key, set())
+        if owner is not None or not owners:
+            owners.add(owner or _PROCESS)
+        while key not in _shown:
+            path = f"{ALIVE_FOLDER}/{_presence_name(own_identity())}"
+            descriptor = files.open_to_write(key[1], path)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if _is_named(key[1], path, descriptor):
+                _shown[key] = descriptor
+            else:
+                os.close(descriptor)  # somebody swept it before it was locked
 
 
-def end_presence(folder: str | os.PathLike[str]) -> None:
-    """No row names this process any more: nobody need look for it."""
+def end_presence(folder: str | os.PathLike[str], owner: str | None = None) -> None:
+    """No row of this owner names this process any more; with the last of them nobody need look for it."""
     key = os.getpid(), os.path.realpath(folder)
     with _lock:
-        descriptor = _shown.pop(key, None)
-    if descriptor is None:
-        return
-    path = f"{ALIVE_FOLDER}/{_presence_name(own_identity())}"
-    with suppress(OSError):  # the store was removed, or user code has closed all descriptors
-        if os.path.samestat(os.lstat(os.path.join(key[1], path)), os.fstat(descriptor)):
-            os.close(descriptor)
-    files.remove(key[1], path)
+        owners = _owners.get(key, set())
+        owners.discard(owner or _PROCESS)
+        descriptor = None if owners else _shown.pop(key, None)
+        if descriptor is None:
+            return
+        path = f"{ALIVE_FOLDER}/{_presence_name(own_identity())}"
+        with suppress(OSError):  # the store was removed, or user code has closed all descriptors
+            if _is_named(key[1], path, descriptor):
+                files.remove(key[1], path)
+                os.close(descriptor)
 
 
 def sweep_presences(folder: str | os.PathLike[str]) -> None:
     """Remove the files of processes that ended without doing so."""
     for name in files.names(folder, ALIVE_FOLDER):
-        if _is_locked(folder, name) is False:
-            files.remove(folder, f"{ALIVE_FOLDER}/{name}")
+        _is_locked(folder, name, and_remove=True)
+
+
+def _is_named(folder: str, path: str, descriptor: int) -> bool:
+    """Whether the open file is the one that has this name now."""
+    try:
+        return os.path.samestat(os.lstat(os.path.join(folder, path)), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _presence_name(identity: ProcessIdentity) -> str:
@@ -297,7 +316,8 @@ def _is_held(folder: str | os.PathLike[str], row: NamesProcess) -> bool | None:
     return _is_locked(folder, _presence_name(identity))
 
 
-def _is_locked(folder: str | os.PathLike[str], name: str) -> bool | None:
+def _is_locked(folder: str | os.PathLike[str], name: str, *, and_remove: bool = False) -> bool | None:
+    """``and_remove`` one that is not: while it is locked here, so that nobody locks what loses its name."""
     try:
         descriptor = files.open_to_read(folder, f"{ALIVE_FOLDER}/{name}")
     except FileNotFoundError:
@@ -306,6 +326,8 @@ def _is_locked(folder: str | os.PathLike[str], name: str) -> bool | None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if and_remove and _is_named(os.fspath(folder), f"{ALIVE_FOLDER}/{name}", descriptor):
+            files.remove(folder, f"{ALIVE_FOLDER}/{name}")
     except BlockingIOError:
         return True
     finally:

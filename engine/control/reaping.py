@@ -279,6 +279,7 @@ def reap(connection: Connection, telemetry: Connection, folder: str, lease: Leas
                      attempt=last_attempt,
                      crash_retries=DEFAULT_CRASH_RETRIES if known is None else int(known))
     deaths.forget_exits(folder, run_id, last_attempt)
+    judging.sweep_presences(folder)
     return settled
 
 

@@ -65,7 +65,7 @@ def lock(connection: Connection, wanted: CacheLockRow) -> CacheLockRow | None:
     holder = lock_holder(connection, wanted.key)
     if holder is not None and (holder[1:3] != wanted[1:3] or not same(holder, wanted)):
         return holder
-    show_presence(folder_of(connection))
+    show_presence(folder_of(connection), None if wanted.run_id is not None else "locks")
     connection.execute(INSERT_LOCK, wanted)
     return None
 

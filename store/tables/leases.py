@@ -88,7 +88,7 @@ def this_process(
     info: str | None = None,
 ) -> LeaseRow:
     """A lease naming the calling process, which works on the store in this folder."""
-    judging.show_presence(folder)
+    judging.show_presence(folder, owner)
     identity = judging.own_identity()
     return LeaseRow(
         owner, run_id, attempt, os.uname().nodename, *identity[:3],

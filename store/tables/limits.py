@@ -210,7 +210,7 @@ def ask(
 ) -> tuple[int, bool]:
     """Queue for slots of all these limits at once; the number of the request, and whether it has them already."""
     if process == _own.get(os.getpid()):
-        judging.show_presence(folder_of(connection))
+        judging.show_presence(folder_of(connection), None if run_id is not None else "slots")
     ask_id = 0
     for name in sorted(set(names)):
         values = (name, kind, occupy, run_id, task_seq, *process, at_us, actor, within)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -194,3 +195,38 @@ def test_a_copy_of_a_store_is_another_store(tmp_path: Path) -> None:
     store = judging.store_name(tmp_path / "one")
     assert judging.why_not_signalled(row, tmp_path / "one", store) is None
     assert "copy" in (judging.why_not_signalled(row, tmp_path / "two", store) or "")
+
+
+def test_a_process_is_seen_to_live_until_the_last_of_its_rows_is_gone(tmp_path: Path) -> None:
+    """A run that ends takes nothing from another of its process, nor from what holds slots outside of runs."""
+    name = judging._presence_name(judging.own_identity())
+    for owner in ("run/1", "run/2", "slots"):
+        judging.show_presence(tmp_path, owner)
+    judging.show_presence(tmp_path)
+    for owner in ("run/1", "run/2", "run/2"):
+        judging.end_presence(tmp_path, owner)
+        assert judging._is_locked(tmp_path, name)
+    judging.end_presence(tmp_path, "slots")
+    assert not judging._is_locked(tmp_path, name)
+    assert list((tmp_path / "alive").iterdir()) == []
+
+
+def test_who_is_swept_while_it_shows_itself_shows_itself_again(tmp_path: Path) -> None:
+    """Whoever has shown itself holds the lock of the file that has its name, however many sweep meanwhile."""
+    stop = threading.Event()
+
+    def sweep() -> None:
+        while not stop.is_set():
+            judging.sweep_presences(tmp_path)
+
+    judging.show_presence(tmp_path)
+    judging.end_presence(tmp_path)
+    thread = threading.Thread(target=sweep)
+    thread.start()
+    name = judging._presence_name(judging.own_identity())
+    for _ in range(300):
+        judging.show_presence(tmp_path, "run/1")
+        assert (tmp_path / "alive" / name).exists()
+        judging.end_presence(tmp_path, "run/1")
+    stop.set()
+    thread.join()

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ....store import judging
 from ....store.connection import connect, transaction
 from ....store.driver_errors import store_errors
 from ....store.errors import StaleState, StoreError
@@ -144,6 +145,7 @@ def settle_broken(folder: Path, lease: LeaseRow, attempt: int, error: BaseExcept
             settle(connection, lease.run_id or 0, fate, at_us=now_us(), resumable=False, attempt=attempt)
         finally:
             connection.close()
+            judging.end_presence(folder, lease.owner)
 
 
 def stored_parameters(folder: Path, row: RunRow, flow: Flow[Any, Any]) -> tuple[dict[str, Any], str | None]:

@@ -175,8 +175,8 @@ class Session:
         if self._reader is not None:
             self._reader.close()
         self.writer.close()  # the last one that can write: where nobody else has the store open, its log is moved in
-        if not any(other.folder == self.folder for other in forks.live):
-            judging.end_presence(self.folder)
+        if lease is not None and not self.ending.is_by_signal:
+            judging.end_presence(self.folder, lease.owner)
         if not os.path.exists(path := database_path(self.folder, "state")):
             raise StoreMissing(f"{path} was removed or moved away during the run: its record is lost.")
 
