@@ -8,7 +8,7 @@ from ..engine.errors import NotFound
 from ..store.rows import RunRow, TaskRow
 from ..store.states import is_terminal
 from ..store.tables.nodes import Node, nodes_of
-from .opening import find_run_or_task
+from .opening import find_run_or_task, refuse_two_meanings
 
 if TYPE_CHECKING:
     from ..store.reader import Reader
@@ -40,6 +40,8 @@ def find_nodes(reader: Reader, ref: str, *, unfinished: bool = False, rows_too: 
     run_part, stroke, name = ref.strip().partition("/")
     if stroke and name and not name.isdecimal() and (name.endswith(ALL) or not name.endswith("]")):
         owner = reader.find(run_part)
+        if owner is not None and (namesake := reader.find(ref)) is not None:
+            refuse_two_meanings(namesake, ref, next(iter(reader.calls(owner.id, name.removesuffix(ALL))), None))
         if owner is not None and not rows_too and (found := reader.nodes_named(owner.id, name.removesuffix(ALL))):
             return Named(owner, found, [])
         rows = reader.calls(owner.id, name.removesuffix(ALL)) if owner is not None else []

@@ -10,7 +10,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..engine.errors import NotFound
+from ..engine.errors import NotFound, UsageError
 from ..store.errors import StoreError
 from ..store.location import find_store
 from ..store.rows import RunRow, TaskRow
@@ -79,6 +79,7 @@ def find_run_or_task(reader: Reader, ref: str) -> tuple[RunRow, TaskRow | None]:
     """The run, or the run and one task of it, that somebody named as ``42``, ``42/7`` or ``42/extract[3]``."""
     run = reader.find(ref)
     if run is not None:
+        refuse_two_meanings(run, ref, reader.find_task(ref))
         return run, None
     if "/" in ref:
         task = reader.find_task(ref)
@@ -91,6 +92,15 @@ def find_run_or_task(reader: Reader, ref: str) -> tuple[RunRow, TaskRow | None]:
             named = ref.split("/", 1)[1]
             raise NotFound(f"run #{owner.id} has no task {named!r}; `flowdeck show {owner.id}` lists its tasks")
     raise NotFound(_unknown(ref))
+
+
+def refuse_two_meanings(run: RunRow | None, ref: str, task: TaskRow | None) -> None:
+    """Raise ``UsageError`` when a word is the name of one run, and names a task of another as well."""
+    if run is not None and task is not None:
+        raise UsageError(
+            f"{ref!r} could be run #{run.id}, which has that name, or task {task.run_id}/{task.seq}; "
+            f"say {run.id} or {task.run_id}/{task.seq}"
+        )
 
 
 def _unknown(ref: str) -> str:

@@ -20,6 +20,10 @@ _NARROWEST: Final = 40
 """Below this many columns a table is no table; lines then wrap in the terminal instead."""
 
 
+_EMPTY_BRAILLE: Final = "\u2800"
+"""Looks like a blank and is none."""
+
+
 class Output:
     """Standard output and standard error of one command, and what they can show."""
 
@@ -63,8 +67,12 @@ class Output:
         return paint(text, style, colour=self.colour)
 
     def cell(self, text: str | None, style: str = "") -> Cell:
-        """A table cell of somebody's data: one line, no control characters."""
-        return Cell(one_line(text or ""), style)
+        """A table cell of somebody's data: one line, no control characters, and never the two blanks that part columns.
+
+        Nobody's name can look like further columns, then.
+        """
+        shown = one_line(text or "").replace(_EMPTY_BRAILLE, " ")
+        return Cell(" ".join(shown.split()) if "  " in shown else shown, style)
 
     def fit(self, text: str, *, indent: int = 0) -> str:
         """``text`` cut to what is left of the terminal's width after ``indent`` columns."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from . import files, spool
+from . import files, spool, trust
 from .checkpoint import wal_reset_bug, wal_size
 from .connection import (
     DATABASES,
@@ -94,7 +94,9 @@ def _permissions(folder: str) -> Iterator[Finding]:
                 "warn", "permissions", f"{path} is open to others (mode {mode:o}, should be {expected:o})",
                 f"chmod {expected:o} {path}",
             )  # fmt: skip
-    if not wide:
+    strange = list(_strangers(folder))
+    yield from strange
+    if not wide and not strange:
         yield Finding("ok", "permissions", "only the owner can read the store", "")
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         yield Finding(
@@ -103,6 +105,40 @@ def _permissions(folder: str) -> Iterator[Finding]:
         )  # fmt: skip
     elif not os.access(folder, os.W_OK):
         yield Finding("warn", "permissions", f"{folder} is not writable for this user", "run as its owner to write")
+
+
+def _strangers(folder: str) -> Iterator[Finding]:
+    """What in the store belongs to another user than the store, cannot be read, or is a link."""
+    owner = os.stat(folder).st_uid
+    foreign, links, unreadable = [], [], []
+    for place, folders, names in os.walk(folder):
+        for path in (os.path.join(place, name) for name in (*folders, *names)):
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue  # it has ended meanwhile
+            if stat.S_ISLNK(status.st_mode):
+                links.append(path)
+            elif status.st_uid != owner:
+                foreign.append(path)
+            elif not os.access(path, os.R_OK):
+                unreadable.append(path)
+    whose = trust.owner_in_words(folder)
+    if foreign:
+        named = trust.owner_in_words(foreign[0])
+        yield Finding("warn", "permissions", f"{_some(foreign)} belongs to {named}, the store to {whose}",
+                      f"sudo chown -R {whose} {folder}")  # fmt: skip
+    if unreadable:
+        yield Finding("warn", "permissions", f"{_some(unreadable)} cannot be read by this user",
+                      f"run as {whose}, or chmod -R u+rwX {folder}")  # fmt: skip
+    if links:
+        yield Finding("bad", "permissions", f"{_some(links)} is a link, and nothing of a store is",
+                      "find out who made it, then remove it")  # fmt: skip
+
+
+def _some(paths: list[str]) -> str:
+    more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+    return f"{paths[0]}{more}"
 
 
 def _file_system(folder: str) -> Finding:

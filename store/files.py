@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from . import trust
-from .errors import StoreUntrusted
+from .errors import StoreError, StoreUntrusted
 
 Folder = str | os.PathLike[str]
 FILE_MODE: Final = 0o600
@@ -142,6 +142,21 @@ def sync_folder(folder: Folder, path: str = ".") -> None:
     """Have the names in a folder, by default the store's own, survive the loss of power."""
     with _parent(folder, os.path.join(path, ".")) as (place, _):
         os.fsync(place)
+
+
+def leave_alone(error: OSError | StoreError) -> None:
+    """Say, once in this process, that a file cannot be used; what else there is to do goes on without it."""
+    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    if text not in _told:
+        _told.add(text)
+        import logging  # costs every start some milliseconds
+
+        logging.getLogger("flowdeck.store").warning("%s; it is left alone, `flowdeck doctor` says more", text)
+
+
+_told: set[str] = set()
+UNUSABLE: Final = (PermissionError, StoreUntrusted)
+"""What opening a file gives that is somebody else's, or none: one such file must not stop the others."""
 
 
 # ---------------------------------------------------------------------------------------------------- one step each

@@ -127,7 +127,30 @@ def why_not_signalled(row: NamesProcess, folder: str | os.PathLike[str], store: 
         return "its process works on the store that this one is a copy of"
     if _look(row).state in ("gone", "unknown"):
         return "its process is gone"
+    if others_wrote_rows(folder) and not _is_of_store(row, folder):
+        return "the process belongs neither to the store's owner nor to a run of this store, whatever the row says"
     return None
+
+
+def others_wrote_rows(folder: str | os.PathLike[str]) -> bool:
+    """Whether this is root in somebody's store: what a row says of a process he may have made up.
+
+    Anybody else the kernel keeps from touching processes that are not his own.
+    """
+    return os.geteuid() == 0 and os.stat(folder).st_uid != 0
+
+
+def _is_of_store(row: NamesProcess, folder: str | os.PathLike[str]) -> bool:
+    """Whether the store's owner could signal the process himself, or it shows its presence in the store."""
+    place = f"/proc/{row.pid}"
+    identity = ProcessIdentity(row.boot_id, row.pid, row.pid_started_ticks, row.pid_namespace or "")
+    shown = os.path.join(os.path.realpath(folder), ALIVE_FOLDER, _presence_name(identity))
+    try:
+        if os.stat(place).st_uid == os.stat(folder).st_uid:
+            return True
+        return any(os.readlink(f"{place}/fd/{number}") == shown for number in os.listdir(f"{place}/fd"))
+    except OSError:
+        return False  # it ended, or closed a file, meanwhile
 
 
 def _out_of_sight(namespace: str | None) -> str | None:
@@ -293,7 +316,12 @@ def end_presence(folder: str | os.PathLike[str], owner: str | None = None) -> No
 
 def sweep_presences(folder: str | os.PathLike[str]) -> None:
     """Remove the files of processes that ended without doing so."""
-    for name in files.names(folder, ALIVE_FOLDER):
+    try:
+        names = files.names(folder, ALIVE_FOLDER)
+    except files.UNUSABLE as error:
+        files.leave_alone(error)
+        return
+    for name in names:
         _is_locked(folder, name, and_remove=True)
 
 

@@ -151,15 +151,21 @@ class Reader:
         return runs.counts(self._state)
 
     def find(self, reference: str) -> RunRow | None:
-        """A run by what people call it: ``42``, ``#42``, its name (the newest that has it), ``@last``, ``@failed``."""
+        """A run by what people call it: ``42``, ``#42``, its name (the newest that has it), ``@last``, ``@failed``.
+
+        What begins as one of the others is no name: ``42/7`` is a task of run 42, whatever a run calls itself.
+        """
         reference = reference.strip()
         if reference == "@last":
             return next(iter(self.runs(limit=1)), None)
         if reference == "@failed":
             return next(iter(self.runs(states=("FAILED", "CRASHED"), limit=1)), None)
-        number = reference.removeprefix("#")
-        if number.isdecimal():
+        first, stroke, _ = reference.partition("/")
+        number = first.removeprefix("#")
+        if number.isdecimal() and not stroke:
             return self.run(int(number)) if int(number) <= _LARGEST_ID else None
+        if number.isdecimal() or first in ("@last", "@failed"):
+            return None
         row = self._state.execute(runs.SELECT_NAMED, (reference,)).fetchone()
         return RunRow._make(row) if row else None
 

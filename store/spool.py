@@ -212,26 +212,38 @@ def drain(
     """Move what is new in a run's spool into ``log``; return how many lines that were.
 
     A last line without its end is kept back until ``final``, which stores it as it is and, when nothing is left,
-    removes the files. ``echo`` is given the rows of each group once they are stored. Records come before raw output of
-    the same moment; each file keeps its order.
+    removes the files; one that cannot be read is left alone. ``echo`` is given the rows of each group once they are
+    stored. Records come before raw output of the same moment; each file keeps its order.
     """
-    stored = 0
+    stored, is_whole = 0, True
     try:
         for kind in KINDS:
-            while (piece := _read_piece(folder, telemetry, root_id, attempt, kind, final)) is not None:
-                with piece.file:
-                    first = _store(telemetry, root_id, piece)
-                if first is None:
-                    continue  # another process was faster: read on from where it came to
-                stored += len(piece.lines)
-                if echo is not None and piece.lines:
-                    echo([LogRow(root_id, number, *line) for number, line in enumerate(piece.lines, first)])
-        if final:
+            try:
+                stored += _drain_file(folder, telemetry, root_id, attempt, kind, final, echo)
+            except files.UNUSABLE as error:
+                files.leave_alone(error)
+                is_whole = False
+        if final and is_whole:
             _remove(folder, telemetry, root_id, attempt)
     except sqlite3.DatabaseError as error:
         if is_store_trouble(error):
             raise translate(error, database_path(folder, "telemetry")) from error
         raise
+    return stored
+
+
+def _drain_file(
+    folder: str | Path, telemetry: Connection, root_id: int, attempt: int, kind: str, final: bool, echo: Echo | None
+) -> int:
+    stored = 0
+    while (piece := _read_piece(folder, telemetry, root_id, attempt, kind, final)) is not None:
+        with piece.file:
+            first = _store(telemetry, root_id, piece)
+        if first is None:
+            continue  # another process was faster: read on from where it came to
+        stored += len(piece.lines)
+        if echo is not None and piece.lines:
+            echo([LogRow(root_id, number, *line) for number, line in enumerate(piece.lines, first)])
     return stored
 
 
@@ -294,7 +306,11 @@ def attempts_of(folder: str | Path, root_id: int) -> list[int]:
 
 
 def _spools(folder: str | Path, begin: str = "") -> list[tuple[int, int]]:
-    names = (name for name in files.names(folder, FOLDER) if name.startswith(begin))
+    try:
+        names = [name for name in files.names(folder, FOLDER) if name.startswith(begin)]
+    except files.UNUSABLE as error:
+        files.leave_alone(error)
+        return []
     return sorted({(int(match[1]), int(match[2])) for name in names if (match := _NAME.fullmatch(name))})
 
 

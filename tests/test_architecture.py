@@ -579,6 +579,7 @@ OPENERS: dict[str, str] = {
     "store/judging.py": "the kernel's word on processes",
     "store/location.py": "the kernel's list of mounted file systems",
     "engine/authoring/loader.py": "flow files and what lies beside them",
+    "engine/system/actors.py": "the kernel's word on who logged in",
     "engine/system/flow_files.py": "flow files and their folders",
     "engine/system/processes.py": "the kernel's word on processes",
     "engine/states/exits.py": "the kernel's word on memory",

@@ -87,7 +87,7 @@ def kill_leftovers(folder: str, lease: LeaseRow, timeout_seconds: float = _LEFTO
     if lease.run_id is None or not judging.is_of_here(lease, folder, lease.store):
         return True
     mark = processes.run_mark(folder, lease.run_id, lease.attempt or 1)
-    leader = lease.pid if owns_group(lease) else None
+    leader = lease.pid if owns_group(lease) and not judging.others_wrote_rows(folder) else None
     return not processes.kill_all(
         lambda: processes.of_run(leader, lease.pid_started_ticks, mark), timeout_seconds
     )

@@ -70,6 +70,7 @@ class Hosts:
         self.on_stuck: Callable[[list[Given]], None] = lambda _: None
         """A host does not answer: these runs are its own, and nobody is to wait for them."""
         self._loads.on_long = self._long
+        self._loads.on_refused = lambda served, why: self._broken(served, why, None)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
+from ...store.trust import objection_to_flow_file
 from ..settings import import_limit_seconds
 from ..system.loop import Loop
 from .host import Host
@@ -38,6 +40,8 @@ class Loads:
         self._limit_seconds = import_limit_seconds()
         self.on_long: Callable[[Served, str | None], None] = lambda *_: None
         """Nobody waits any longer to hear what a file holds; later, in words: its import takes long."""
+        self.on_refused: Callable[[Served, str], None] = lambda *_: None
+        """A file is not imported, and why."""
 
     def add(self, served: Served, *, first: bool = False) -> None:
         """Have its host made; ``first``: before those of others, also when it was in a queue already.
@@ -73,6 +77,12 @@ class Loads:
             served = queue.popleft()
             if self._served.get(served.path) is not served or not served.queued:
                 continue
+            why_not = why_not_imported(served.path)
+            if why_not is not None:
+                served.queued = False
+                served.error = why_not
+                self._loop.post(partial(self.on_refused, served, why_not))
+                continue
             try:
                 served.loading = self._start(served)
             except OSError as error:
@@ -100,3 +110,13 @@ class Loads:
             host.is_said = True
             self.on_long(served, f"{served.path}: its import has not ended after {SAID_SECONDS:g} s; other files do "
                          f"not wait for it, and it is ended after {self._limit_seconds:g} s")
+
+
+def why_not_imported(path: str) -> str | None:
+    """Why a file is not to be run as the daemon's user; None when nobody but trusted users could have written it."""
+    found = objection_to_flow_file(path)
+    if found is None:
+        return None
+    what = f"it {found.reason}" if found.path == path else f"{found}"
+    return (f"{path}: not imported, for whoever can write it has code run as the daemon's user: {what}. "
+            f"{found.remedy}; or, where you trust them, set FLOWDECK_TRUST={os.path.dirname(path)}")

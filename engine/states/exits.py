@@ -115,12 +115,20 @@ def forget_exits(folder: str, run_id: int, until_attempt: int | None = None) -> 
 
 def recorded_runs(folder: str) -> set[int]:
     """The runs that have a record lying there."""
-    names = files.names(folder, SPOOL)
+    names = _names(folder)
     return {int(name.split(".")[0]) for name in names if name.endswith(_ENDS) and name.split(".")[0].isdecimal()}
 
 
+def _names(folder: str) -> list[str]:
+    try:
+        return files.names(folder, SPOOL)
+    except files.UNUSABLE as error:
+        files.leave_alone(error)
+        return []
+
+
 def _records(folder: str, run_id: int) -> list[str]:
-    names = files.names(folder, SPOOL)
+    names = _names(folder)
     return [f"{SPOOL}/{name}" for name in names if name.startswith(f"{run_id}.") and name.endswith(_ENDS)]
 
 
@@ -128,6 +136,9 @@ def _read(folder: str, path: str) -> Death | None:
     try:
         values: dict[str, Any] = json.loads(files.read(folder, path))
         return Death(**values)
+    except files.UNUSABLE as error:
+        files.leave_alone(error)
+        return None
     except (FileNotFoundError, ValueError, TypeError):
         return None  # another Flowdeck's record, or one removed meanwhile: then nobody saw how it ended
 
