@@ -67,7 +67,7 @@ def ask(args: argparse.Namespace, out: Output) -> int:
         if here:
             from .running import execute_queued
 
-            codes = [execute_queued(folder_of(args), run_id, out) for run_id in waiting]
+            codes = [execute_queued(reader.folder, run_id, out) for run_id in waiting]
             return code or next((done for done in codes if done), 0)
         say_who_runs_them(waiting, args.request, reader, out)
     return code
@@ -86,6 +86,10 @@ def _ask_one(control: Control, reader: Reader, args: argparse.Namespace, ref: st
             raise NotAllowed(_not_of_a_task(request, run, task))
         if here and run.state_type == "SCHEDULED":
             return Answer(run.id, "was queued already", None)
+        if here and reader.lease_of(run.id) is None:
+            from .running import flow_of
+
+            flow_of(run)  # one whose code cannot be had stays as it is
         if request == "resume":
             questions = reader.questions(run.id)
             wanting = next((question for question in questions if question.json_schema is not None), None)

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from ..engine.errors import FlowdeckError, UsageError
 from ..store.driver_errors import store_errors
+from ..store.location import find_store, settle
 from .output import Output, columns_of
 
 CANCELLED: Final = 130
@@ -202,6 +203,9 @@ def _run(words: list[str], out: Output) -> int:
         if args.command is None:
             args = parse([*words, "tui"])
         out.as_json = bool(args.json)
+        if args.store:
+            args.store = str(find_store(args.store))
+            settle(args.store)  # what is started from here sees the same one
         with store_errors(lambda: _state_file(args)):  # a damaged page is met in the middle of a read
             code: int = args.handler(args, out)
     except FlowdeckError as error:

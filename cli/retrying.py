@@ -110,6 +110,10 @@ def _ask(
             return Answer(root.id, "", None)
         if plan.affects_more_than_failed and parameters is None and not args.yes and not _agreed(plan, out):
             return Answer(root.id, "left as it is", None, is_queued=False)
+        if args.here:
+            from .running import flow_of
+
+            flow_of(root)  # a run whose code cannot be had keeps its end
         outcome = control.retry(nodes, kind, parameters=parameters)
     except FlowdeckError as error:
         return Answer(root.id, str(error), error)
@@ -167,7 +171,7 @@ def _tell(
         from .running import execute_queued
 
         # Also one that somebody else took meanwhile: then it says so.
-        codes = [execute_queued(folder_of(args), run_id, out) for run_id in waiting]
+        codes = [execute_queued(reader.folder, run_id, out) for run_id in waiting]
         return code or next((done for done in codes if done), 0)
     say_who_runs_them(waiting, "retry", reader, out)
     return code

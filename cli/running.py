@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import NotAllowed, ParameterError
+from ..engine.errors import NotAllowed, NotFound, ParameterError
 from ..store.opening import open_store
 from ..store.reader import Reader
+from ..store.rows import RunRow
 from .following import tell_end
 from .opening import folder_of, open_reader
 from .output import Output, one_line
@@ -59,17 +61,34 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return _execute(folder, make_run(folder, flow, bound, "cli"), 1, flow, out, bound)
 
 
+def flow_of(row: RunRow) -> Flow[..., Any]:
+    """The code of a run, loaded where the run ran; raises what is wrong with it, before anything is asked."""
+    from ..engine.running.run_process.claiming import go_back
+
+    if row.entrypoint is None:
+        raise NotAllowed(f"run #{row.id} cannot run here: its flow is in no file; run the script that made it")
+    go_back(row)  # what stands in the way is said by the run itself
+    return _loaded(row.entrypoint)
+
+
+@cache
+def _loaded(entrypoint: str) -> Flow[..., Any]:
+    """Once in a process: what a file does as it is imported is not to be done twice."""
+    from ..engine.authoring.loader import find_flow
+
+    path, _, name = entrypoint.rpartition(":")
+    return find_flow(path, name)
+
+
 def execute_queued(folder: Path, run_id: int, out: Output) -> int:
     """Take a run that waits for its time or a daemon, and run it in this process."""
-    from ..engine.authoring.loader import find_flow
     from ..engine.running.run_process.claiming import claim_here
 
     with Reader(folder) as reader:
         row = reader.run(run_id)
-    if row is None or row.entrypoint is None:
-        raise NotAllowed(f"run #{run_id} cannot run here: its flow is in no file; run the script that made it")
-    path, _, name = row.entrypoint.rpartition(":")
-    flow = find_flow(path, name)
+    if row is None:
+        raise NotFound(f"there is no run #{run_id} any more")
+    flow = flow_of(row)
     return _execute(folder, run_id, claim_here(folder, run_id), flow, out)
 
 

@@ -212,6 +212,7 @@ class FlowRun(StateModel, table=True):
     source_hash: str | None = _text()
     actor: str = _text()
     result_preview: str | None = _text()
+    working_folder: str | None = _text()
 
 
 class TaskRun(StateModel, table=True):

@@ -53,6 +53,8 @@ class RunRow(NamedTuple):
     actor: str
     """Who made it: ``user@host via cli`` and the like."""
     result_preview: str | None
+    working_folder: str | None = None
+    """Where its first process stood when it began, and each later one goes back to; None before, and for subflows."""
 
 
 class FlowRow(NamedTuple):

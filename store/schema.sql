@@ -150,6 +150,7 @@ CREATE TABLE flow_run (
   source_hash TEXT,
   actor TEXT NOT NULL,
   result_preview TEXT,
+  working_folder TEXT,
   CONSTRAINT uq_flow_run_schedule_id_due_at_us UNIQUE (schedule_id, due_at_us),
   CONSTRAINT flow_run_state_type CHECK (state_type = 'SCHEDULED' OR state_type = 'PENDING' OR state_type = 'RUNNING' OR state_type = 'PAUSED' OR state_type = 'CANCELLING' OR state_type = 'CANCELLED' OR state_type = 'COMPLETED' OR state_type = 'FAILED' OR state_type = 'CRASHED'),
   CONSTRAINT flow_run_intent CHECK (intent = 'none' OR intent = 'pause' OR intent = 'freeze' OR intent = 'cancel'),

@@ -49,7 +49,7 @@ def fork(
         connection, flow_name=root.flow_name, name="", state=("SCHEDULED", "Scheduled"), actor=actor, at_us=now_us(),
         parameters=json.dumps(merged, ensure_ascii=False), tags=root.tags, deployment=root.deployment,
         entrypoint=root.entrypoint, source_hash=root.source_hash, retry_of=root.id,
-        cause=f"{where}: {planned.kept} finished calls are kept",
+        cause=f"{where}: {planned.kept} finished calls are kept", working_folder=root.working_folder,
     )
     if planned.kind != "all":
         _Copy(connection, folder, root, run_id, planned, actor).make()

@@ -23,6 +23,7 @@ from ...store.checkpoint import checkpoint, wal_size
 from ...store.connection import DATABASES, connect, database_path, look_at, transaction
 from ...store.driver_errors import is_driver_error, store_errors
 from ...store.errors import StoreError
+from ...store.location import settle
 from ...store.opening import open_store
 from ...store.rows import LeaseRow
 from ...store.tables import events, leases
@@ -66,6 +67,7 @@ def run_daemon(folder: Path, paths: Sequence[str | Path], *, limit: int | None =
     named = [os.path.abspath(path) for path in paths]
     find_flow_files(named)  # a misspelt path is refused before anything is started
     open_store(folder)
+    settle(folder)
     lock = take_lock(str(folder))
     try:
         spawn = start_method == "spawn" or (start_method is None and sys.platform == "darwin")

@@ -9,8 +9,7 @@ import time
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from ...store.location import find_store
-from ...store.opening import open_store
+from ...store.opening import own_store
 from ...store.reader import Reader
 from ...store.rows import RunRow
 from .. import context
@@ -47,8 +46,7 @@ def run_deployment(
     at_us = _at_us(scheduled_time)
     frame = context.current_frame.get()
     if frame is None:
-        folder = find_store()
-        open_store(folder)
+        folder = own_store()
         run_id = _trigger(str(folder), name, parameters or {}, at_us)
     else:
         from ..authoring.tasks import Task

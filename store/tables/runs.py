@@ -27,8 +27,9 @@ INSERT_FLOW: Final = (
 INSERT_RUN: Final = (
     "INSERT INTO flow_run (flow_name, name, deployment, schedule_id, due_at_us, entrypoint, parameters, tags,"
     " state_type, state_name, cause, intent, attempt, crash_count, created_at_us, scheduled_at_us, wake_at_us,"
-    " started_at_us, ended_at_us, parent_run_id, parent_seq, root_id, retry_of, source_hash, actor)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " started_at_us, ended_at_us, parent_run_id, parent_seq, root_id, retry_of, source_hash, actor,"
+    " working_folder)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 SELECT_TICK: Final = "SELECT 1 FROM flow_run WHERE schedule_id = ? AND due_at_us = ?"
 """Asked before inserting, in its transaction: ON CONFLICT DO NOTHING would use up a number each time."""
@@ -41,6 +42,7 @@ UPDATE_STATE: Final = (
     " intent = coalesce(?10, intent), crash_count = coalesce(?11, crash_count)"
     " WHERE id = ?12 AND attempt = ?13 AND state_type = ?14 AND state_name = ?15"
 )
+UPDATE_WORKING_FOLDER: Final = "UPDATE flow_run SET working_folder = ? WHERE id = ?"
 UPDATE_INTENT: Final = "UPDATE flow_run SET intent = ?1 WHERE id = ?2 AND (intent <> 'cancel' OR ?1 = 'cancel')"
 UPDATE_RESULT_PREVIEW: Final = "UPDATE flow_run SET result_preview = ? WHERE id = ? AND attempt = ?"
 SELECT_RUN: Final = f"SELECT {RUN_COLUMNS} FROM flow_run WHERE id = ?"
@@ -104,6 +106,7 @@ def insert(
     intent: str = "none",
     flow_description: str | None = None,
     cause: str | None = None,
+    working_folder: str | None = None,
 ) -> int:
     """Make a run, its flow if that is new, and its first event; return the run's id.
 
@@ -124,6 +127,7 @@ def insert(
             state_type, state_name, cause, intent, attempt, at_us, scheduled, wake_at_us,
             at_us if state_type == "RUNNING" else None, at_us if state_type in TERMINAL_TYPES else None,
             parent_run_id, parent_seq, root_id, retry_of, source_hash, actor,
+            working_folder,
         ),
     )  # fmt: skip
     run_id = cursor.lastrowid or 0
@@ -200,6 +204,11 @@ def set_intent(
     events.append(
         connection, at_us=at_us, kind="request", actor=actor, run_id=run_id, message=message, data={"intent": intent}
     )
+
+
+def set_working_folder(connection: Connection, run_id: int, folder: str | None) -> None:
+    """Where a run runs, and goes back to."""
+    connection.execute(UPDATE_WORKING_FOLDER, (folder, run_id))
 
 
 def rename(connection: Connection, run_id: int, name: str) -> None:

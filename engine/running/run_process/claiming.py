@@ -64,6 +64,7 @@ def make_run(folder: Path, flow: Flow[Any, Any], parameters: dict[str, Any], via
                 connection, flow_name=flow.name, name=flow.run_name(parameters), state=("PENDING", "Pending"),
                 actor=actor, at_us=at_us, parameters=text if text is not None else preview_json(parameters),
                 tags=tags_of(flow), entrypoint=entrypoint_of(flow), flow_description=flow.description,
+                working_folder=standing_in(),
             )
             leases.acquire(connection, lease_of(folder, run_id, 1, actor, resumable=False))
             if kept is not None and kept.data is not None:
@@ -97,11 +98,33 @@ def take(
                 guard=guard,
             )
             leases.acquire(connection, lease)
+            if row.working_folder is None:
+                runs.set_working_folder(connection, run_id, standing_in())
             if attempt > 1:
                 inputs.lay_aside(connection, run_id, now_us())
     finally:
         connection.close()
     return row, lease
+
+
+def standing_in() -> str | None:
+    """The working folder of this process; None when it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def go_back(row: RunRow) -> str | None:
+    """Stand where the run began; returns in words why that is not possible, and stays then."""
+    if row.working_folder is None or row.working_folder == standing_in():
+        return None
+    try:
+        os.chdir(row.working_folder)
+    except OSError as error:
+        here = standing_in() or "a folder that was removed"
+        return f"it ran in {row.working_folder}, which cannot be gone back to ({error.strerror}): it runs in {here}"
+    return None
 
 
 def claim_here(folder: Path, run_id: int) -> int:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from ....store import judging
+from ....store.location import settle
 from ...authoring.loader import FlowFile, load_flow_file
 from ...control.deployable import describe
 from ...errors import FlowdeckError, StaleState
@@ -360,6 +361,7 @@ def main() -> int:
     parser.add_argument("--say", type=int)
     parser.add_argument("file")
     options = parser.parse_args()
+    settle(options.store)
     # A cache written within the second of an edit would hide the edit from the next host.
     sys.dont_write_bytecode = True
     if options.run is not None:

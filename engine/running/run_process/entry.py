@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ....store.location import find_store
-from ....store.opening import open_store
+from ....store.location import settle
+from ....store.opening import open_store, own_store
 from ....store.rows import RunRow
 from ....store.tables import runs
 from ....store.tables.run_names import default_name
@@ -28,7 +28,7 @@ from ..calls.flow_run import FlowRun
 from ..effects.effects import drive, drive_async
 from ..lifecycle.flow_steps import flow_steps
 from .answers import answer, exit_code, explain_uncaught
-from .claiming import lease_of, make_run, settle_broken, stored_parameters, take
+from .claiming import go_back, lease_of, make_run, settle_broken, stored_parameters, take
 from .guarding import guard_run
 from .session import Session
 from .suspending import record
@@ -122,6 +122,8 @@ def execute_run(
     )
     if guard is None:
         guard_run(folder, run_id, attempt)
+    settle(folder)
+    elsewhere = go_back(row)
     session = Session(folder, run_id, attempt, echo=echo)
     session.ending.is_resumable = is_resumable
     session.ending.guard = guard
@@ -141,6 +143,8 @@ def execute_run(
             from . import schedule_filters as own_filters
 
             run.decided = own_filters.ask(folder, row, flow)
+        if elsewhere is not None:
+            session.log.line(row.id, None, 30, elsewhere)
         if attempt > 1 or row.retry_of is not None:
             run.load_journal()
         try:
@@ -175,8 +179,7 @@ def _open_new(
     flow: Flow[Any, Any], parameters: dict[str, Any], folder: Path | None, via: str
 ) -> tuple[Session, FlowRun]:
     try:
-        where = find_store() if folder is None else folder
-        open_store(where)
+        where = own_store() if folder is None else _usable(folder)
         run_id = make_run(where, flow, parameters, via)
         guard_run(where, run_id, 1)
     except (FlowdeckError, KeyboardInterrupt) as error:
@@ -207,6 +210,12 @@ def _closing(session: Session) -> Iterator[None]:
             settle_broken(session.folder, session.lease, session.root.attempt, error)
         explain_uncaught(error)
         raise
+
+
+def _usable(folder: Path) -> Path:
+    open_store(folder)
+    settle(folder)
+    return folder
 
 
 def _begin(session: Session, run: FlowRun) -> None:

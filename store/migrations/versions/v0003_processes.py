@@ -1,7 +1,8 @@
 """Rows that name a process say in which PID namespace its number means it; leases also whose it is and of which store.
 What is due of each flow, what was asked of runs and what a schedule has made is found however many runs wait.
 
-A lease, slot or lock of an older version names none: such a process was seen from its own namespace only.
+A lease, slot or lock of an older version names none: such a process was seen from its own namespace only. A run says
+in which folder it runs; one of an older version is taken up wherever its next process stands.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def upgrade() -> None:
         op.add_column(table, sa.Column("pid_namespace", sa.Text(), nullable=True))
     op.add_column("lease", sa.Column("uid", INTEGER, nullable=True))
     op.add_column("lease", sa.Column("store", sa.Text(), nullable=True))
+    op.add_column("flow_run", sa.Column("working_folder", sa.Text(), nullable=True))
     _index("flow_run_asked", ["intent"], "intent <> 'none'")
     _index("flow_run_due", ["deployment", "entrypoint", "wake_at_us"], "state_type = 'SCHEDULED' AND root_id IS NULL")
     _index("flow_run_of_schedule", ["schedule_id", "state_name", "wake_at_us"], "schedule_id IS NOT NULL")
