@@ -26,6 +26,7 @@ from .shapes import run_shape
 
 if TYPE_CHECKING:
     from ..engine.authoring.flows import Flow
+    from ..store.rows import RunRow
 
 
 def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: ARG001 - the module has one command

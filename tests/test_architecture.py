@@ -575,6 +575,7 @@ OPENERS: dict[str, str] = {
     "store/opening.py": "a new database before it has its name; the package's own schema",
     "store/migrate.py": "a backup that has been made by files",
     "store/checkpoint.py": "a log's length, every 5 ms while it is written: without following links",
+    "store/doctor.py": "what is in a store: looked at, not opened",
     "store/models.py": "the package's own schema, written by its author",
     "store/judging.py": "the kernel's word on processes",
     "store/location.py": "the kernel's list of mounted file systems",
