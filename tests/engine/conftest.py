@@ -88,12 +88,13 @@ class Box:
         except FileNotFoundError:
             return []
 
-    def daemon(self, *paths, limit=0, ready=True, **environment):
-        """Start a daemon on the folder of flows, or on the named paths."""
+    def daemon(self, *paths, limit=0, ready=True, started_by=(), **environment):
+        """Start a daemon on the folder of flows, or on the named paths; ``started_by`` is a program that becomes it."""
         log_path = self.root / f"daemon-{len(self.daemons)}.log"
         with open(log_path, "wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", RUN, str(self.folder), str(limit), *(paths or (str(self.flows),))],
+                [*started_by, sys.executable, "-P", "-c", RUN, str(self.folder), str(limit),
+                 *(paths or (str(self.flows),))],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment})
         daemon = DaemonProcess(process, log_path)
         self.daemons.append(daemon)

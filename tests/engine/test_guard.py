@@ -421,12 +421,15 @@ def test_a_process_has_one_guard_for_all_its_runs(script, tmp_path) -> None:
             return 1
 
         def guards():
-            found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
-            return [line for line in found if "guarding" in line and HERE in line]
+            found = subprocess.run(["ps", "-ewwo", "ppid=,args="], capture_output=True, text=True).stdout.splitlines()
+            return [line for line in found if "guarding" in line and f"[{os.getpid()}," in line]
 
         for _ in range(5):
             small()
+        deadline = time.monotonic() + 30
+        while not guards() and time.monotonic() < deadline:
+            time.sleep(0.02)
         print("guards", len(guards()))
     """)
     assert done.returncode == 0, done.stderr
-    assert "guards 1" in done.stdout
+    assert "guards 1" in done.stdout, done.stdout

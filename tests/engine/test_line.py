@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import time
 
@@ -327,12 +326,7 @@ def test_more_processes_than_descriptors_by_default(box):
             effect(f"limit {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}")
             wait_for("go")
     """)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
-    try:
-        daemon = box.daemon()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    daemon = box.daemon(started_by=("sh", "-c", 'ulimit -S -n 40 && exec "$@"', "sh"))
     numbers = queue(box, "waiting", 45)
     box.wait(lambda: len(box.effects()) == 45)
     assert set(box.effects()) == {"limit 40"}

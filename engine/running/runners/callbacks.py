@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -42,5 +43,6 @@ class Callbacks:
 
     def _serve(self) -> None:
         while (waiting := self._handed_over.get()) is not None:
-            call_back(*waiting)
+            with suppress(Exception):  # a log handler of the user's that raises on the report; the rest are still owed
+                call_back(*waiting)
 
