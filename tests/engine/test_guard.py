@@ -422,7 +422,7 @@ def test_a_process_has_one_guard_for_all_its_runs(script, tmp_path) -> None:
 
         def guards():
             found = subprocess.run(["ps", "-ewwo", "ppid=,args="], capture_output=True, text=True).stdout.splitlines()
-            return [line for line in found if "guarding" in line and f"[{os.getpid()}," in line]
+            return [line for line in found if "guarding" in line and f" {os.getpid()}, " in line]
 
         for _ in range(5):
             small()
