@@ -83,7 +83,9 @@ class Family(NamedTuple):
 
     ancestor: int
     since_ticks: int = 0
-    """What began earlier, or within the same tick, is not the run's, nor what that started."""
+    """What began earlier is not the run's, nor what that started."""
+    before: tuple[int, ...] = ()
+    """Of those that began within the same tick: the children that were there when the run began."""
     other_marks: tuple[str, ...] = ()
     """Of other runs that live in the same process. While there are any, only marked processes can be told apart."""
 
@@ -124,7 +126,9 @@ def _members(family: Family, stats: dict[int, ProcessStat], wanted: bytes | None
     looked: list[tuple[ProcessStat, bool]] = [(child, False) for child in children.get(family.ancestor, ())]
     while looked:
         stat, is_known = looked.pop()
-        if stat.started_ticks <= family.since_ticks:
+        if stat.started_ticks < family.since_ticks:
+            continue
+        if stat.started_ticks == family.since_ticks and stat.pid in family.before:
             continue
         if others and not is_known:
             if any(_carries(stat.pid, other) for other in others):
@@ -134,6 +138,16 @@ def _members(family: Family, stats: dict[int, ProcessStat], wanted: bytes | None
             found.add(stat.pid)
         looked += [(child, is_known) for child in children.get(stat.pid, ())]
     return found
+
+
+def children_since(ticks: int) -> tuple[int, ...]:
+    """This process's children that began at that tick or later; for nearly nothing where it has none."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return ()
+    own = os.getpid()
+    return tuple(stat.pid for stat in _all_processes() if stat.parent == own and stat.started_ticks >= ticks)
 
 
 def ticks_now() -> int:

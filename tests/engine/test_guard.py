@@ -433,3 +433,22 @@ def test_a_process_has_one_guard_for_all_its_runs(script, tmp_path) -> None:
     """)
     assert done.returncode == 0, done.stderr
     assert "guards 1" in done.stdout, done.stdout
+
+
+def test_what_a_run_starts_in_the_tick_in_which_it_began_is_its_own():
+    """The kernel's ticks take 10 ms: of two children of one tick, the one that was there before is not the run's."""
+    from flowdeck.engine.system import processes
+
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        stat = processes.process_stat(child.pid)
+        assert stat is not None
+        own, tick = os.getpid(), stat.started_ticks
+        assert child.pid in processes.of_run(None, 0, None, processes.Family(own, tick))
+        assert child.pid not in processes.of_run(None, 0, None, processes.Family(own, tick, (child.pid,)))
+        assert child.pid not in processes.of_run(None, 0, None, processes.Family(own, tick + 1))
+        assert child.pid in processes.children_since(tick)
+        assert child.pid not in processes.children_since(tick + 1)
+    finally:
+        child.kill()
+        child.wait()

@@ -289,7 +289,7 @@ class CompanionGuard(Guard):
         return bool(data)
 
     def obey(self, message: dict[str, Any]) -> None:
-        """``{"guard": 5, "attempt": 1, "folder": …, "since": …}`` or ``{"over": 5, "folder": …}``."""
+        """``{"guard": 5, "attempt": 1, "folder": …, "since": …, "before": […]}`` or ``{"over": 5, "folder": …}``."""
         self.wards = [
             ward
             for ward in self.wards
@@ -305,7 +305,10 @@ class CompanionGuard(Guard):
             if not self.wards:
                 self._look_at = time.monotonic() + FIRST_LOOK_SECONDS
             self.wards.append(
-                Ward(message["folder"], message["guard"], message["attempt"], self._process, message["since"])
+                Ward(
+                    message["folder"], message["guard"], message["attempt"], self._process,
+                    message["since"], tuple(message["before"]),
+                )
             )
             if message["folder"] in self._eyes:
                 self._eyes[message["folder"]].forget()
@@ -360,7 +363,7 @@ class CompanionGuard(Guard):
         if self._is_gone or not self._adopts:
             return None
         marks = tuple(other.mark for other in self.wards if other is not ward)
-        return processes.Family(self._process.pid, ward.since_ticks, marks)
+        return processes.Family(self._process.pid, ward.since_ticks, ward.before, marks)
 
 
 # ------------------------------------------------------------------------------------------- becoming a guard

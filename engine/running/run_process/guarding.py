@@ -19,7 +19,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ....store import judging
 from ...system import processes
@@ -34,6 +34,16 @@ _CLOSING_SECONDS: Final = 0.1
 logger = logging.getLogger("flowdeck.engine")
 
 
+class _Guarded(NamedTuple):
+    """A run that lives in this process."""
+
+    since_ticks: int
+    before: tuple[int, ...]
+    """Children of this process that are older than the run, though of the same tick."""
+    mark: str
+    """What its processes carry in their environment."""
+
+
 class Companion:
     """This process's end of the lines to and from its guard."""
 
@@ -43,8 +53,8 @@ class Companion:
         self._lines = to_guard, from_guard
         self._files = [os.fstat(line) for line in self._lines]
         self.adopts = adopts
-        self.guarded: dict[tuple[str, int], tuple[int, str]] = {}
-        """By store and run: since when, and the mark of its processes."""
+        self.guarded: dict[tuple[str, int], _Guarded] = {}
+        """By store and run."""
 
     def say(self, message: dict[str, Any]) -> bool:
         """False when the guard is gone, or does not listen."""
@@ -83,7 +93,8 @@ def guard_run(folder: Path, run_id: int, attempt: int) -> None:
     """Have this process's guard look after a run that begins in it."""
     global _companion
     since = processes.ticks_now()
-    message = {"guard": run_id, "attempt": attempt, "folder": str(folder), "since": since}
+    before = processes.children_since(since)
+    message = {"guard": run_id, "attempt": attempt, "folder": str(folder), "since": since, "before": before}
     with _lock:
         companion = _companion if _companion is not None and _companion.pid == os.getpid() else None
         if companion is None or not companion.say(message):
@@ -94,7 +105,9 @@ def guard_run(folder: Path, run_id: int, attempt: int) -> None:
                 return
         elif not companion.guarded and companion.adopts:
             processes.adopt_orphans(True)
-        companion.guarded[str(folder), run_id] = since, processes.run_mark(str(folder), run_id, attempt)
+        companion.guarded[str(folder), run_id] = _Guarded(
+            since, before, processes.run_mark(str(folder), run_id, attempt)
+        )
 
 
 def let_go(folder: Path, run_id: int) -> None:
@@ -115,11 +128,11 @@ def family_of(folder: Path, run_id: int) -> processes.Family | None:
     companion = _companion
     if companion is None or companion.pid != os.getpid() or not companion.adopts:
         return None
-    since = companion.guarded.get((str(folder), run_id))
-    if since is None:
+    guarded = companion.guarded.get((str(folder), run_id))
+    if guarded is None:
         return None
-    marks = tuple(mark for key, (_, mark) in companion.guarded.items() if key != (str(folder), run_id))
-    return processes.Family(companion.pid, since[0], marks)
+    marks = tuple(other.mark for key, other in companion.guarded.items() if key != (str(folder), run_id))
+    return processes.Family(companion.pid, guarded.since_ticks, guarded.before, marks)
 
 
 def _start(message: dict[str, Any]) -> Companion:

@@ -22,13 +22,18 @@ from ...system import processes
 class Ward:
     """One run that is guarded."""
 
-    def __init__(self, folder: str, run_id: int, attempt: int, process: judging.ProcessIdentity, since: int) -> None:
+    def __init__(
+        self, folder: str, run_id: int, attempt: int, process: judging.ProcessIdentity, since: int,
+        before: tuple[int, ...] = (),
+    ) -> None:
         self.folder = folder
         self.run_id = run_id
         self.attempt = attempt
         self.process = process
         self.since_ticks = since
         """When it began: what its process had started before is not the run's."""
+        self.before = before
+        """Of those that began in the same tick: what was there before the run."""
         self.asked_at: float | None = None
         """When a cancellation was seen that is not carried out yet."""
         self.is_at_once = False
