@@ -53,7 +53,8 @@ RECORD_AGAIN_SECONDS: Final = 0.25
 class CodeHost:
     """The host's own loop."""
 
-    def __init__(self, line: Line, folder: str, loaded: FlowFile, *, spawn: bool) -> None:
+    def __init__(self, line: Line, folder: str, loaded: FlowFile, *, spawn: bool,
+                 open_files: int | None) -> None:
         self._line: Line | None = line
         self._folder = folder
         self._loaded = loaded
@@ -63,6 +64,8 @@ class CodeHost:
         self._unwritten: list[tuple[int, deaths.Death]] = []
         """Attempts and how they ended, of which no record could be left yet."""
         self._oom = deaths.OomWatch()
+        self._open_files = open_files
+        """What the user's code may open by default; None where nobody raised it."""
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def serve(self) -> None:
@@ -72,6 +75,8 @@ class CodeHost:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon; runs outlive it
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         processes.adopt_orphans(True)  # the run of a guard that was killed
+        if self._open_files is not None:  # each live run takes one
+            self._open_files = _limit_open_files(None)
         while self._children or self._has_to_say() or not self._retired:
             waited, unsent = [self._wake_read], []
             if self._line is not None:
@@ -191,6 +196,11 @@ class CodeHost:
             os.setsid()
             if self._line is not None:
                 self._line.close()
+            for other in (child, *self._children.values()):
+                if other.said is not None:
+                    os.close(other.said)
+            if self._open_files is not None:
+                _limit_open_files(self._open_files)
             os.close(self._wake_read)
             os.close(self._wake_write)
             null = os.open(os.devnull, os.O_RDONLY)
@@ -212,7 +222,9 @@ class CodeHost:
                 sys.executable,
                 [sys.executable, "-P", "-m", CODE_HOST, "--store", self._folder, "--say", str(say),
                  "--run", str(child.run_id), "--attempt", str(child.attempt), "--flow", flow,
-                 *(["--crashed"] if child.for_crash_hooks else []), self._loaded.path],
+                 *(["--crashed"] if child.for_crash_hooks else []),
+                 *(["--open-files", str(self._open_files)] if self._open_files is not None else []),
+                 self._loaded.path],
                 os.environ, setsid=True,
                 file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
             )
@@ -364,11 +376,11 @@ def main() -> int:
     settle(options.store)
     # A cache written within the second of an edit would hide the edit from the next host.
     sys.dont_write_bytecode = True
+    if options.open_files is not None:
+        _limit_open_files(options.open_files)  # the daemon raised it for itself
     if options.run is not None:
         child = Child(options.run, options.attempt, options.crashed)
         return _run_alone(options.store, child, options.file, options.flow, options.say)
-    if options.open_files is not None:  # the daemon raised it for itself
-        resource.setrlimit(resource.RLIMIT_NOFILE, (options.open_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     os.set_inheritable(options.socket, False)  # what user code starts must not hold our line open
     line = Line(socket.socket(fileno=options.socket))
     own_pid = os.getpid()
@@ -386,8 +398,16 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     if line.send(report):
-        CodeHost(line, options.store, loaded, spawn=options.spawn or report["threads"] > 1).serve()
+        spawn = options.spawn or report["threads"] > 1
+        CodeHost(line, options.store, loaded, spawn=spawn, open_files=options.open_files).serve()
     return 0
+
+
+def _limit_open_files(soft: int | None) -> int:
+    """Let this process open that many files, or (None) as many as it may; returns how many it could before."""
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if soft is None else soft, hard))
+    return before
 
 
 def _warm_up() -> None:
