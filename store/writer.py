@@ -43,9 +43,15 @@ LOCK_WAIT_SECONDS: Final = 1.0
 DISK_ERROR_TRIES: Final = 4
 """After so many input/output errors in a row the operations fail: the disk is broken, not busy."""
 IDLE_WAKE_SECONDS: Final = 1.0
-"""A caller can be interrupted between handing over and waking the thread; it looks for itself now and then."""
+"""A caller can be interrupted between handing over and waking the thread; it looks for itself now and then. A main
+thread that waits hears of no signal whose C handler ran in the moment before, or in another thread: it gets up."""
 
 logger = logging.getLogger("flowdeck.store")
+
+
+def _wait_released(lock: threading.Lock) -> None:
+    while not lock.acquire(timeout=IDLE_WAKE_SECONDS):
+        pass
 
 
 class _Ticket:
@@ -148,7 +154,7 @@ class Writer:
         lock.acquire()
         ticket = _Ticket(operation, None, lock)
         self._put(ticket, urgent=True)
-        lock.acquire()
+        _wait_released(lock)
         if ticket.error is not None:
             try:
                 raise ticket.error
@@ -201,7 +207,7 @@ class Writer:
         lock = threading.Lock()
         lock.acquire()
         self._put(_Ticket(None, None, lock), urgent=True)
-        lock.acquire()
+        _wait_released(lock)
 
     def close(self, timeout_seconds: float | None = None) -> None:
         """Write what is queued, then end the thread and close the connection. May be called twice.
@@ -218,7 +224,8 @@ class Writer:
         if timeout_seconds is not None:
             self._give_up_at = time.monotonic() + timeout_seconds
         self._wake_thread()
-        thread.join()
+        while thread.is_alive():
+            thread.join(IDLE_WAKE_SECONDS)
         if self._lost is not None:
             lost, self._lost = self._lost, None
             raise lost

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ...states.state import Cancelled, State, describe_exception
-from ..effects.interrupts import engine_code, woken_by
+from ..effects.interrupts import HEAR_SECONDS, engine_code, wait_set, woken_by
 from .frame import current_frame
 
 if TYPE_CHECKING:
@@ -158,12 +158,12 @@ class Future(Generic[T]):
         frame = current_frame.get()
         with engine_code():
             if frame is None:
-                waiter.wait(timeout)
+                wait_set(waiter, timeout)
                 return
             session = frame.run.session
             gate = session.gate
             with gate.on_cancel(waiter.set), gate.blocked(), session.pool.lending(), woken_by(waiter.set):
-                waiter.wait(timeout)
+                wait_set(waiter, timeout)
             if not self.done():
                 gate.check()
 
@@ -319,11 +319,11 @@ def _next_ended(ended: Any, frame: Any, deadline: float | None, total: int) -> F
     left = None if deadline is None else max(0.0, deadline - time.monotonic())
     try:
         if gate is None:
-            got = ended.get(timeout=left)
+            got = _heard(ended, left)
         else:
             pool = frame.run.session.pool
             with engine_code(), gate.on_cancel(wake), gate.blocked(), pool.lending(), woken_by(wake):
-                got = ended.get(timeout=left)
+                got = _heard(ended, left)
     except queue.Empty:
         raise TimeoutError(f"not all of {total} futures ended in time") from None
     if got is None:
@@ -332,6 +332,20 @@ def _next_ended(ended: Any, frame: Any, deadline: float | None, total: int) -> F
         raise Cancelled("the run was cancelled")
     future: Future[Any] = got
     return future
+
+
+def _heard(ended: Any, timeout_seconds: float | None) -> Any:
+    """What is put there next, as ``wait_set`` waits; ``queue.Empty`` when that is not in time."""
+    import queue
+
+    until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    while True:
+        left = HEAR_SECONDS if until is None else until - time.monotonic()
+        try:
+            return ended.get(timeout=max(0.0, min(left, HEAR_SECONDS)))
+        except queue.Empty:
+            if until is not None and left <= HEAR_SECONDS:
+                raise
 
 
 def resolve_futures_to_states(value: Any) -> Any:

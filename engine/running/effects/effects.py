@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ....store.connection import Connection
-from .interrupts import CoroutineSlot, ThreadSlot, woken_by
+from .interrupts import CoroutineSlot, ThreadSlot, wait_set, woken_by
 
 if TYPE_CHECKING:
     from ..calls.frame import Frame
@@ -223,7 +223,7 @@ class Await(Effect):
         self.awaited.when_done(ended.set)
         gate = host.gate
         with gate.on_cancel(ended.set), gate.blocked(), host.pool.lending(), woken_by(ended.set):
-            ended.wait(self.seconds)
+            wait_set(ended, self.seconds)
         if not self.awaited.done():
             gate.check()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ...context import current_frame
 from ...errors import Suspended
 from ...states.state import Cancelled
-from .interrupts import current_thread_slot, woken_by
+from .interrupts import current_thread_slot, wait_set, woken_by
 
 if TYPE_CHECKING:
     from ..calls.frame import Frame
@@ -118,7 +118,7 @@ class Gate:
         opened = opened or threading.Event()
         if self.when_open(opened.set):
             with self.blocked(), woken_by(opened.set):
-                opened.wait()
+                wait_set(opened)
         self.check()
 
     def when_open(self, callback: Callable[[], None]) -> bool:
@@ -133,7 +133,7 @@ class Gate:
         """Sleep, or until ``ended`` is set by somebody else; ends early with Cancelled."""
         ended = ended or threading.Event()
         with self.on_cancel(ended.set), self.blocked(), woken_by(ended.set):
-            ended.wait(seconds)
+            wait_set(ended, seconds)
         self.check()
 
     @contextmanager

@@ -42,9 +42,10 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ...context import current_frame
 from ...errors import Suspended
@@ -58,6 +59,8 @@ INTERRUPT_SIGNAL = signal.SIGURG
 """What wakes the main thread. Nothing happens by default when it comes, so one that comes late does no harm."""
 END_SIGNAL = signal.SIGTERM
 """What asks this process from outside to end."""
+HEAR_SECONDS: Final = 1.0
+"""The longest that the main thread waits in one go in code of the engine."""
 
 
 class _Local(threading.local):
@@ -297,6 +300,23 @@ class engine_code:  # noqa: N801 - reads as a block: ``with engine_code():``
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._slot is not None:
             self._slot.open()
+
+
+def wait_set(event: threading.Event, timeout_seconds: float | None = None) -> bool:
+    """Wait until it is set; says whether it is. Code of the engine waits on the main thread by this and no other way.
+
+    A signal that comes in the moment before that thread blocks is only noted: its Python handler runs when the thread
+    does, and it would sleep with SIGTERM or Ctrl-C unheard. So it gets up now and then.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return event.wait(timeout_seconds)
+    until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    while True:
+        left = HEAR_SECONDS if until is None else until - time.monotonic()
+        if event.wait(max(0.0, min(left, HEAR_SECONDS))):
+            return True
+        if until is not None and left <= HEAR_SECONDS:
+            return False
 
 
 @contextmanager

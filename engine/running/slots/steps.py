@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..calls.frame import holding
 from ..effects.effects import Effect, GoOn, Pass, Steps, wakeable
-from ..effects.interrupts import woken_by
+from ..effects.interrupts import wait_set, woken_by
 from .queue import Keeper
 from .requests import Ask
 
@@ -38,7 +38,7 @@ class TakeSlots(Effect):
             wakeable(host, self.ask.call, ended.set), gate.on_cancel(ended.set), gate.blocked(), host.pool.lending(),
             woken_by(ended.set),
         ):  # fmt: skip
-            ended.wait()
+            wait_set(ended)
 
     async def perform_async(self, host: Host) -> None:
         """As ``perform``, without blocking the event loop."""

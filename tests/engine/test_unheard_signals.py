@@ -1,0 +1,51 @@
+"""Signals that the main thread is not woken for: it waits in the engine, and hears of them all the same."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+WAITS = {
+    "a future": "kills.submit().result()",
+    "the next future": "next(iter(as_completed([kills.submit()])))",
+    "a retry": "kills.submit(); fails()",
+    "a slot": "kills.submit(); tagged.submit(); time.sleep(0.3); tagged()",
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_whose_handler_the_main_thread_was_not_woken_for_is_heard(script, wait, number):
+    """As one that comes in the moment before that thread blocks. Here another thread gets it, which is the same."""
+    begun = time.monotonic()
+    done = script.run(f"""
+        import signal, threading
+
+        @task
+        def kills():
+            time.sleep(1)
+            signal.pthread_kill(threading.get_ident(), {int(number)})
+            for _ in range(2000):
+                time.sleep(0.01)
+
+        @task(retries=1, retry_delay_seconds=600)
+        def fails():
+            raise ValueError
+
+        @task(tags=["one"])
+        def tagged():
+            for _ in range(2000):
+                time.sleep(0.01)
+
+        @flow
+        def waits():
+            {WAITS[wait]}
+
+        create_concurrency_limit("one", 1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        waits()
+    """)
+    assert done.returncode != 0
+    assert time.monotonic() - begun < 15, done.stderr
