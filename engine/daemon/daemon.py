@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -28,6 +27,7 @@ from ...store.opening import open_store
 from ...store.rows import LeaseRow
 from ...store.tables import events, leases
 from ..errors import FlowdeckError, NotAllowed
+from ..system import processes
 from ..system.actors import actor_name
 from ..system.clock import Clock, now
 from ..system.flow_files import find_flow_files
@@ -253,12 +253,10 @@ class Daemon:
 def _raise_open_files() -> int | None:
     """Each process that is watched takes a descriptor: take as many as may be had; returns how many were the default.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return processes.limit_open_files(None)
     except (OSError, ValueError):
         return None  # as on macOS, where the kernel has a limit of its own
-    return soft
 
 
 def _version() -> str:

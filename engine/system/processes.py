@@ -168,6 +168,15 @@ def adopt_orphans(wanted: bool) -> bool:
     return _prctl(_SET_CHILD_SUBREAPER, int(wanted)) and wanted
 
 
+def limit_open_files(soft: int | None) -> int:
+    """Let this process open that many files, or (None) as many as it may; returns how many it could before."""
+    import resource
+
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if soft is None else soft, hard))
+    return before
+
+
 def name_self(name: bytes) -> None:
     """The name that ``ps`` and ``top`` show for this process; at most 15 bytes. Nothing where there is none."""
     if sys.platform == "linux":

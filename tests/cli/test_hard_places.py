@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ..mounts import mounted
 from .conftest import Cli
-
-
-def mounted(words: list[str], place: Path) -> Iterator[Path]:
-    """A mount for one test; needs root, which CI has."""
-    place.mkdir(exist_ok=True)
-    for command in words:
-        made = subprocess.run(command.split(" "), capture_output=True, text=True, check=False)
-        if made.returncode != 0:
-            if os.environ.get("CI") == "true":
-                pytest.fail(f"cannot {command}: {made.stderr.strip()}")
-            pytest.skip(f"cannot {command}: {made.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.fixture
@@ -35,7 +21,7 @@ def read_only(seeded: Cli, tmp_path: Path) -> Iterator[Path]:
     (source / "spool").mkdir(exist_ok=True)
     (source / "spool" / "2.1.rec").write_text('[5,2,null,20,"flow","log","waits in the spool"]\n')
     (source / "spool" / "2.1.rec").chmod(0o600)
-    yield from mounted([f"mount --bind {source} {place}", f"mount -o remount,ro,bind {place}"], place)
+    yield from mounted(place, f"mount --bind {source} {place}", f"mount -o remount,ro,bind {place}")
 
 
 def test_a_read_only_file_system_is_looked_at(read_only: Path, cli: Cli) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ..mounts import mounted
 from . import invariants
 from .conftest import Field, make_seed, rounds
 
@@ -55,16 +54,7 @@ if __name__ == "__main__":
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of a few megabytes of its own; needs root, which CI has."""
     place = tmp_path / "disk"
-    place.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if made.returncode != 0:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"cannot make a small disk here: {made.stderr.strip()}")
-        pytest.skip(f"cannot make a small disk here: {made.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    yield from mounted(place, f"mount -t tmpfs -o size=6m tmpfs {place}")
 
 
 def fill(disk: Path) -> Path:

@@ -201,8 +201,8 @@ def test_a_copy_of_a_store_touches_nobody_of_the_original(box, tmp_path) -> None
     assert len(begun(box)) == 1
 
 
-def test_twenty_observers_of_one_death_count_it_once(box) -> None:
-    """Whoever finds a dead run settles it; all others find nothing to do."""
+def dead_run(box) -> int:
+    """A run that was killed, after its daemon: nobody has settled it."""
     box.write("side.py", SIDE)
     daemon = box.daemon()
     run_id = box.submit("side")
@@ -213,6 +213,12 @@ def test_twenty_observers_of_one_death_count_it_once(box) -> None:
     daemon.process.send_signal(signal.SIGKILL)
     daemon.process.wait()
     os.killpg(lease.pid, signal.SIGKILL)
+    return run_id
+
+
+def test_twenty_observers_of_one_death_count_it_once(box) -> None:
+    """Whoever finds a dead run settles it; all others find nothing to do."""
+    run_id = dead_run(box)
     observers = [
         subprocess.Popen([sys.executable, "-P", "-m", "flowdeck", "--store", str(box.folder), "ls"],
                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -225,17 +231,10 @@ def test_twenty_observers_of_one_death_count_it_once(box) -> None:
 
 def test_a_number_used_again_is_no_reason_to_kill_a_stranger(box) -> None:
     """A stranger who leads a session of the number that a dead run's process had lives on, whoever settles that run."""
-    box.write("side.py", SIDE)
-    daemon = box.daemon()
-    run_id = box.submit("side")
-    box.wait(lambda: begun(box))
-    connection = connect(box.folder, "state")
-    lease = leases.of_run(connection, run_id)
-    daemon.process.send_signal(signal.SIGKILL)
-    daemon.process.wait()
-    os.killpg(lease.pid, signal.SIGKILL)
+    run_id = dead_run(box)
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
+        connection = connect(box.folder, "state")
         connection.execute("UPDATE lease SET pid = ?, process_group = ? WHERE run_id = ?",
                            (stranger.pid, stranger.pid, run_id))  # fmt: skip
         connection.close()

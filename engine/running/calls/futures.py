@@ -8,10 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ...states.state import Cancelled, State, describe_exception
-from ..effects.interrupts import HEAR_SECONDS, engine_code, wait_set, woken_by
+from ..effects.interrupts import engine_code, hearing, wait_set, woken_by
 from .frame import current_frame
 
 if TYPE_CHECKING:
@@ -338,14 +339,10 @@ def _heard(ended: Any, timeout_seconds: float | None) -> Any:
     """What is put there next, as ``wait_set`` waits; ``queue.Empty`` when that is not in time."""
     import queue
 
-    until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    while True:
-        left = HEAR_SECONDS if until is None else until - time.monotonic()
-        try:
-            return ended.get(timeout=max(0.0, min(left, HEAR_SECONDS)))
-        except queue.Empty:
-            if until is not None and left <= HEAR_SECONDS:
-                raise
+    for seconds in hearing(timeout_seconds):
+        with suppress(queue.Empty):
+            return ended.get(timeout=seconds)
+    raise queue.Empty
 
 
 def resolve_futures_to_states(value: Any) -> Any:

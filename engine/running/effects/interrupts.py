@@ -302,21 +302,26 @@ class engine_code:  # noqa: N801 - reads as a block: ``with engine_code():``
             self._slot.open()
 
 
-def wait_set(event: threading.Event, timeout_seconds: float | None = None) -> bool:
-    """Wait until it is set; says whether it is. Code of the engine waits on the main thread by this and no other way.
+def hearing(timeout_seconds: float | None = None) -> Iterator[float | None]:
+    """How long to wait in one go, again and again until the time is up (None: for ever); engine code waits by this.
 
-    A signal that comes in the moment before that thread blocks is only noted: its Python handler runs when the thread
-    does, and it would sleep with SIGTERM or Ctrl-C unheard. So it gets up now and then.
+    A signal that comes in the moment before the main thread blocks is only noted: its Python handler runs when the
+    thread does, and it would sleep with SIGTERM or Ctrl-C unheard. So that thread gets up now and then.
     """
     if threading.current_thread() is not threading.main_thread():
-        return event.wait(timeout_seconds)
+        yield timeout_seconds
+        return
     until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    while True:
-        left = HEAR_SECONDS if until is None else until - time.monotonic()
-        if event.wait(max(0.0, min(left, HEAR_SECONDS))):
-            return True
-        if until is not None and left <= HEAR_SECONDS:
-            return False
+    left = HEAR_SECONDS
+    while left > 0:
+        if until is not None:
+            left = until - time.monotonic()
+        yield max(0.0, min(left, HEAR_SECONDS))
+
+
+def wait_set(event: threading.Event, timeout_seconds: float | None = None) -> bool:
+    """Wait until it is set; says whether it is."""
+    return any(event.wait(seconds) for seconds in hearing(timeout_seconds))
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import argparse
 import gc
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -76,7 +75,7 @@ class CodeHost:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         processes.adopt_orphans(True)  # the run of a guard that was killed
         if self._open_files is not None:  # each live run takes one
-            self._open_files = _limit_open_files(None)
+            self._open_files = processes.limit_open_files(None)
         while self._children or self._has_to_say() or not self._retired:
             waited, unsent = [self._wake_read], []
             if self._line is not None:
@@ -200,7 +199,7 @@ class CodeHost:
                 if other.said is not None:
                     os.close(other.said)
             if self._open_files is not None:
-                _limit_open_files(self._open_files)
+                processes.limit_open_files(self._open_files)
             os.close(self._wake_read)
             os.close(self._wake_write)
             null = os.open(os.devnull, os.O_RDONLY)
@@ -377,7 +376,7 @@ def main() -> int:
     # A cache written within the second of an edit would hide the edit from the next host.
     sys.dont_write_bytecode = True
     if options.open_files is not None:
-        _limit_open_files(options.open_files)  # the daemon raised it for itself
+        processes.limit_open_files(options.open_files)  # the daemon raised it for itself
     if options.run is not None:
         child = Child(options.run, options.attempt, options.crashed)
         return _run_alone(options.store, child, options.file, options.flow, options.say)
@@ -401,13 +400,6 @@ def main() -> int:
         spawn = options.spawn or report["threads"] > 1
         CodeHost(line, options.store, loaded, spawn=spawn, open_files=options.open_files).serve()
     return 0
-
-
-def _limit_open_files(soft: int | None) -> int:
-    """Let this process open that many files, or (None) as many as it may; returns how many it could before."""
-    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if soft is None else soft, hard))
-    return before
 
 
 def _warm_up() -> None:

@@ -21,6 +21,7 @@ import os
 import select
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
@@ -49,7 +50,7 @@ LEFT_SECONDS: Final = 5.0
 _NAME: Final = b"flowdeck-guard"
 
 
-class Guard:
+class Guard(ABC):
     """What both kinds have in common: when is told, when is killed. The wards are looked after one by one."""
 
     def __init__(self) -> None:
@@ -93,21 +94,21 @@ class Guard:
             ward.say(f"run #{ward.run_id} did not end within {grace:g} s of its cancellation: SIGTERM")
             self.terminate(ward)
 
+    @abstractmethod
     def terminate(self, ward: Ward) -> None:
         """Ask the run's processes to end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kill(self, ward: Ward) -> None:
         """End the run's processes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leader_of(self, ward: Ward) -> int | None:
         """Of a session and group that are the run's alone; None where it has no such."""
-        raise NotImplementedError
 
+    @abstractmethod
     def family_of(self, ward: Ward) -> processes.Family | None:
         """Where its descendants are."""
-        raise NotImplementedError
 
     def find(self, ward: Ward) -> list[int]:
         """Live processes of the run."""

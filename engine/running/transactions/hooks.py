@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...authoring.transaction import Transaction
@@ -37,31 +39,35 @@ class _Hook(Effect):
         """In this thread; an async hook gets an event loop of its own."""
         from ..calls.hooks import run_to_end
 
-        token, block = current_frame.set(self.frame), current_transaction.set(None)
-        try:
-            run_to_end(self.hook(self.transaction))
-        except Exception as error:  # noqa: BLE001 - the user's hook
-            return error
-        finally:
-            current_transaction.reset(block)
-            current_frame.reset(token)
+        with self._in_frame():
+            try:
+                run_to_end(self.hook(self.transaction))
+            except Exception as error:  # noqa: BLE001 - the user's hook
+                return error
         return None
 
     async def perform_async(self, _host: Host) -> Exception | None:
         """As ``perform``; an async hook in the running event loop."""
         import inspect
 
+        with self._in_frame():
+            try:
+                outcome = self.hook(self.transaction)
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except Exception as error:  # noqa: BLE001 - the user's hook
+                return error
+        return None
+
+    @contextmanager
+    def _in_frame(self) -> Iterator[None]:
+        """What the hook calls belongs to its run, and to no transaction."""
         token, block = current_frame.set(self.frame), current_transaction.set(None)
         try:
-            outcome = self.hook(self.transaction)
-            if inspect.isawaitable(outcome):
-                await outcome
-        except Exception as error:  # noqa: BLE001 - the user's hook
-            return error
+            yield
         finally:
             current_transaction.reset(block)
             current_frame.reset(token)
-        return None
 
 
 def _name(hook: Any) -> str:
