@@ -25,7 +25,7 @@ from .connection import (
     look_at,
 )
 from .driver_errors import translate, translate_os
-from .errors import StoreCorrupt, StoreMissing, StoreUnsupported
+from .errors import StoreCorrupt, StoreFull, StoreMissing, StoreUnsupported
 from .location import NETWORK_FILE_SYSTEMS, filesystem_type, find_store, settle
 from .locking import folder_lock
 
@@ -78,7 +78,12 @@ def _version(folder: str, database: Database) -> int | None:
         return None
     if not stat.S_ISREG(information.st_mode) and not stat.S_ISLNK(information.st_mode):
         raise StoreUnsupported(f"{path} is not a file; name another folder for the store.")
-    connection = connect(folder, database, readonly=True)
+    try:
+        connection = connect(folder, database, readonly=True)
+    except StoreFull:
+        if database == "state":
+            raise
+        return SCHEMA_VERSION  # whoever reads it is told; runs can be looked at and cancelled without it
     try:
         return check_version(connection, path)
     finally:

@@ -87,23 +87,30 @@ class Reader:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder: Path = Path(os.path.abspath(folder))
-        self._state: Connection = connect(self.folder, "state", readonly=True)
+        self._state: Connection = self._opened("state")
+        self._opened_telemetry: Connection | None = None
+
+    def _opened(self, database: Database) -> Connection:
+        """A connection to one of the files, of this version."""
+        connection = connect(self.folder, database, readonly=True)
         try:
-            self._telemetry: Connection = connect(self.folder, "telemetry", readonly=True)
+            path = database_path(self.folder, database)
+            if (version := check_version(connection, path)) < SCHEMA_VERSION:
+                raise StoreError(
+                    f"{path} was made by an older Flowdeck (schema {version}, this one reads {SCHEMA_VERSION}). "
+                    "Start any flow or the daemon on it: that backs it up and migrates it."
+                )
         except StoreError:
-            self._state.close()
+            connection.close()
             raise
-        try:
-            for connection, database in ((self._state, "state"), (self._telemetry, "telemetry")):
-                path = database_path(self.folder, "state" if database == "state" else "telemetry")
-                if (version := check_version(connection, path)) < SCHEMA_VERSION:
-                    raise StoreError(
-                        f"{path} was made by an older Flowdeck (schema {version}, this one reads {SCHEMA_VERSION}). "
-                        "Start any flow or the daemon on it: that backs it up and migrates it."
-                    )
-        except StoreError:
-            self.close()
-            raise
+        return connection
+
+    @property
+    def _telemetry(self) -> Connection:
+        """Opened when it is first read: runs can be looked at and cancelled where a full disk lets nobody read it."""
+        if self._opened_telemetry is None:
+            self._opened_telemetry = self._opened("telemetry")
+        return self._opened_telemetry
 
     def __enter__(self) -> Reader:
         return self
@@ -112,9 +119,10 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Close both connections."""
+        """Close what is open."""
         self._state.close()
-        self._telemetry.close()
+        if self._opened_telemetry is not None:
+            self._opened_telemetry.close()
 
     # ------------------------------------------------------------------------------------------ runs
 

@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from flowdeck.store.connection import connect
 
+from ..mounts import mounted
 from .conftest import FLOWDECK, Field
 from .test_store_faults import fill
 
@@ -56,6 +59,11 @@ def quiet():
     while True:
         time.sleep(0.05)
 
+@flow
+def brief():
+    """Ends at once."""
+    print("done")
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     globals()[sys.argv[1]]()
@@ -66,15 +74,7 @@ if __name__ == "__main__":
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Three megabytes; needs root, which CI has."""
     place = tmp_path / "disk"
-    place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True,
-                          text=True, check=False)
-    if made.returncode != 0:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"cannot make a small disk here: {made.stderr.strip()}")
-        pytest.skip(f"cannot make a small disk here: {made.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    yield from mounted(place, f"mount -t tmpfs -o size=3m tmpfs {place}")
 
 
 class Full:
@@ -161,3 +161,23 @@ def test_what_can_be_read_is_shown_with_the_reason(field: Field, disk: Path) -> 
     count = len(field.effects.lines())
     field.wait(lambda: len(field.effects.lines()) > count or full.process.poll() is not None)
     assert full.process.poll() is None, field.output()[-2000:]
+
+
+def test_runs_are_shown_where_nobody_can_open_the_file_of_lines(field: Field, disk: Path) -> None:
+    """What its readers share is a file, and there is no room for one: only lines cannot be read."""
+    store = disk / "store"
+    field.file.write_text(FLOWS)
+    ended = field.start(sys.executable, "-P", str(field.file), "brief", FLOWDECK_STORE=str(store),
+                        CRASH_HERE=str(field.root))
+    assert ended.wait(60) == 0, field.output()
+    ls, logs = [[*FLOWDECK, "--store", str(store), *words] for words in (("ls",), ("logs", "1"))]
+    with closing(connect(store, "state", readonly=True)):
+        fill(disk)
+        assert not (store / "telemetry.db-shm").exists()
+        done = subprocess.run(ls, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert "Completed" in done.stdout
+        done = subprocess.run(logs, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 5
+        assert "telemetry.db: the disk is full" in done.stderr
+        assert "Traceback" not in done.stderr

@@ -135,6 +135,18 @@ def test_what_does_not_let_go_is_ended_after_the_grace(box, by, how):
 
 
 @pytest.mark.parametrize("by", ["script", "daemon"])
+def test_what_was_cancelled_while_it_was_stopped_never_completes(box, by):
+    """Its code ends the moment it goes on, before anything in its process could look: the request stood there."""
+    run_id = start(box, held(STUBBORN["stopped"]), "held", by=by)
+    pid = box.wait(lambda: pids(box, "holds"))[0]
+    box.wait(lambda: stopped(pid))
+    box.control.cancel(run_id)
+    os.kill(pid, signal.SIGCONT)
+    row = box.wait_state(run_id, "Cancelled")
+    assert row.cause.startswith("cancelled by tester@here via test")
+
+
+@pytest.mark.parametrize("by", ["script", "daemon"])
 @pytest.mark.parametrize("twice", [True, False])
 def test_at_once_gives_no_grace(box, by, twice):
     """``--now``, or asked for a second time: gone long before the grace is over."""
@@ -379,8 +391,8 @@ def test_a_cancellation_is_never_taken_back(box, request_):
     box.wait(lambda: not alive(pid), 5)
 
 
-def test_sequential_runs_of_one_script_have_one_guard(box):
-    """And each of them is guarded."""
+def test_the_last_of_a_scripts_runs_is_guarded_as_the_first(box):
+    """Its guard hears of each of them."""
     box.script(box.write("flows.py", held(STUBBORN["bare except"]) + """
 @flow
 def first():

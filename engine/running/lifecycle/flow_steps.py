@@ -44,6 +44,7 @@ def flow_steps(run: FlowRun) -> Steps[State]:
     if session.gate.is_leaving:
         raise Suspended(session.root_id)  # its code swallowed it
     if run.is_root:
+        session.requests.heed_before_end()
         if session.gate.is_cancelled:
             yield EndEverything()
         session.capture.settle()

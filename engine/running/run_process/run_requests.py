@@ -7,10 +7,14 @@ the user code that runs. A request is not a state: Paused and Cancelled are reco
 from __future__ import annotations
 
 import os
+import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ....store.connection import Connection, connect, data_version, database_path
+from ....store.driver_errors import store_errors
+from ....store.errors import StoreError
 from ....store.tables import runs, supervision
 from ...control.questions import words_of
 from ...states.asked import done_by
@@ -38,6 +42,8 @@ class RunRequests:
         self._connection: Connection | None = None
         self._data_version = -1
         self._paused_ticks = 0
+        self._reading = threading.Lock()
+        """Around each use of the connection."""
         self._look_for_store_at = 0.0
         self._look_for_name_at = time.monotonic() + _NAME_SECONDS
 
@@ -48,19 +54,23 @@ class RunRequests:
         session = self._session
         self._give_up_without_store()
         self._look_without_room()
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = connect(session.folder, "state", readonly=True)
-        version = data_version(connection)
-        if version != self._data_version:
-            self._data_version = version
-            session.expectations.look(connection)
-            found = runs.intent_of(connection, session.root_id)
-            if found is not None:
-                self._obey(connection, found[2], found[3])
-            session.nodes.look(connection)
-        self._settle_pause(connection)
+        with self._reading:
+            connection = self._connected()
+            version = data_version(connection)
+            if version != self._data_version:
+                self._data_version = version
+                session.expectations.look(connection)
+                found = runs.intent_of(connection, session.root_id)
+                if found is not None:
+                    self._obey(connection, found[2], found[3])
+                session.nodes.look(connection)
+            self._settle_pause(connection)
         session.departure.tick()
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = connect(self._session.folder, "state", readonly=True)
+        return self._connection
 
     def _look_without_room(self) -> None:
         """A full disk takes no request: then a cancellation is a name in the store."""
@@ -72,6 +82,19 @@ class RunRequests:
 
         if (reason := without_room.asked_of(session.folder, root.id, root.attempt)) is not None:
             self.begin_cancel(reason)
+
+    def heed_before_end(self) -> None:
+        """A cancellation that stands in the store counts, though no tick came to see it, as in a process that stood."""
+        session = self._session
+        if self.cancel_reason is not None:
+            return
+        with suppress(StoreError), store_errors(session.folder), self._reading:  # the write of the end tells of that
+            connection = self._connected()
+            if data_version(connection) == self._data_version:
+                return
+            found = runs.intent_of(connection, session.root_id)
+            if found is not None and found[2] == "cancel":
+                self.begin_cancel(self.who_asked(connection, "cancel"))
 
     def look_again(self) -> None:
         """Have the next tick look at the store, whether it changed or not."""
