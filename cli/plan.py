@@ -181,4 +181,3 @@ def _is_filled(cell: Any) -> bool:
     return True
 
 
-

@@ -26,7 +26,6 @@ from .shapes import run_shape
 
 if TYPE_CHECKING:
     from ..engine.authoring.flows import Flow
-    from ..store.rows import RunRow
 
 
 def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: ARG001 - the module has one command

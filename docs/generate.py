@@ -179,8 +179,7 @@ def engine_page() -> str:
 
 Made by `make docs` from the table that `tests/test_architecture.py` holds the code to. From the ground up: a room
 imports those above it in this list, never one below, lazily or for a type neither. Inside `running/` an import for
-types may point up. `control`, `triggers`, `upkeep`, `exporters` and `daemon` keep rows only: they never know what users
-write nor the process of a run.
+types may point up. `control` and `daemon` keep rows only: they never know what users write nor the process of a run.
 
 ```
 {floors()}```

@@ -1,7 +1,7 @@
 """Where the store lives: one folder, found the same way by every process.
 
 Order: what was named (``--store``, then ``FLOWDECK_STORE``), the nearest ``.flowdeck/`` upwards from the working
-folder, the platform's user data folder. Finding a place makes nothing on disk; ``connection.open_store`` does.
+folder, the platform's user data folder. Finding a place makes nothing on disk; ``opening.open_store`` does.
 """
 
 from __future__ import annotations

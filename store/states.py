@@ -1,6 +1,6 @@
 """The vocabulary of states: nine types, the names they carry, and which are final.
 
-Values only: which state may follow which is decided in ``engine.machine``. Names and types are Prefect's where
+Values only: which state may follow which is decided in ``engine.states.machine``. Names and types are Prefect's where
 Prefect has them (docs/design.md, section 2).
 """
 

@@ -61,12 +61,6 @@ _BETWEEN_SLICES_SECONDS = 0.003
 _LIVE_WITH_PROCESS = frozenset({"RUNNING", "PENDING", "CANCELLING", "PAUSED"})
 
 
-
-
-
-
-
-
 class Console(ThinApp):
     """Everything on the screen."""
 

@@ -50,7 +50,6 @@ _QUEUED_WRITES_BEHIND = 4
 _CATCH_UP_SECONDS = 0.02
 
 
-
 class Sgr(NamedTuple):
     """How a cell looks, as the codes that set it; empty where the terminal's default holds."""
 

@@ -1,7 +1,7 @@
 """How a process ended, in words, and the small file by which whoever waited for it tells everybody else.
 
-``<store>/spool/<run>.<attempt>.<pid>.exit`` is written by the code host that reaped the process, under another name
-first, so a reader finds all of it or nothing. It outlives the daemon: the next one reads it.
+``<store>/spool/<run>.<attempt>.<pid>.exit`` is written by whoever waited for the process (its guard, or a code host),
+under another name first, so a reader finds all of it or nothing. It outlives the daemon: the next one reads it.
 """
 
 from __future__ import annotations

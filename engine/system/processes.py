@@ -161,7 +161,7 @@ def adopt_orphans(wanted: bool) -> bool:
     """Have descendants that lose their parent become children of this process (or no longer); says whether they do.
 
     Then whatever is forked stays within the family, also what forks twice and makes a session of its own. Nobody but
-    this process can wait for those, so it has to: ``reap_adopted``.
+    this process can wait for those, so it has to.
     """
     if sys.platform != "linux":
         return False

@@ -337,7 +337,6 @@ class Feed(threading.Thread):
                 self._hand_over(news)
 
 
-
 def _progress(counts: dict[tuple[str, str], int]) -> Progress:
     """Sum the counts by state into how far the run is."""
     done = total = failed = running = 0

@@ -31,8 +31,6 @@ TaskRef = tuple[int, int]
 """Run id and seq."""
 
 
-
-
 class Trouble(NamedTuple):
     """Why the store cannot be read at the moment."""
 

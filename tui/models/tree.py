@@ -394,10 +394,6 @@ class TreeModel:
         return tuple(reversed(rails))
 
 
-
-
-
-
 def is_live(line: TreeLine) -> bool:
     """Whether this row's elapsed time goes on: not while it waits for its next attempt, a slot or a person."""
     return line.started_at_us is not None and line.ended_at_us is None and not (

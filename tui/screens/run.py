@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from ..widgets.log_view import LogView
 
 
-
-
-
 class RunPage(Page):
     """One run and everything below it."""
 

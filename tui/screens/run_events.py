@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ...store.rows import EventRow, TaskRow
 from ..look import cells, theme
@@ -13,9 +12,6 @@ from ..models.news import TaskRef
 from ..text import times
 from ..widgets.columns import Column
 from ..widgets.rows import RowView
-
-if TYPE_CHECKING:
-    pass
 
 
 class EventsView(RowView[int, EventRow]):

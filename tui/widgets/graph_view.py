@@ -446,5 +446,3 @@ class GraphView(ScrollView, can_focus=True):
         self.refresh()
 
 
-
-

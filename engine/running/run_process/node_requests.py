@@ -1,8 +1,8 @@
 """Requests to parts of a running tree: what was told to end or decided, and how its code hears of it.
 
-Requests to nodes are events of the root run (``store.nodes``). The session's background thread brings new ones here;
-the process of a later attempt first reads all since the last retry, so that a request made while nothing of the run
-lived is honoured. What was told to end stays so until somebody retries it.
+Requests to nodes are events of the root run (``store.tables.nodes``). The session's background thread brings new ones
+here; the process of a later attempt first reads all since the last retry, so that a request made while nothing of the
+run lived is honoured. What was told to end stays so until somebody retries it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Waiting for slots of limits without holding a thread of the pool.
 
 One keeper serves a process and store: the session's within a run, one of its own outside. What waits is woken within
-milliseconds of its turn: whoever gives slots back has handed them on in the store already (``store.limits``), and the
-keeper's thread, which lives only while something waits, looks at the store's version. It also carries timeouts,
+milliseconds of its turn: whoever gives slots back has handed them on in the store already (``store.tables.limits``),
+and the keeper's thread, which lives only while something waits, looks at the store's version. It also carries timeouts,
 frees what dead processes held, and says in the waiting task's row what it waits for.
 """
 
