@@ -28,6 +28,7 @@ from .errors import (
     StoreUnsupported,
 )
 from .locking import begin_immediate
+from .numbered import CONNECTION
 
 Connection: TypeAlias = sqlite3.Connection
 """What everything outside of the store calls a connection: it hands them on, and what they can do is the store's."""
@@ -151,7 +152,8 @@ def check_trusted(folder: str | Path, path: str) -> None:
 
 def _raw_connect(address: str) -> Connection:
     connection = sqlite3.connect(
-        address, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256, uri=True
+        address, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256, uri=True,
+        factory=CONNECTION,
     )
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     return connection

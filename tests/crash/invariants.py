@@ -59,7 +59,7 @@ def committed(store: Path, root_id: int, effects: Effects) -> Committed:
     """
     found = rows(
         store,
-        "SELECT t.name FROM task_run t JOIN flow_run r ON r.id = t.run_id WHERE ?1 IN (r.id, r.root_id)"
+        "SELECT t.name FROM task_run t JOIN flow_run r ON r.id = t.run_id WHERE ? IN (r.id, r.root_id)"
         " AND t.kind = 'task' AND t.state_type = 'COMPLETED' AND t.state_name <> 'RolledBack'",
         (root_id,),
     )
@@ -116,7 +116,7 @@ def calls_recorded(store: Path, root_id: int) -> Counter[tuple[object, ...]]:
         store,
         "SELECT r.flow_name, t.name, t.kind, t.state_type, t.state_name = 'RolledBack'"
         " FROM task_run t JOIN flow_run r ON r.id = t.run_id"
-        " WHERE ?1 IN (r.id, r.root_id)",
+        " WHERE ? IN (r.id, r.root_id)",
         (root_id,),
     ))  # fmt: skip
 
@@ -198,8 +198,8 @@ def i8_what_was_said_is_stored(store: Path, root_id: int | None, effects: Effect
     stored: dict[str, list[str]] = defaultdict(list)
     for (message,) in rows(
         store,
-        "SELECT message FROM log WHERE (?1 IS NULL OR root_id = ?1) AND message LIKE 'saying %' ORDER BY line",
-        (root_id,), "telemetry",
+        "SELECT message FROM log WHERE (? IS NULL OR root_id = ?) AND message LIKE 'saying %' ORDER BY line",
+        (root_id, root_id), "telemetry",
     ):  # fmt: skip
         _, speaker, number = str(message).split()
         stored[speaker].append(number)

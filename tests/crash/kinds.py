@@ -313,13 +313,15 @@ def forged_rows(box: Box, dice: random.Random) -> None:
             stranger = box.stranger().pid
             group = dice.choice((stranger, pid))
             column, value = dice.choice((
-                ("pid = ?1, process_group", stranger), ("process_group", stranger), ("pid = ?1, process_group", 1),
+                ("pid = :value, process_group", stranger), ("pid = :value, process_group", 1),
+                ("process_group", stranger),
                 ("pid_namespace", None), ("pid_namespace", "pid:[1]"), ("boot_id", "another"), ("store", "1:1"),
                 ("process_group", group), ("pid_started_ticks", 0),
             ))  # fmt: skip
             if alone:
-                column, value = "pid = ?1, process_group", dice.choice((0, -1))
-            connection.execute(f"UPDATE lease SET {column} = ?1 WHERE owner = ?2", (value, owner))
+                column, value = "pid = :value, process_group", dice.choice((0, -1))
+            connection.execute(f"UPDATE lease SET {column} = :value WHERE owner = :owner",
+                               {"value": value, "owner": owner})
         connection.commit()
     if not alone:
         box.release(box.observers(dice, dice.randrange(1, 8)))

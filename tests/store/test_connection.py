@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from flowdeck.store.errors import (
     StoreReadOnly,
     StoreUnsupported,
 )
+from flowdeck.store.numbered import CONNECTION, NamingConnection
 from flowdeck.store.opening import open_store
 from flowdeck.store.reader import Reader
 
@@ -343,3 +345,19 @@ def test_a_folder_nobody_may_write_is_read(shared: Path) -> None:
         file.chmod(0o444)
     shared.chmod(0o555)
     assert _read_as_nobody(shared) == "rows 1\n"
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbered_places_take_their_values_by_name(tmp_path: Path) -> None:
+    """What connections are made of on Pythons that take ``?1`` for a name gives what the driver gives elsewhere."""
+    with closing(NamingConnection(":memory:", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (a, b, c)")
+        connection.execute("INSERT INTO t VALUES (?1, ?2, ?1)", (7, None))
+        connection.executemany("INSERT INTO t VALUES (?2, ?1, ?3)", [(1, 2, 3), (4, 5, 6)])
+        connection.execute("INSERT INTO t VALUES (?, ?, ?)", [8, 9, 10])
+        connection.execute("INSERT INTO t VALUES (:a, :a, :b)", {"a": 11, "b": 12})
+        found = connection.execute("SELECT a, b, c FROM t WHERE ?1 IS NULL OR a = ?1", (None,)).fetchall()
+    assert found == [(7, None, 7), (2, 1, 3), (5, 4, 6), (8, 9, 10), (11, 11, 12)]
+    open_store(tmp_path / "store")
+    with closing(connect(tmp_path / "store", "state")) as connection:
+        assert isinstance(connection, CONNECTION)

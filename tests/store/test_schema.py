@@ -15,6 +15,7 @@ import pytest
 from flowdeck.store import judging, migrate, models, rows
 from flowdeck.store.connection import DATABASES, SCHEMA_VERSION, connect, transaction
 from flowdeck.store.errors import StoreError, StoreLocked
+from flowdeck.store.numbered import by_name
 from flowdeck.store.opening import SCHEMA_FILES, open_store
 from flowdeck.store.reader import Reader
 from flowdeck.store.tables import leases
@@ -90,8 +91,9 @@ def test_every_statement_fits_the_models(where: str, database: str, statement: s
         assert isinstance(driver, sqlite3.Connection)
         places = max(statement.count("?"), 24)
         for count in range(places + 1):
+            values = (None,) * count
             try:
-                driver.execute(f"EXPLAIN {statement}", (None,) * count)
+                driver.execute(f"EXPLAIN {statement}", by_name(values) if "?1" in statement else values)
             except sqlite3.ProgrammingError:
                 continue  # another number of values
             break

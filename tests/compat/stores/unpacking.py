@@ -88,8 +88,8 @@ def _columns(connection: sqlite3.Connection, kind: str) -> Iterator[tuple[str, s
 
 def _replace_texts(connection: sqlite3.Connection, old: str, new: str) -> None:
     for table, column in _columns(connection, "TEXT"):
-        connection.execute(f'UPDATE "{table}" SET "{column}" = replace("{column}", ?1, ?2) '
-                           f'WHERE instr("{column}", ?1) > 0', (old, new))  # fmt: skip
+        connection.execute(f'UPDATE "{table}" SET "{column}" = replace("{column}", ?, ?) '
+                           f'WHERE instr("{column}", ?) > 0', (old, new, old))  # fmt: skip
 
 
 def _move_times(connection: sqlite3.Connection, by_us: int) -> None:
