@@ -28,7 +28,6 @@ from .errors import (
     StoreUnsupported,
 )
 from .locking import begin_immediate
-from .numbered import CONNECTION
 
 Connection: TypeAlias = sqlite3.Connection
 """What everything outside of the store calls a connection: it hands them on, and what they can do is the store's."""
@@ -46,6 +45,8 @@ LOG_BYTES: Final[dict[str, int]] = {"state": 2 * 1024 * 1024, "telemetry": 32 * 
 """How large a write-ahead log is let grow. When it starts anew the file is cut to this, so its size tells its use.
 
 Small for state: a commit into a log that starts anew costs about two thirds of one that makes the file longer."""
+MISREADS_NUMBERS: Final = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 3)
+"""Whether this Python takes the place ``?1`` in a statement for a name, and warns."""
 SYNCHRONOUS: Final[dict[str, str]] = {"state": "FULL", "telemetry": "NORMAL"}
 
 
@@ -150,10 +151,18 @@ def check_trusted(folder: str | Path, path: str) -> None:
     trust.check_files(folder, [path + end for end in FILE_ENDS])
 
 
+def _connection_class() -> type[Connection]:
+    if not MISREADS_NUMBERS:
+        return sqlite3.Connection
+    from .numbered import NamingConnection
+
+    return NamingConnection
+
+
 def _raw_connect(address: str) -> Connection:
     connection = sqlite3.connect(
         address, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256, uri=True,
-        factory=CONNECTION,
+        factory=_connection_class(),
     )
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     return connection

@@ -1,18 +1,14 @@
 """Statements with ``?1`` on every Python: 3.12.0 to 3.12.3 warn of them when their values are a sequence.
 
 CPython took a numbered place for a named one there (mended in 3.12.4); a warning that is an error would end a run. On
-those versions values go in under the numbers as names, which every version takes. Elsewhere this costs nothing.
+those versions values go in under the numbers as names, which every version takes. Elsewhere nothing imports this.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
-
-MISREAD: Final = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 3)
-"""Whether this Python takes ``?1`` for a name."""
+from typing import Any
 
 
 class NamingConnection(sqlite3.Connection):
@@ -32,7 +28,3 @@ def by_name(parameters: Sequence[Any] | Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(parameters, Mapping):
         return parameters
     return {str(number): value for number, value in enumerate(parameters, 1)}
-
-
-CONNECTION: Final[type[sqlite3.Connection]] = NamingConnection if MISREAD else sqlite3.Connection
-"""What connections to the store are made of."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from flowdeck.store import opening as opening_module
 from flowdeck.store.checkpoint import AFFECTED, wal_reset_bug
-from flowdeck.store.connection import APPLICATION_ID, SCHEMA_VERSION, connect, transaction
+from flowdeck.store.connection import APPLICATION_ID, MISREADS_NUMBERS, SCHEMA_VERSION, connect, transaction
 from flowdeck.store.driver_errors import is_store_trouble, translate
 from flowdeck.store.errors import (
     StoreCorrupt,
@@ -27,7 +27,7 @@ from flowdeck.store.errors import (
     StoreReadOnly,
     StoreUnsupported,
 )
-from flowdeck.store.numbered import CONNECTION, NamingConnection
+from flowdeck.store.numbered import NamingConnection
 from flowdeck.store.opening import open_store
 from flowdeck.store.reader import Reader
 
@@ -360,4 +360,4 @@ def test_numbered_places_take_their_values_by_name(tmp_path: Path) -> None:
     assert found == [(7, None, 7), (2, 1, 3), (5, 4, 6), (8, 9, 10), (11, 11, 12)]
     open_store(tmp_path / "store")
     with closing(connect(tmp_path / "store", "state")) as connection:
-        assert isinstance(connection, CONNECTION)
+        assert isinstance(connection, NamingConnection) == MISREADS_NUMBERS
