@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from ...store import files
@@ -85,14 +86,11 @@ def write_exit(folder: str, attempt: int, death: Death) -> None:
     """Leave the record for whoever looks after the run; nothing where there is no store any more."""
     path = f"{SPOOL}/{death.run_id}.{attempt}.{death.pid}.exit"
     building = f"{path}.new"
-    try:
-        descriptor = files.open_to_write(folder, building)
-    except FileNotFoundError:
-        return
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.truncate()
-        json.dump(death._asdict(), file)
-    files.rename(folder, building, path)
+    with suppress(FileNotFoundError):  # the store went, before or meanwhile, and with it whoever would have read this
+        with open(files.open_to_write(folder, building), "w", encoding="utf-8") as file:
+            file.truncate()
+            json.dump(death._asdict(), file)
+        files.rename(folder, building, path)
 
 
 def read_exit(folder: str, run_id: int, pid: int) -> Death | None:

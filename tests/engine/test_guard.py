@@ -134,6 +134,16 @@ def test_what_does_not_let_go_is_ended_after_the_grace(box, by, how):
     assert row.cause.startswith("cancelled by tester@here via test")
 
 
+def test_a_script_is_ended_also_where_no_record_of_it_can_be_left(box):
+    """As on a full disk: it is not left stopped for ever, and its run is Cancelled."""
+    run_id = start(box, held(STUBBORN["bare except"]), "held", by="script", **SOON)
+    pid = box.wait(lambda: pids(box, "holds"))[0]
+    (box.folder / "spool" / f"{run_id}.1.{pid}.exit.new").mkdir()
+    box.control.cancel(run_id)
+    box.wait_state(run_id, "Cancelled")
+    box.wait(lambda: not alive(pid))
+
+
 @pytest.mark.parametrize("by", ["script", "daemon"])
 def test_what_was_cancelled_while_it_was_stopped_never_completes(box, by):
     """Its code ends the moment it goes on, before anything in its process could look: the request stood there."""

@@ -49,3 +49,36 @@ def test_a_signal_whose_handler_the_main_thread_was_not_woken_for_is_heard(scrip
     """)
     assert done.returncode != 0
     assert time.monotonic() - begun < 15, done.stderr
+
+
+def test_a_main_thread_that_waits_for_an_async_hook_hears_of_ctrl_c(script):
+    """Where an event loop runs already the hook has a thread of its own, and the main thread waits for that."""
+    begun = time.monotonic()
+    done = script.run("""
+        import asyncio, signal, threading
+
+        def kills():
+            time.sleep(1)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            time.sleep(100)
+
+        async def hook(flow, run, state):
+            threading.Thread(target=kills, daemon=True).start()
+            try:
+                await asyncio.sleep(100)
+            finally:
+                print("the hook ends")
+
+        @flow(on_running=[hook])
+        def waits():
+            pass
+
+        async def calls():
+            waits()
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        asyncio.new_event_loop().run_until_complete(calls())  # which leaves Ctrl-C to Python
+    """)
+    assert done.returncode != 0
+    assert "the hook ends" in done.stdout
+    assert time.monotonic() - begun < 60, done.stderr

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ....store.tables import events, runs
 from ...states.state import Recording, State
 from ...system.clock import now_us
 from ..effects.effects import Effect
+from ..effects.interrupts import hearing
 from .frame import Frame, current_frame
 
 if TYPE_CHECKING:
@@ -113,17 +115,33 @@ def _run_coroutine(outcome: Any) -> None:
         asyncio.run(outcome)
         return
     failed: list[BaseException] = []
+    cancels: list[Callable[[], object]] = []
     context = contextvars.copy_context()
+
+    async def to_end() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        cancels.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        await outcome
 
     def run() -> None:
         try:
-            context.run(asyncio.run, outcome)
+            context.run(asyncio.run, to_end())
         except BaseException as error:  # noqa: BLE001 - the user's hook; raised again where it was called
             failed.append(error)
 
     thread = threading.Thread(target=run, name="flowdeck-hook")
     thread.start()
-    thread.join()
+    try:
+        for seconds in hearing():
+            thread.join(seconds)
+            if not thread.is_alive():
+                break
+    except BaseException:  # Ctrl-C: what is waited for ends, too
+        for cancel in cancels:
+            with suppress(RuntimeError):  # it ends just now
+                cancel()
+        raise
     if failed:
         raise failed[0]
 

@@ -273,8 +273,7 @@ class CodeHost:
         while self._unwritten:
             attempt, death = self._unwritten[0]
             try:
-                with suppress(FileNotFoundError):  # the store is gone, and whoever would have read it
-                    deaths.write_exit(self._folder, attempt, death)
+                deaths.write_exit(self._folder, attempt, death)
             except OSError:
                 return
             del self._unwritten[0]

@@ -189,8 +189,7 @@ class ParentGuard(Guard):
         ward, host_listens = self._ward, True
         while True:
             try:
-                with contextlib.suppress(FileNotFoundError):  # the store is gone, and whoever would have read it
-                    deaths.write_exit(ward.folder, ward.attempt, death)
+                deaths.write_exit(ward.folder, ward.attempt, death)
                 is_recorded = True
             except OSError:
                 is_recorded = False
@@ -339,10 +338,11 @@ class CompanionGuard(Guard):
         # Stopped it starts nothing more; what it had started is beneath it only as long as it exists.
         processes.send([pid], signal.SIGSTOP)
         self.kill_rest(ward)
-        deaths.write_exit(
-            ward.folder, ward.attempt,
-            deaths.Death(ward.run_id, pid, None, signal.SIGKILL, False, False, None, now_us()),
-        )  # fmt: skip
+        with contextlib.suppress(OSError):  # no room for a record: it ends all the same, and nobody saw how
+            deaths.write_exit(
+                ward.folder, ward.attempt,
+                deaths.Death(ward.run_id, pid, None, signal.SIGKILL, False, False, None, now_us()),
+            )  # fmt: skip
         if refused := processes.send([pid], signal.SIGKILL):
             ward.say(f"run #{ward.run_id}: {processes.named(refused)} is not this user's to end")
 
