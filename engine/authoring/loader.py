@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..context import importing
 from ..errors import FlowdeckError
-from ..system.flow_files import FOREIGN_FOLDERS, BrokenFlowFile, hash_of
+from ..system.flow_files import FOREIGN_FOLDERS, BrokenFlowFile, hash_of, read_source
 from ..system.own_files import ENGINE_FOLDER
 
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ def load_flow_file(path: str | os.PathLike[str]) -> FlowFile:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_source(path)
     except FileNotFoundError:
         raise BrokenFlowFile(f"{path}: there is no such file{_nearest(path)}", path=path) from None
     except OSError as error:
-        raise BrokenFlowFile(f"{path}: cannot be read: {error.strerror}; mend its permissions", path=path) from error
+        text = f"{path}: cannot be read: {error.strerror}; mend that, or name another"
+        raise BrokenFlowFile(text, path=path) from error
 
 
 def _nearest(path: str) -> str:

@@ -17,11 +17,14 @@ from ..states.exits import signal_name
 from ..system import processes
 from ..system.flow_files import source_hash
 from ..system.line import CODE_HOST, Line
+from .host_output import HostOutput
 
 MOST_GIVEN: Final = 1 + (os.cpu_count() or 1)
 """Runs a host may have that have not begun; the rest stay in the store, in order. More would only wait elsewhere."""
 LOOK_SECONDS: Final = 0.25
 """Between looks at those who load."""
+HUNG_UP_SECONDS: Final = 1.0
+"""How long a process that has closed its line may take to end by itself, and to say so by how it ends."""
 PLACE_SECONDS: Final = 2.0
 """How long one load may keep others from beginning. One that only waits (for a server) gives way at once."""
 LONG_LOOKS: Final = 4
@@ -32,8 +35,11 @@ LONG_SECONDS: Final = 10.0
 class Host:
     """One code host process."""
 
-    def __init__(self, path: str, folder: str, at: float, *, spawn: bool, open_files: int | None) -> None:
+    def __init__(
+        self, path: str, folder: str, at: float, output: HostOutput, *, spawn: bool, open_files: int | None
+    ) -> None:
         self.path = path
+        self.output = output
         self.flows: dict[str, dict[str, Any]] = {}
         self.imported_flows: list[str] = []
         self.hashes: dict[str, str] = {path: source_hash(path)}
@@ -57,18 +63,21 @@ class Host:
         """Looks in a row at which it had computed nothing."""
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-P", "-m", CODE_HOST, "--store", folder, "--socket", str(theirs.fileno()),
+                   "--output", str(output.read_end),
                    *(["--open-files", str(open_files)] if open_files is not None else []),
                    *(["--spawn"] if spawn else []), path]
         try:
             self.process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(),
-                start_new_session=True,
+                command, pass_fds=[theirs.fileno(), output.read_end], stdin=subprocess.DEVNULL,
+                stdout=output.write_end, stderr=output.write_end, start_new_session=True,
             )
         except BaseException:
             ours.close()
+            output.close()
             raise
         finally:
             theirs.close()
+            output.handed_over()
         self.line = Line(ours)
         self.pidfd = _pidfd(self.process.pid)
 
@@ -121,6 +130,7 @@ class Host:
     def close(self) -> None:
         """Close what the daemon holds of it."""
         self.line.close()
+        self.output.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None

@@ -23,7 +23,8 @@ from ..system.clock import Clock
 from ..system.flow_files import source_hash
 from ..system.loop import Loop
 from .given import Given, GivenRuns
-from .host import LOOK_SECONDS, Host
+from .host import HUNG_UP_SECONDS, LOOK_SECONDS, Host
+from .host_output import HostOutput
 from .loads import Loads
 from .saying import Line
 from .served import Served, too_warm
@@ -215,7 +216,8 @@ class Hosts:
     # -- processes -----------------------------------------------------------------------------------------------
 
     def _start(self, served: Served) -> Host:
-        host = Host(served.path, self._folder, self._clock().monotonic, spawn=self._spawn, open_files=self._open_files)
+        host = Host(served.path, self._folder, self._clock().monotonic, HostOutput(served.path, self._loop, self._say),
+                    spawn=self._spawn, open_files=self._open_files)
         self._all.add(host)
         self._loop.watch(host.line.fileno(), partial(self._hear, served, host))
         if host.pidfd is not None:
@@ -309,7 +311,8 @@ class Hosts:
         self._loop.forget(host.line.fileno())
         host.line.close()
         if host is served.loading:
-            host.kill()
+            words = f"{served.path}: its import closed the files of its process, as os.closerange does"
+            self._loop.after(HUNG_UP_SECONDS, partial(host.kill, words))
         self._give_back(host, "its code host has hung up")
         if served.current is host:
             self._replace(served, "hung up")

@@ -6,9 +6,11 @@ words, and importing it (``authoring.loader``) is for processes that may run a u
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -48,8 +50,7 @@ def find_flow_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
 def looks_like_flow_file(path: str) -> bool:
     """Whether its text imports flowdeck and speaks of a flow. A file that cannot be read does not."""
     try:
-        with open(path, "rb") as file:
-            text = file.read(_LARGEST_BYTES).decode("utf-8", "replace")
+        text = read_source(path, _LARGEST_BYTES).decode("utf-8", "replace")
     except OSError:
         return False
     return bool(_IMPORTS_US.search(text) and _MENTIONS_FLOW.search(text))
@@ -65,10 +66,17 @@ def folders_of_flows(folder: str) -> Iterator[tuple[str, list[str]]]:
 def source_hash(path: str) -> str:
     """Short hash of the file's bytes; empty when it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return hash_of(file.read())
+        return hash_of(read_source(path))
     except OSError:
         return ""
+
+
+def read_source(path: str, most_bytes: int = -1) -> bytes:
+    """What a file holds. ``OSError`` for what is none: a pipe or device would keep whoever opens it waiting."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file", path)
+        return file.read(most_bytes)
 
 
 def hash_of(source: bytes) -> str:

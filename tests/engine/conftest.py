@@ -114,6 +114,11 @@ class Box:
     def submit(self, flow, **parameters):
         return self.control.trigger(flow, parameters)
 
+    def submit_when_known(self, flow, **parameters):
+        """As ``submit``, once the daemon has read the flow's file."""
+        self.wait(lambda: any(row.flow_name == flow for row in self.reader.deployments()))
+        return self.submit(flow, **parameters)
+
     def state(self, run_id):
         return self.reader.run(run_id).state_name
 

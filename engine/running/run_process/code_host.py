@@ -45,6 +45,7 @@ from .wards import tell
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 BROKEN_EXIT_CODE: Final = 70
 """Exit code of a run process that could not even begin; its log says why."""
+_OUTPUT_BYTES: Final = 64 * 1024
 RECORD_AGAIN_SECONDS: Final = 0.25
 """Between tries to leave a record that the disk has no room for."""
 
@@ -52,9 +53,13 @@ RECORD_AGAIN_SECONDS: Final = 0.25
 class CodeHost:
     """The host's own loop."""
 
-    def __init__(self, line: Line, folder: str, loaded: FlowFile, *, spawn: bool,
-                 open_files: int | None) -> None:
+    def __init__(self, line: Line, folder: str, loaded: FlowFile, *, spawn: bool, open_files: int | None,
+                 output: int | None) -> None:
         self._line: Line | None = line
+        self._output = output
+        """Where what is printed outside of runs can be read: by the daemon, and when that is gone by nobody else.
+
+        None where a daemon of an older version gave it none."""
         self._folder = folder
         self._loaded = loaded
         self._spawn = spawn
@@ -81,10 +86,15 @@ class CodeHost:
             if self._line is not None:
                 waited.append(self._line.fileno())
                 unsent = [self._line.fileno()] if self._line.unsent_bytes else []
+            elif self._output is not None:
+                waited.append(self._output)
             ready, writable, _ = select.select(waited, unsent, [], RECORD_AGAIN_SECONDS if self._unwritten else None)
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
                 self._reap()
+            if self._output in ready and not os.read(self._output, _OUTPUT_BYTES):
+                os.close(self._output)  # nobody can print any more
+                self._output = None
             if self._line is not None and writable and not self._line.flush():
                 self._hang_up()
             if self._line is not None and self._line.fileno() in ready:
@@ -200,8 +210,9 @@ class CodeHost:
                     os.close(other.said)
             if self._open_files is not None:
                 processes.limit_open_files(self._open_files)
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            for descriptor in (self._wake_read, self._wake_write, self._output):
+                if descriptor is not None:
+                    os.close(descriptor)
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
             os.close(null)
@@ -362,6 +373,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {CODE_HOST}", description=__doc__)
     parser.add_argument("--store", required=True)
     parser.add_argument("--socket", type=int)
+    parser.add_argument("--output", type=int)
     parser.add_argument("--spawn", action="store_true")
     parser.add_argument("--open-files", type=int)
     parser.add_argument("--run", type=int)
@@ -379,7 +391,9 @@ def main() -> int:
     if options.run is not None:
         child = Child(options.run, options.attempt, options.crashed)
         return _run_alone(options.store, child, options.file, options.flow, options.say)
-    os.set_inheritable(options.socket, False)  # what user code starts must not hold our line open
+    for descriptor in (options.socket, options.output):
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)  # what user code starts must not hold our line open
     line = Line(socket.socket(fileno=options.socket))
     own_pid = os.getpid()
     _end_with_parent(signal.SIGKILL)  # whose import never ends has no runs, and would hear nothing
@@ -397,7 +411,8 @@ def main() -> int:
     gc.freeze()
     if line.send(report):
         spawn = options.spawn or report["threads"] > 1
-        CodeHost(line, options.store, loaded, spawn=spawn, open_files=options.open_files).serve()
+        CodeHost(line, options.store, loaded, spawn=spawn, open_files=options.open_files,
+                 output=options.output).serve()
     return 0
 
 
