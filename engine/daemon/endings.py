@@ -51,14 +51,15 @@ def ending(run: RunRow, event: EventRow, now_us: int) -> Line:
         "event": "run_ended", "run": run.id, "flow": run.flow_name, "name": run.name, "attempt": event.attempt,
         "type": state_type, "state": state_name, "cause": event.message, "actor": event.actor,
     }
-    goes_on = run.state_type == "SCHEDULED" and run.attempt == (event.attempt or 0) + 1
-    if run.state_type == state_type and run.duration_us is not None:
+    goes_on = run.attempt > (event.attempt or 0)
+    if run.state_type == state_type and not goes_on and run.duration_us is not None:
         facts["duration_seconds"] = run.duration_us / 1e6
         text += f" after {run.duration_us / 1e6:.3g} s"
     if event.message:
         text += f": {event.message}"
     if goes_on and state_type == "CRASHED":
-        seconds = max(0, (run.wake_at_us or now_us) - now_us) / 1e6
+        waits = run.wake_at_us is not None and run.state_type == "SCHEDULED"
+        seconds = max(0, (run.wake_at_us or 0) - now_us) / 1e6 if waits else 0.0
         facts["goes_on_in_seconds"] = seconds
         text += f"; goes on in {seconds:.1f} s"
     return Line(text, _LEVELS.get(state_type, logging.ERROR), **facts)
