@@ -26,6 +26,7 @@ from ..system import processes
 from ..system.clock import now_us
 from . import without_room
 from .answering import held, until_us
+from .crash_counting import Count, Fate, count, fate_of, fate_of_death, spare
 
 ACTOR: Final = "engine"
 DEFAULT_CRASH_RETRIES: Final = 3
@@ -47,25 +48,6 @@ class Settled(NamedTuple):
     cause: str
     resumes_at_us: int | None
     """When it goes on by replay; None when it does not by itself."""
-
-
-class Fate(NamedTuple):
-    """How a run's process ended, as far as anybody knows."""
-
-    event: RunEvent
-    cause: str
-
-
-def fate_of(folder: str, lease: LeaseRow) -> Fate:
-    """From the boot it lived in, and the record of whoever waited for it."""
-    if lease.boot_id != judging.boot_id():
-        return Fate("reboot", deaths.REBOOTED)
-    return fate_of_death(deaths.read_exit(folder, lease.run_id or 0, lease.pid))
-
-
-def fate_of_death(death: deaths.Death | None) -> Fate:
-    """From what whoever waited for it has said, or left as a record."""
-    return Fate("crash", deaths.UNSEEN) if death is None else Fate(death.event, death.cause)
 
 
 def drain(folder: str, telemetry: Connection, run_id: int, until_attempt: int) -> None:
@@ -135,9 +117,12 @@ def settle(connection: Connection, run_id: int, fate: Fate, *, at_us: int, resum
         if run is None or told != run.attempt:
             return None  # it had left the run already, to go on later, or is settled
         ended = is_terminal(run.state_type, run.state_name)
+        counted = count(connection, run, fate, crash_retries)
         for child in reversed(runs.of_root(connection, run_id)):
             if not is_terminal(child.state_type, child.state_name):
-                _end(connection, child, _event_for(child, run, fate), f"its run #{run_id} ended: {fate.cause}", at_us)
+                words = f"its run #{run_id} ended: {fate.cause}"
+                _end(connection, child, _event_for(child, run, fate), words, at_us,
+                     crashes=child.crash_count + (not counted.is_spared))
         if ended:
             return None
         event = _event_for(run, run, fate)
@@ -145,9 +130,9 @@ def settle(connection: Connection, run_id: int, fate: Fate, *, at_us: int, resum
             return _suspend(connection, run, fate, at_us)
         if event == "cancel":
             return _end(connection, run, event, _cancel_cause(connection, run, fate), at_us, lease)
-        settled = _end(connection, run, event, fate.cause, at_us, lease)
-        if resumable and run.crash_count + 1 <= crash_retries:
-            return _resume(connection, run, settled, crash_retries, at_us)
+        settled = _end(connection, run, event, fate.cause, at_us, lease, counted.crashes, counted.data)
+        if resumable and (counted.is_spared or counted.crashes <= crash_retries):
+            return _resume(connection, run, settled, counted, at_us)
         return settled
 
 
@@ -162,13 +147,13 @@ def _cancel_cause(connection: Connection, run: RunRow, fate: Fate) -> str:
 
 
 def _end(connection: Connection, run: RunRow, event: RunEvent, cause: str, at_us: int,
-         lease: LeaseRow | None = None) -> Settled:
+         lease: LeaseRow | None = None, crashes: int | None = None, data: str | None = None) -> Settled:
     _end_tasks(connection, run, event, cause, at_us)
     crashed = event in ("crash", "run_out_of_memory", "reboot")
     # Nobody's monotonic clock saw the end: the wall clock's difference is the best that is known.
     ran_us = max(0, at_us - lease.acquired_at_us) if lease is not None else None
     ended = move_run(connection, run, event, at_us=at_us, actor=ACTOR, cause=cause, intent="none",
-                     ended_duration_us=ran_us, crash_count=run.crash_count + 1 if crashed else None,
+                     ended_duration_us=ran_us, crash_count=crashes if crashed else None, data=data,
                      # A subflow that waited for its retry goes on waiting until then when its parent calls it again.
                      wake_at_us=run.wake_at_us if crashed and run.root_id is not None else None)
     return Settled(run.id, ended.state_name, cause, None)
@@ -200,16 +185,18 @@ def _suspend(connection: Connection, run: RunRow, fate: Fate, at_us: int) -> Set
     return Settled(run.id, left.state_name, cause, None)
 
 
-def _resume(connection: Connection, run: RunRow, settled: Settled, crash_retries: int, at_us: int) -> Settled:
+def _resume(connection: Connection, run: RunRow, settled: Settled, counted: Count, at_us: int) -> Settled:
     """Queue the next attempt, or leave it paused when somebody had asked for that."""
-    count = run.crash_count + 1
     crashed = runs.get(connection, run.id)
     assert crashed is not None
-    seconds = min(NEXT_RESUME_SECONDS * 2 ** (count - 2), LONGEST_RESUME_SECONDS) if count > 1 else FIRST_RESUME_SECONDS
+    seconds = FIRST_RESUME_SECONDS
+    if not counted.is_first:
+        again = 0 if counted.is_spared else counted.crashes - 2
+        seconds = min(NEXT_RESUME_SECONDS * 2 ** again, LONGEST_RESUME_SECONDS)
     wake_at_us = max(at_us + round(seconds * 1e6), run.wake_at_us or 0)
     queued = move_run(connection, crashed, "resume_crashed", at_us=at_us, actor=ACTOR, new_attempt=run.attempt + 1,
                       wake_at_us=wake_at_us,
-                      cause=f"{settled.cause}; resumes by replay ({count} of {crash_retries} crash retries)")
+                      cause=f"{settled.cause}; resumes by replay ({counted.words})")
     if run.intent in ("pause", "freeze") or run.state_name in ("Pausing", "Frozen"):
         event, cause = held(connection, queued, "pause",
                             f"{settled.cause} while it was to pause; resume it to go on by replay")
@@ -272,6 +259,7 @@ def reap(connection: Connection, telemetry: Connection, folder: str, lease: Leas
         kill_leftovers(folder, lease)
     drain(folder, telemetry, run_id, last_attempt)
     fate = fate_of(folder, lease) if death is None else fate_of_death(death)
+    fate = spare(connection, folder, lease, fate)
     if (why := without_room.asked_of(folder, run_id, last_attempt)) is not None:
         fate = Fate("cancel", why)
     known = info.get("crash_retries") if crash_retries is None else crash_retries

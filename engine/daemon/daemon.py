@@ -150,6 +150,10 @@ class Daemon:
                 leases.release(self._state, leases.DAEMON, self._lease)
                 events.append(self._state, at_us=self._clock().us, kind="daemon", actor=self._lease.actor,
                               message="the daemon stopped; runs go on")
+                for lease in leases.all(self._state):
+                    if lease.run_id is not None:
+                        events.append(self._state, at_us=self._clock().us, kind="daemon", actor=self._lease.actor,
+                                      run_id=lease.run_id, message="the daemon stopped; the run goes on")
             if self.exit_code == 0:
                 self._leave_tidy()
         self._state.close()

@@ -18,7 +18,7 @@ from ...store.connection import Connection
 from ...store.rows import LeaseRow, RunRow
 from ...store.states import is_terminal
 from ...store.tables import leases, runs
-from ..control import reaping
+from ..control import crash_counting, reaping
 from ..control.reaping import Settled
 from ..states import exits as deaths
 from ..system import processes
@@ -257,7 +257,7 @@ class Supervisor:
         if told is not None and told.exit_code == deaths.STALE_EXIT:
             deaths.forget_exits(self._folder, run_id, attempt)
             return True
-        fate = reaping.fate_of_death(told)
+        fate = crash_counting.fate_of_death(told)
         reaping.drain(self._folder, self._telemetry, run_id, attempt)
         retries = self._crash_retries(run.flow_name)
         settled = reaping.settle(self._state, run_id, fate, at_us=now.us, resumable=True,

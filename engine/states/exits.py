@@ -13,10 +13,12 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from ...store import files
+from ...store.errors import StoreError
 from ...store.spool import FOLDER as SPOOL
 from .machine import RunEvent
 
 OUT_OF_MEMORY: Final = "out of memory: killed by the kernel"
+KILLED: Final = f"killed by signal {signal.SIGKILL} ({signal.SIGKILL.name})"
 UNSEEN: Final = "its process ended and nobody saw how"
 REBOOTED: Final = "the machine was restarted while it ran"
 SUSPENDED_EXIT: Final = 75
@@ -30,7 +32,8 @@ CANCELLED_EXIT: Final = 130
 """Exit code of a process whose run was cancelled; without a record of that, when the store had no room for one."""
 
 
-_ENDS: Final = (".exit", ".cancel")
+_TOLD: Final = ".told"
+_ENDS: Final = (".exit", ".cancel", _TOLD)
 
 
 class Death(NamedTuple):
@@ -93,6 +96,24 @@ def write_exit(folder: str, attempt: int, death: Death) -> None:
         files.rename(folder, building, path)
 
 
+def note_told_to_end(folder: str, run_id: int, attempt: int, pid: int) -> None:
+    """That somebody asked a run's process, or its guard, to end: should it be killed later, that is no crash.
+
+    The name of an empty file, which nearly every full disk has room for.
+    """
+    with suppress(OSError, StoreError):  # asked before; no store any more; not even room for a name
+        os.close(files.make(folder, _told_path(run_id, attempt, pid)))
+
+
+def was_told_to_end(folder: str, run_id: int, attempt: int, pid: int) -> bool:
+    """Whether ``note_told_to_end`` was called for this process."""
+    return files.exists(folder, _told_path(run_id, attempt, pid))
+
+
+def _told_path(run_id: int, attempt: int, pid: int) -> str:
+    return f"{SPOOL}/{run_id}.{attempt}.{pid}{_TOLD}"
+
+
 def read_exit(folder: str, run_id: int, pid: int) -> Death | None:
     """The record of that process of the run, if it is there."""
     return next((death for path in _records(folder, run_id)
@@ -102,7 +123,7 @@ def read_exit(folder: str, run_id: int, pid: int) -> Death | None:
 def forget_exits(folder: str, run_id: int, until_attempt: int | None = None) -> None:
     """Remove the records of a run, or of its attempts so far: that of a later one is for who settles that.
 
-    With them goes a cancellation that was asked for by a name there (``control.without_room``).
+    With them goes what was asked for by a name there: a cancellation (``control.without_room``), an end.
     """
     for path in _records(folder, run_id):
         attempt = path.split(".")[1]

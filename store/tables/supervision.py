@@ -51,6 +51,20 @@ SELECT_REQUESTER: Final = (
     " AND data LIKE '{\"intent\":%'"
     " ORDER BY id DESC LIMIT 1"
 )
+SELECT_LAST_CRASH: Final = (
+    "SELECT to_type, data FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'state' AND (to_type = 'CRASHED'"
+    " OR to_name = 'Scheduled' AND from_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED'))"
+    " ORDER BY id DESC LIMIT 1"
+)
+SELECT_COMPLETED_TASKS: Final = (
+    "SELECT count(*) FROM task_run WHERE state_type = 'COMPLETED' AND run_id IN"
+    " (SELECT ?1 UNION ALL SELECT id FROM flow_run WHERE root_id = ?1)"
+)
+SELECT_DAEMON_STOPPED: Final = (
+    "SELECT 1 FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'daemon' AND id > coalesce("
+    "(SELECT max(id) FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'state' AND to_type = 'PENDING'), 0)"
+    " LIMIT 1"
+)
 SELECT_AT_ONCE: Final = (
     "SELECT 1 FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'request' AND message = ? AND id > COALESCE("
     "(SELECT max(id) FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'state' AND to_type = 'PENDING'), 0)"
@@ -127,3 +141,19 @@ def requester(connection: Connection, run_id: int) -> tuple[str, str | None] | N
     """Who asked something of the run last, and in which words."""
     row: tuple[str, str | None] | None = connection.execute(SELECT_REQUESTER, (run_id,)).fetchone()
     return row
+
+
+def last_crash_data(connection: Connection, run_id: int) -> str | None:
+    """What the event of a run's last crash carries; None when a person had it begin again since."""
+    row = connection.execute(SELECT_LAST_CRASH, (run_id,)).fetchone()
+    return row[1] if row is not None and row[0] == "CRASHED" else None
+
+
+def completed_tasks(connection: Connection, run_id: int) -> int:
+    """How many tasks of a root run and its subflows are completed."""
+    return int(connection.execute(SELECT_COMPLETED_TASKS, (run_id,)).fetchone()[0])
+
+
+def has_daemon_stopped(connection: Connection, run_id: int) -> bool:
+    """Whether a daemon was stopped in order since a process last took the run."""
+    return connection.execute(SELECT_DAEMON_STOPPED, (run_id, run_id)).fetchone() is not None

@@ -151,7 +151,8 @@ def settle_broken(folder: Path, lease: LeaseRow, attempt: int, error: BaseExcept
     if isinstance(error, StaleState):
         return
     try:
-        from ...control.reaping import Fate, settle
+        from ...control.crash_counting import Fate
+        from ...control.reaping import settle
     except OSError:  # not one more file can be opened
         return
     fate = Fate("crash", f"the engine could not go on with it: {describe_exception(error)}")

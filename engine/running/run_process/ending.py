@@ -17,6 +17,7 @@ from ....store import judging
 from ....store.errors import StoreError
 from ....store.tables import runs
 from ...settings import cancel_grace_seconds
+from ...states.exits import CANCELLED_EXIT, note_told_to_end
 from ...states.state import Cancelled
 from ...system import processes
 from ..effects.interrupts import TerminationHandler
@@ -100,6 +101,8 @@ class Ending:
         session = self._session
         if not self.was_terminated or session.gate.is_cancelled:
             return
+        if self.is_resumable:
+            note_told_to_end(str(session.folder), session.root_id, session.attempt, os.getpid())
         session.gate.cancel(BY_SIGNAL)
         session.pool.cancel()
         for slot, _ in session.activations.running():
@@ -164,8 +167,6 @@ class Ending:
             session.capture.tell(f"run #{session.root_id} ends without its last records: {trouble}")
             processes.send(self.children(), signal.SIGKILL)
             if session.requests.cancel_reason is not None:
-                from ...states.exits import CANCELLED_EXIT
-
                 os._exit(CANCELLED_EXIT)
             os._exit(TERMINATED_EXIT if self.was_terminated else StoreError.exit_code)
 

@@ -152,18 +152,26 @@ class ParentGuard(Guard):
         self._ward = ward
         self._oom = oom
         self._death: deaths.Death | None = None
+        self._is_told = False
 
     def watch(self) -> None:
         """Until the run's process has ended, and what it left where it must not stay."""
-        wake_read = wake_on_children()
+        ward, wake_read = self._ward, wake_on_children()
+        signal.signal(signal.SIGTERM, self._tell)
         waiting = select.poll()
         waiting.register(wake_read, select.POLLIN)
         while not self._reap():
+            if self._is_told:  # with everybody else, as at a shutdown: it stays to the end, unless it is killed
+                self._is_told = False
+                deaths.note_told_to_end(ward.folder, ward.run_id, ward.attempt, ward.process.pid)
             seconds = self.tick()
             waiting.poll(None if seconds is None else seconds * 1000)
             with contextlib.suppress(BlockingIOError):
                 os.read(wake_read, 4096)
         self._follow()
+
+    def _tell(self, *_: object) -> None:
+        self._is_told = True
 
     def _reap(self) -> bool:
         """Wait for what has ended, adopted or not; says whether the run's process has."""
