@@ -1,9 +1,10 @@
 """What must never be written: the values of secrets this process knows, and their removal from any text.
 
 Every text that goes to the store passes ``mask`` (``states.storable`` and the capture of output call it), and what
-holds a value in its bytes is not journalled. Known forms of a value: as it is, as JSON and Python write it, quoted for
-a URL, HTML or a shell, in Base64 (also within that of a longer text) and in hexadecimal, and each line of one of
-several lines. Costs one comparison while no secret is known.
+holds a value in its bytes is not journalled. Known forms of a value: as it is, as JSON and Python write it (also within
+a text that was written so once more), quoted for a URL, HTML or a shell, in Base64 (also within that of a longer text,
+and in lines), Base32 and hexadecimal, and each line of one of several lines. Costs one comparison while no secret is
+known, and then a search for short pieces that are rare in other texts: nearly all texts hold none.
 """
 
 from __future__ import annotations
@@ -21,8 +22,15 @@ SHORTEST: Final = 4
 _SHORTEST_INNER: Final = 8
 """Shorter pieces of Base64 stand in too many texts."""
 
+_ANCHOR: Final = 6
+"""Letters of a form that are looked for before the forms themselves."""
+_COMMON: Final = " etaoinsrlhdcu.0123456789mpgf_:-/wyb=,\\vkxjqz"
+"""Letters of logs and code by how often they occur, as far as that matters: any other is rarer."""
+
 _lock = threading.Lock()
 _forms: set[str] = set()
+_anchors: re.Pattern[str] | None = None
+_byte_anchors: re.Pattern[bytes] | None = None
 _pattern: re.Pattern[str] | None = None
 _bytes_pattern: re.Pattern[bytes] | None = None
 _byte_forms: list[bytes] = []
@@ -36,12 +44,14 @@ def is_active() -> bool:
 
 def mask(text: str) -> str:
     """The text without the values of secrets."""
-    return text if _pattern is None else _pattern.sub(MASK, text)
+    if _pattern is None or _anchors is None or _anchors.search(text) is None:
+        return text
+    return _pattern.sub(MASK, text)
 
 
 def mask_bytes(data: bytes) -> bytes:
     """As ``mask``, for raw output."""
-    return data if _bytes_pattern is None else _bytes_pattern.sub(MASK.encode(), data)
+    return _bytes_pattern.sub(MASK.encode(), data) if _bytes_pattern is not None and holds_secret(data) else data
 
 
 def undecided(data: bytes) -> int:
@@ -59,7 +69,7 @@ def undecided(data: bytes) -> int:
 
 def decided_text(text: str) -> int:
     """How many characters of a text that goes on later may be passed on: no end of them begins a secret."""
-    if _pattern is None:
+    if _pattern is None or not text:
         return len(text)
     longest = 0
     for form in _forms:
@@ -99,7 +109,10 @@ def end_of_secret_at(data: bytes, place: int) -> int:
 
 def holds_secret(data: bytes) -> bool:
     """Whether the bytes hold the value of a secret."""
-    return _bytes_pattern is not None and _bytes_pattern.search(data) is not None
+    return (
+        _bytes_pattern is not None and _byte_anchors is not None and _byte_anchors.search(data) is not None
+        and _bytes_pattern.search(data) is not None
+    )
 
 
 def conceal(value: str) -> bool:
@@ -119,7 +132,7 @@ def known_forms() -> frozenset[str]:
 
 def adopt(forms: Iterable[str]) -> None:
     """Mask what another process of the run masks."""
-    global _pattern, _bytes_pattern, _byte_forms
+    global _pattern, _bytes_pattern, _byte_forms, _anchors, _byte_anchors
     with _lock:
         if _forms.issuperset(forms):
             return
@@ -128,9 +141,26 @@ def adopt(forms: Iterable[str]) -> None:
         _byte_forms = [form.encode("utf-8", "replace") for form in longest_first]
         _bytes_pattern = re.compile(b"|".join(map(re.escape, _byte_forms)))
         _pattern = re.compile("|".join(map(re.escape, longest_first)))
+        _anchors = re.compile(_any_of(map(_anchor_of, _forms)))
+        _byte_anchors = re.compile(_any_of(_anchor_of(form.decode()) for form in _byte_forms).encode())
         listeners = list(_listeners)
     for listener in listeners:
         listener()
+
+
+def _anchor_of(form: str) -> str:
+    """A few letters in a row that each text with the form holds: those that begin with its rarest letter."""
+    places = range(max(1, len(form) - _ANCHOR + 1))
+    at = min(places, key=lambda place: (-_COMMON.find(form[place]) if form[place] in _COMMON else -len(_COMMON)))
+    return form[at : at + _ANCHOR]
+
+
+def _any_of(anchors: Iterable[str]) -> str:
+    """An expression for any of them, by first letters: most alternatives are given up at one comparison."""
+    by_first: dict[str, set[str]] = {}
+    for anchor in anchors:
+        by_first.setdefault(anchor[0], set()).add(re.escape(anchor[1:]))
+    return "|".join(f"{re.escape(first)}(?:{'|'.join(sorted(rests))})" for first, rests in by_first.items())
 
 
 def when_concealed(listener: Callable[[], None]) -> Callable[[], None]:
@@ -160,8 +190,16 @@ def _within_base64(value: bytes) -> set[str]:
     return found
 
 
+def _in_lines(text: str) -> set[str]:
+    """Long Base64 as programs fold it: mail and ``base64`` at 76 letters, PEM and OpenSSL at 64."""
+    return {
+        text[at : at + width] for width in (76, 64) if len(text) > width
+        for at in range(0, len(text), width) if len(text) - at >= _SHORTEST_INNER
+    }  # fmt: skip
+
+
 def _forms_of(value: str) -> set[str]:
-    from base64 import b64encode, urlsafe_b64encode
+    from base64 import b32encode, b64encode, urlsafe_b64encode
     from html import escape
     from shlex import quote as shell_quote
     from urllib.parse import quote, quote_plus
@@ -171,8 +209,13 @@ def _forms_of(value: str) -> set[str]:
         value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1],
         ascii(value)[1:-1], repr(value + "\"'")[1:-4], repr(encoded)[2:-1], repr(encoded + b"\"'")[2:-4],
         b64encode(encoded).decode(), urlsafe_b64encode(encoded).decode(), encoded.hex(), encoded.hex().upper(),
-        encoded.hex(":"), escape(value), escape(value, quote=False), shell_quote(f"{value} ")[1:-2],
+        encoded.hex(":"), encoded.hex(":").upper(), encoded.hex("-"), encoded.hex(" "),
+        "".join(f"\\x{byte:02x}" for byte in encoded), b32encode(encoded).decode().rstrip("="),
+        escape(value), escape(value, quote=False), shell_quote(f"{value} ")[1:-2],
     }  # fmt: skip
+    once = json.dumps(value)[1:-1]
+    forms |= {json.dumps(once)[1:-1], repr(once)[1:-1], once.replace("/", "\\/"), json.dumps(repr(value)[1:-1])[1:-1]}
+    forms |= _in_lines(b64encode(encoded).decode())
     for quoted in (quote(value, safe="", errors="replace"), quote_plus(value, errors="replace"),
                    quote(value, errors="replace")):  # fmt: skip
         forms |= {quoted, re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), quoted)}
