@@ -41,6 +41,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from ..engine.authoring.loader import find_flow
 
     path, name = split_target(args.target)
+    from ..engine.secrets.secret import conceal_known
+
+    conceal_known()  # before the file is imported: what it raises is shown
     flow = find_flow(path, name)
     given = parse_parameters(args.param, flow.parameters_schema)
     try:

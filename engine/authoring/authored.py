@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from .. import context
 from ..errors import OptionError
+from ..secrets.secret import know_from_the_first
 from ..states.state import State, storable
 from .options import check_options, own_doc
 
@@ -28,6 +29,7 @@ class Authored:
 
     def __init__(self, fn: Any, given: dict[str, Any]) -> None:
         """``given``: the ``locals()`` of the subclass's constructor, whose parameters are the options."""
+        know_from_the_first()
         self.binds_to = _BINDINGS.get(type(fn), "instance")
         """What a call through a class or an instance passes first: ``instance``, ``class`` or ``nothing``."""
         if isinstance(fn, (staticmethod, classmethod)):
@@ -40,7 +42,8 @@ class Authored:
         if name is not None and not isinstance(name, str):
             raise OptionError(f"@{self.WORD} on {_name_of(fn)!r}: name must be a text, not {name!r}")
         self.name = storable(name or _name_of(fn))
-        self.description: str | None = given["description"] or own_doc(fn)
+        described = given["description"] or own_doc(fn)
+        self.description: str | None = storable(described) if described is not None else None
         self.version: str | None = given["version"]
         self.timeout_seconds = self._checked_timeout(given["timeout_seconds"])
         self.log_prints: bool | None = given["log_prints"]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..context import importing
 from ..errors import FlowdeckError
+from ..secrets.masking import mask
 from ..system.flow_files import FOREIGN_FOLDERS, BrokenFlowFile, hash_of, read_source
 from ..system.own_files import ENGINE_FOLDER
 
@@ -166,7 +167,7 @@ def _broken(path: str, error: BaseException) -> BrokenFlowFile:
     else:
         said = str(error).strip().partition("\n")[0]
         what = f"{type(error).__name__}{': ' + said if said else ''}; the file must import without an error"
-    return BrokenFlowFile(f"{where}: {what}", path=path, line=line, traceback=_users_traceback(error))
+    return BrokenFlowFile(mask(f"{where}: {what}"), path=path, line=line, traceback=mask(_users_traceback(error)))
 
 
 def _place(path: str, error: BaseException) -> tuple[str, int | None]:

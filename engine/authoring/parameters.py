@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import ParameterError
-from ..secrets.masking import MASK, mask
-from ..secrets.secret import Secret, conceal_in, resolve_reference
+from ..secrets.masking import MASK, conceal, mask
+from ..secrets.secret import REFERENCE, Secret, conceal_in, is_known, resolve_reference
 from ..states.state import storable
 
 _PLAIN_WORDS = frozenset({"str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "set"})
@@ -53,7 +53,10 @@ class Parameters:
         from ..encoding.codec import encode
 
         defaults = {name: p.default for name, p in self.signature.parameters.items() if p.default is not p.empty}
-        return {name: value for name, value in defaults.items() if encode(value).codec == "json"}
+        return {
+            name: value for name, value in defaults.items()
+            if encode(value).codec == "json" and not self._secret_texts(name, value)
+        }  # fmt: skip
 
     def check_names(self, given: dict[str, Any]) -> None:
         """Raise ``ParameterError`` with the nearest name for a parameter the function does not have."""
@@ -93,25 +96,33 @@ class Parameters:
         return checked
 
     def conceal(self, values: dict[str, Any]) -> None:
-        """Know the secrets among the values before they are written, also texts given to a ``SecretStr`` within one."""
+        """Know the secrets among the values before they are written, also texts given to a ``SecretStr`` within one.
+
+        A text that should name a secret and names none may be its value.
+        """
         for name, value in values.items():
             for _, text in self._secret_texts(name, value):
                 resolve_reference(text)
+            for _, text in self._secret_texts(name, value, "secret-name"):
+                if not text.startswith(REFERENCE) and not is_known(text):
+                    conceal(text)
             conceal_in(value)
 
-    def _secret_texts(self, name: str, value: Any) -> list[tuple[str, str]]:
-        """The texts in a value as it was given that its hint says are secret, each with its place."""
-        if isinstance(value, str) and name in self.secret_names:
+    def _secret_texts(self, name: str, value: Any, form: str = "password") -> list[tuple[str, str]]:
+        """The texts in a value as it was given that its hint says are secret, or name one, each with its place."""
+        if isinstance(value, str) and form == "password" and name in self.secret_names:
             return [(name, value)]
         if not isinstance(value, (str, dict, list, tuple, set)) or self._is_plain(name):
             return []
-        from ..encoding.json_schema import has_secrets, secret_texts
+        from ..encoding.json_schema import NAMED, has_secrets, secret_texts
 
         if name not in self._secret_schemas:
             schema = self._hint_schema(name)
-            self._secret_schemas[name] = schema if has_secrets(schema) else None
+            self._secret_schemas[name] = schema if has_secrets(schema) or has_secrets(schema, NAMED) else None
         found = self._secret_schemas[name]
-        return [] if found is None else [(f"{name}.{place}", text) for place, text in secret_texts(value, found)]
+        if found is None:
+            return []
+        return [(f"{name}.{place}".rstrip("."), text) for place, text in secret_texts(value, found, form=form)]
 
     def _is_plain(self, name: str) -> bool:
         """Whether the hint says without being read that nothing in a value is secret."""
@@ -142,7 +153,7 @@ class Parameters:
     def lost(self, values: dict[str, Any]) -> str | None:
         """Which of a stored run's parameters were secret and are not there any more, in words."""
         for name, value in values.items():
-            for place, text in self._secret_texts(name, value):
+            for place, text in (*self._secret_texts(name, value), *self._secret_texts(name, value, "secret-name")):
                 if MASK in text:
                     return (
                         f"parameter {place!r} is a secret, whose value is not stored: start a new run, or give it by "
@@ -231,12 +242,13 @@ class Parameters:
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
+            self.conceal({name: value})
             first = error.errors()[0]
             where = ".".join([name, *(str(part) for part in first["loc"])])
-            raise ParameterError(
+            raise ParameterError(mask(
                 f"flow {self.owner!r}: parameter {where!r}: {first['msg']} (given {_short(first.get('input'))}; "
                 f"expected {_hint_text(hint)})"
-            ) from None
+            )) from None  # fmt: skip
 
 
 def to_json(values: dict[str, Any]) -> str | None:

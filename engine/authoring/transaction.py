@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self, cast
 
 from ..context import AnyFrame, current_frame, current_transaction
 from ..errors import UsageError
+from ..secrets import masking
 from .cache_policies import IsolationLevel, as_isolation_level
 from .engine import blocks
 
@@ -75,6 +76,10 @@ class Transaction:
         if key is not None and not isinstance(key, str):
             raise UsageError(f"transaction(): the key must be a text, not {key!r}")
         self.key = key
+        if key is not None and masking.is_active():
+            from ..encoding.stable_hash import without_secrets
+
+            self.key = without_secrets(key)
         self.commit_mode = _as_commit_mode(commit_mode)
         self.isolation_level = None if isolation_level is None else as_isolation_level(isolation_level)
         self.overwrite = overwrite

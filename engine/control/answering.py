@@ -14,6 +14,7 @@ from ...store.rows import InputRow, RunRow
 from ...store.states import is_terminal
 from ...store.tables import events, inputs, runs, supervision
 from ..errors import InputError
+from ..secrets.secret import refuse_values
 from ..states.machine import RunEvent
 from ..states.transitions import move_run, move_task
 from ..system.clock import now_us
@@ -69,6 +70,7 @@ def check(run_id: int, request: InputRow, run_input: Any) -> Any:
                 f"run #{run_id}: {place} is a secret, and a value would have to be stored: put it into "
                 f"FLOWDECK_SECRET_… of the run's process or a file of its user, and give its name, {place}=secret:NAME"
             )
+    refuse_values(f"the answer to run #{run_id}", json.dumps(run_input, ensure_ascii=False))
     return run_input
 
 

@@ -19,6 +19,7 @@ from ...store.rows import LeaseRow, RunRow
 from ...store.states import TERMINAL_TYPES
 from ...store.tables import events, inputs, leases, runs, supervision
 from ..errors import NotAllowed, NotFound
+from ..secrets.secret import refuse_values
 from ..states.allowed import Request, allowed
 from ..states.asked import done_by
 from ..states.transitions import move_run
@@ -178,8 +179,9 @@ def send(
     if run.state_type in TERMINAL_TYPES:
         raise NotAllowed(f"run #{run_id} is {run.state_name}: nobody would read what is sent to it")
     key, at_us = f"{kind}-{os.urandom(16).hex()}", now_us()
-    inputs.insert(conn, run_id, key, "message", sender=sender or actor, at_us=at_us,
-                  value=json.dumps(value, ensure_ascii=False))
+    text = json.dumps(value, ensure_ascii=False)
+    refuse_values(f"the message for run #{run_id}", text)
+    inputs.insert(conn, run_id, key, "message", sender=sender or actor, at_us=at_us, value=text)
     events.append(conn, at_us=at_us, kind="input", actor=actor, run_id=run_id, message=f"sent a message: {kind}")
     return key
 

@@ -21,6 +21,7 @@ from ..encoding.json_schema import from_text as read_input
 from ..encoding.json_schema import kind_words
 from ..encoding.json_schema import problems as input_problems
 from ..errors import FlowdeckError, NotAllowed
+from ..secrets.secret import conceal_known
 from ..states.allowed import Request as Request
 from ..states.allowed import allowed as allowed
 from ..system.actors import actor_name
@@ -57,6 +58,7 @@ class Control:
         self._read_only = read_only
         self._store = Transactions(self._folder)
         self._made_retries: Retries | None = None
+        conceal_known()  # what is asked is written down
 
     def close(self) -> None:
         """Close the connection."""

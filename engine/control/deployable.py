@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from ..encoding.json_schema import concealed
 from ..schedules.kinds import to_json
 from ..schedules.schedule import Schedule, check
+from ..secrets.masking import mask
+from ..secrets.secret import refuse_values
+from .deployments import check_secrets
 
 
 class HasDefaults(Protocol):
@@ -79,21 +83,33 @@ def describe(flow: Deployable) -> dict[str, Any]:
     schedules = []
     for number, schedule in enumerate(flow.schedules, start=1):
         check(schedule, now)
+        _refuse_secrets(f"a schedule of flow {flow.name!r}", schedule.parameters, flow)
         schedules.append({
             "slug": schedule.slug or f"schedule-{number}", "kind": schedule.kind, "spec": to_json(schedule),
             "parameters": json.dumps(schedule.parameters, default=str), "catchup": schedule.catchup,
             "catchup_window_seconds": schedule.catchup_window_seconds, "overlap": schedule.overlap,
             "active": schedule.active,
         })  # fmt: skip
-    schema = flow.parameters_schema()
+    schema = concealed(flow.parameters_schema(), mask)
     defaults = flow.parameters.plain_defaults()
     return {
-        "name": flow.name, "description": flow.description, "schedules": schedules,
+        "name": flow.name, "description": None if flow.description is None else mask(flow.description),
+        "schedules": schedules,
         "parameters_schema": json.dumps(schema, default=str), "parameters": json.dumps(defaults),
         "tags": json.dumps(sorted(flow.tags)), "crash_retries": flow.crash_retries,
         "has_crash_hooks": bool(flow.hooks["on_crashed"]),
         "concurrency_limit": flow.concurrency_limit, "collision_strategy": flow.collision_strategy,
     }  # fmt: skip
+
+
+def _refuse_secrets(whose: str, given: Mapping[str, Any], flow: Deployable) -> None:
+    """Parameters that the code gives are stored: a secret among them is to be given by its name."""
+    if not given:
+        return
+    properties = flow.parameters_schema().get("properties", {})
+    for key, value in given.items():
+        check_secrets(whose, key, value, properties.get(key, {}))
+    refuse_values(f"a parameter of {whose}", json.dumps(dict(given), ensure_ascii=False, default=str))
 
 
 @dataclass(frozen=True)
@@ -113,6 +129,7 @@ class Deployment:
     def entry(self) -> dict[str, Any]:
         """What the daemon stores of it."""
         described = describe(self.flow)
+        _refuse_secrets(f"deployment {self.name!r}", self.parameters, self.flow)
         described["deployment"] = self.name
         described["parameters"] = json.dumps({**json.loads(described["parameters"]), **self.parameters}, default=str)
         for schedule in described["schedules"]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from ...store.connection import Connection
 from ...store.tables import deployments, events, runs, schedules
-from ..encoding.json_schema import secret_texts
+from ..encoding.json_schema import NAMED, names_known, secret_texts
 from ..errors import NotFound, ParameterError
+from ..secrets.secret import is_among, is_known, refuse_values
 from ..system.clock import now_us
 
 
@@ -44,6 +45,28 @@ def switch_schedule(conn: Connection, schedule_id: int, active: bool, *, actor: 
     )
 
 
+def check_secrets(whose: str, key: str, value: Any, schema: dict[str, Any]) -> None:
+    """Refuse a parameter that would be stored and that its type says is secret, or that should name a secret.
+
+    A name that is known neither here nor where the flow was loaded is taken for a value.
+    """
+    for place, text in secret_texts(value, schema):
+        if not text.startswith("secret:"):
+            where = f"{key}.{place}" if place else key
+            raise ParameterError(
+                f"parameter {where!r} of {whose} is a secret, and a value would have to be stored: put it "
+                f"into FLOWDECK_SECRET_… or a file of the daemon's user, and give its name, {where}=secret:NAME"
+            )
+    for place, text in secret_texts(value, schema, form=NAMED):
+        if not (text.startswith("secret:") or is_known(text) or is_among(text, names_known(schema))):
+            where = f"{key}.{place}" if place else key
+            raise ParameterError(
+                f"parameter {where!r} of {whose} takes the name of a secret, and the one given is known neither here "
+                "nor where the daemon loaded the flow. It is not shown, since it may be the value: put that into "
+                f"FLOWDECK_SECRET_… or a file of the daemon's user, and give its name, {where}=secret:NAME"
+            )
+
+
 def check_parameters(name: str, schema: dict[str, Any], given: dict[str, Any]) -> None:
     """Unknown and missing names; types are checked when the run starts, by the flow's own hints."""
     properties = schema.get("properties", {})
@@ -55,13 +78,8 @@ def check_parameters(name: str, schema: dict[str, Any], given: dict[str, Any]) -
             hint = f"did you mean {near[0]!r}?" if near else f"its parameters are {', '.join(properties) or 'none'}"
             raise ParameterError(f"flow {name!r} has no parameter {key!r}; {hint}")
     for key, value in given.items():
-        for place, text in secret_texts(value, properties.get(key, {})):
-            if not text.startswith("secret:"):
-                where = f"{key}.{place}" if place else key
-                raise ParameterError(
-                    f"parameter {where!r} of flow {name!r} is a secret, and a value would have to be stored: put it "
-                    f"into FLOWDECK_SECRET_… or a file of the daemon's user, and give its name, {where}=secret:NAME"
-                )
+        check_secrets(f"flow {name!r}", key, value, properties.get(key, {}))
+    refuse_values(f"a parameter of flow {name!r}", json.dumps(given, ensure_ascii=False, default=str))
     missing = [key for key in schema.get("required", ()) if key not in given]
     if missing:
         raise ParameterError(f"flow {name!r} needs the parameter {missing[0]!r}: give it with -p {missing[0]}=VALUE")

@@ -17,6 +17,7 @@ from ...store.states import TERMINAL_TYPES
 from ...store.tables import deployments, edges, journals, nodes, results, runs
 from ...store.tables.results import PARAMETERS_SEQ
 from ..errors import NotAllowed
+from ..secrets.secret import refuse_values
 from ..states.machine import next_task_state
 from ..system.clock import now_us
 from .call_tree import stretches, tree
@@ -43,6 +44,7 @@ def fork(
     """A new run with these parameters changed, which begins with the finished work that the plan keeps."""
     if results.get(connection, root.id, PARAMETERS_SEQ) is not None and parameters:
         raise NotAllowed(f"the parameters of run #{root.id} have no JSON form: start a new run with other ones instead")
+    refuse_values("a parameter", json.dumps(dict(parameters), ensure_ascii=False))
     merged = {**json.loads(root.parameters), **parameters}
     where = f"forked from #{root.id}" + (f" at {planned.target}" if planned.kind == "from" else "")
     run_id = runs.insert(

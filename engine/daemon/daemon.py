@@ -27,6 +27,7 @@ from ...store.opening import open_store
 from ...store.rows import LeaseRow
 from ...store.tables import events, leases
 from ..errors import FlowdeckError, NotAllowed
+from ..secrets.secret import conceal_known
 from ..system import processes
 from ..system.actors import actor_name
 from ..system.clock import Clock, now
@@ -68,6 +69,7 @@ def run_daemon(folder: Path, paths: Sequence[str | Path], *, limit: int | None =
     find_flow_files(named)  # a misspelt path is refused before anything is started
     open_store(folder)
     settle(folder)
+    conceal_known()
     lock = take_lock(str(folder))
     try:
         spawn = start_method == "spawn" or (start_method is None and sys.platform == "darwin")

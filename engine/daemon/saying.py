@@ -16,6 +16,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TextIO
 
+from ..secrets.masking import mask
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PIECE_CHARACTERS: Final = 1000
 """A pipe that is writable takes 4096 bytes at once."""
@@ -74,7 +76,7 @@ class Saying:
         if self._unread and _takes_more(self._stream):
             unread, self._unread = self._unread, 0
             self(Line(f"{unread} lines were not said: nobody read them", logging.WARNING))
-        text = line + "\n"
+        text = mask(line) + "\n"
         try:
             for first in range(0, len(text), _PIECE_CHARACTERS):
                 if not _takes_more(self._stream):

@@ -9,14 +9,17 @@ import functools
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple
 from zlib import crc32
 
 from ..errors import ResultUnreadable
 from ..secrets.masking import holds_secret, is_active, mask
+from ..secrets.secret import SECRET_TYPES, conceal_typed
 from ..states.state import describe_exception, storable
 from .digest import blake2b
 
@@ -31,6 +34,8 @@ _COMPRESSED = b"FDZ1"
 _PREFIX = __name__.partition(".")[0] + "."
 _OURS = _PREFIX.encode()
 """In a pickle that names something of ours."""
+_MAY_BE_TYPED = re.compile("|".join(SECRET_TYPES).encode())
+"""In a pickle that holds what its type says is secret, or a class that mentions such a type."""
 _LONG_TEXT = 1 << 20
 _SAMPLE = 16
 """Items looked at to tell whether a collection is large."""
@@ -61,6 +66,9 @@ def encode(value: Any, serializer: Serializer | None = None) -> Encoded:
         text = repr(value)  # what most small tasks return
         return Encoded("json", data := text.encode(), f"{crc32(data):08x}", text, None)
     encoded = _encode(value) if serializer is None else _encode_as(value, serializer)
+    if encoded.data is not None and _MAY_BE_TYPED.search(encoded.data) is not None:
+        _conceal_typed(value)
+        encoded = encoded._replace(preview=mask(encoded.preview))
     if is_active() and encoded.data is not None and holds_secret(encoded.data):
         # A result is written for the next attempt; a secret is not for the store.
         return Encoded("none", None, "", encoded.preview, "it holds the value of a secret")
@@ -70,6 +78,19 @@ def encode(value: Any, serializer: Serializer | None = None) -> Encoded:
         data = _COMPRESSED + compress(encoded.data)
         return encoded._replace(data=data, checksum=checksum(data))
     return encoded
+
+
+def _conceal_typed(value: Any) -> None:
+    """Know what pydantic's secrets hold, however deep in the value: whatever a type says is secret is not stored."""
+    import cloudpickle
+
+    class Finder(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+        def reducer_override(self, obj: Any) -> Any:
+            conceal_typed(obj)
+            return super().reducer_override(obj)
+
+    with suppress(Exception):  # it was pickled just now
+        Finder(io.BytesIO(), protocol=5).dump(value)
 
 
 def _encode_as(value: Any, serializer: Serializer) -> Encoded:
@@ -209,6 +230,10 @@ def encode_into(value: Any, file: IO[bytes]) -> Encoded:
         summing.check()
         reason = f"{type(value).__qualname__} cannot be pickled: {describe_exception(error)}"
         return Encoded("none", None, "", preview(value), reason[:300])
+    if summing.may_be_typed:
+        _conceal_typed(value)
+        if is_active():
+            return Encoded("none", None, "", preview(value), "it holds what its type says is secret")
     return Encoded("cloudpickle", None, summing.digest.hexdigest(), preview(value), None)
 
 
@@ -218,6 +243,8 @@ class _Summing:
     def __init__(self, file: IO[bytes]) -> None:
         self.digest = blake2b(digest_size=16)
         self.failed: OSError | None = None
+        self.may_be_typed = False
+        """Whether what was written mentions a type for secrets."""
         self._file = file
 
     def check(self) -> None:
@@ -227,6 +254,7 @@ class _Summing:
 
     def write(self, data: Any) -> int:
         self.digest.update(data)
+        self.may_be_typed = self.may_be_typed or _MAY_BE_TYPED.search(data) is not None
         try:
             return self._file.write(data)
         except OSError as error:

@@ -17,6 +17,8 @@ Schema = dict[str, Any]
 Problem = tuple[str, str]
 """The field, empty for the whole, and what is wrong with it."""
 
+_OF_CODE: Final = frozenset({"type", "format", "$ref", "required", "pattern"})
+"""Keywords whose texts are the code's own."""
 _TYPE_WORDS: Final = {
     "string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
     "object": "a JSON object", "array": "a JSON list", "null": "nothing",
@@ -291,26 +293,36 @@ def _without_null(part: Schema, root: Schema) -> tuple[Schema, bool]:
     return plain, len(others) < len(parts)
 
 
-def secret_texts(value: Any, schema: Schema, root: Schema | None = None, place: str = "") -> Iterator[tuple[str, str]]:
-    """The texts in a value that its type says are secret (pydantic's ``SecretStr``), each with its place."""
+NAMED: Final = "secret-name"
+"""The format of a text that names a secret; ``examples`` are the names that were known."""
+
+
+def secret_texts(
+    value: Any, schema: Schema, root: Schema | None = None, place: str = "", form: str = "password"
+) -> Iterator[tuple[str, str]]:
+    """The texts in a value that its type says are secret (pydantic's ``SecretStr``), each with its place.
+
+    With ``form=NAMED`` those that name one.
+    """
     root = schema if root is None else root
     part = _resolve(schema, root)
     if isinstance(value, str):
-        if part.get("format") == "password":
+        if part.get("format") == form:
             yield place, value
     elif isinstance(value, dict):
         named, others = part.get("properties", {}), part.get("additionalProperties")
         for key, item in value.items():
             inner = named.get(key) or (others if isinstance(others, dict) else {})
-            yield from secret_texts(item, inner, root, _join(place, str(key)))
+            yield from secret_texts(item, inner, root, _join(place, str(key)), form)
     elif isinstance(value, (list, tuple, set, frozenset)):
         firsts = part.get("prefixItems", ())
         for number, item in enumerate(value):
             inner = firsts[number] if number < len(firsts) else part.get("items", {})
-            yield from secret_texts(item, inner if isinstance(inner, dict) else {}, root, _join(place, str(number)))
+            known = inner if isinstance(inner, dict) else {}
+            yield from secret_texts(item, known, root, _join(place, str(number)), form)
     for words in ("anyOf", "oneOf", "allOf"):
         for one in part.get(words, ()):
-            yield from secret_texts(value, one, root, place)
+            yield from secret_texts(value, one, root, place, form)
 
 
 def replaced(value: Any, found: dict[str, str]) -> Any:
@@ -324,9 +336,32 @@ def replaced(value: Any, found: dict[str, str]) -> Any:
     return value
 
 
-def has_secrets(schema: Schema) -> bool:
-    """Whether a value of this type may hold a text that is secret."""
-    return '"format": "password"' in json.dumps(schema)
+def has_secrets(schema: Schema, form: str = "password") -> bool:
+    """Whether a value of this type may hold a text that is secret, or with ``form=NAMED`` one that names a secret."""
+    return f'"format": "{form}"' in json.dumps(schema)
+
+
+def concealed(schema: Any, mask: Callable[[str], str]) -> Any:
+    """A schema that may be stored: no secret in its texts and values to begin with; its keys are those of the code."""
+    if isinstance(schema, dict):
+        is_secret = schema.get("format") == "password"
+        return {
+            key: value if key in _OF_CODE else concealed(value, mask) for key, value in schema.items()
+            if not (is_secret and key in ("default", "examples", "const", "enum"))
+        }  # fmt: skip
+    if isinstance(schema, list):
+        return [concealed(part, mask) for part in schema]
+    return mask(schema) if isinstance(schema, str) else schema
+
+
+def names_known(schema: Any) -> set[str]:
+    """The names of secrets that were known where the schema was made, wherever it takes one."""
+    if isinstance(schema, list):
+        return {name for part in schema for name in names_known(part)}
+    if not isinstance(schema, dict):
+        return set()
+    own = schema.get("examples", ()) if schema.get("format") == NAMED else ()
+    return {*own, *(name for part in schema.values() for name in names_known(part))}
 
 
 def _join(place: str, name: str) -> str:

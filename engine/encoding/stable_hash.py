@@ -11,6 +11,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from ..errors import UsageError
+from ..secrets.masking import mask
 from .code_hash import code_hash
 
 _BY_TEXT = frozenset({"datetime", "decimal", "uuid", "pathlib", "fractions", "zoneinfo", "ipaddress"})
@@ -132,3 +133,9 @@ def _text(digest: Any, kind: str, text: str) -> None:
     data = text.encode("utf-8", "surrogatepass")
     _head(digest, kind, len(data))
     digest.update(data)
+
+
+def without_secrets(key: str) -> str:
+    """A key as it is stored: one that holds the value of a secret by its digest, the same in every process."""
+    shown = mask(key)
+    return key if shown == key else f"{shown}:{stable_hash(key)}"

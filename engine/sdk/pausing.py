@@ -10,11 +10,15 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..encoding.json_schema import concealed
+from ..encoding.stable_hash import without_secrets
 from ..errors import UsageError
 from ..running.calls.frame import current_frame, require_frame
 from ..running.effects.effects import drive, drive_async
 from ..running.effects.interrupts import engine_code
 from ..running.lifecycle.asking import Question, ask, ask_now
+from ..secrets.masking import mask
+from ..states.state import storable
 from .in_coroutines import given, is_awaited
 from .placing import control_of, run_number
 
@@ -94,10 +98,11 @@ def _ask(frame: Frame, wait_for_input: Any, timeout: float | None, key: str | No
         from .run_inputs import Asked
 
         asked = Asked(wait_for_input)
-        schema, description, decode = json.dumps(asked.json_schema), asked.description, asked.decode
+        schema, decode = storable(json.dumps(concealed(asked.json_schema, mask))), asked.decode
+        description = None if asked.description is None else storable(asked.description)
     place = f"{frame.scope_seq}/{frame.run.next_call_index(frame.scope_seq, 'pause_flow_run()')}"
-    question = Question(f"pause:{key}" if key is not None else f"pause/{place}", schema, description, timeout, leaves,
-                        decode)
+    named = f"pause:{without_secrets(key)}" if key is not None else f"pause/{place}"
+    question = Question(named, schema, description, timeout, leaves, decode)
     with engine_code():
         found = ask_now(frame, question)
         if not is_awaited(frame):

@@ -120,6 +120,8 @@ def conceal(value: str) -> bool:
     value = value.strip("\r\n")
     if len(value) < SHORTEST:
         return False
+    if value in _forms and json.dumps(value)[1:-1] in _forms and value.encode("utf-8", "replace").hex() in _forms:
+        return True  # known
     adopt(_forms_of(value))
     return True
 

@@ -14,8 +14,9 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 from ..errors import NotAllowed, NotFound, SecretExists, UsageError
@@ -28,6 +29,7 @@ REFERENCE: Final = "secret:"
 """``secret:NAME`` is how a text parameter for a ``SecretStr`` names a secret instead of holding one."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _LONGEST: Final = 1 << 20
+_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 class Secret:
@@ -117,7 +119,10 @@ class Secret:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: Any, _handler: Any) -> dict[str, Any]:
-        return {"type": "string", "title": "the name of a secret", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"}
+        return {
+            "type": "string", "title": "the name of a secret", "pattern": r"^(secret:)?[A-Za-z0-9][A-Za-z0-9_.-]*$",
+            "format": "secret-name", "examples": known_names(),
+        }
 
     @classmethod
     def _from_parameter(cls, value: Any) -> Secret:
@@ -125,6 +130,12 @@ class Secret:
             return value
         if not isinstance(value, str):
             raise ValueError("give the name of a secret")  # noqa: TRY004 - what pydantic expects of a validator
+        if not value.startswith(REFERENCE) and not is_known(value):
+            masking.conceal(value)  # it may be the value itself
+            raise ValueError(
+                "no secret of that name is known here, and what was given is not shown, since it may be the value: "
+                f"give the name of one that is set as {PREFIX}NAME or in a file of {_home()}, or write {REFERENCE}NAME"
+            )
         try:
             return cls(value.removeprefix(REFERENCE))
         except UsageError:
@@ -134,6 +145,28 @@ class Secret:
 def variable_of(name: str) -> str:
     """The environment variable that may hold a secret."""
     return PREFIX + re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+def is_known(name: str) -> bool:
+    """Whether there is a secret of this name here, readable or not."""
+    if not _NAME.match(name):
+        return False
+    try:
+        return _find(name) is not None
+    except UsageError:
+        return True  # said when it is asked for
+
+
+def known_names() -> list[str]:
+    """The names of the secrets that there are here, as far as they can be told: those of variables in small letters."""
+    variables = {name.removeprefix(PREFIX).lower() for name in os.environ if name.startswith(PREFIX)}
+    files = (name for folder in _folders() for name in _names_in(folder) if _is_file(os.path.join(folder, name)))
+    return sorted(variables | set(files) - {""})
+
+
+def is_among(name: str, names: Iterable[str]) -> bool:
+    """Whether a name is one of these, however its variable is written."""
+    return variable_of(name) in map(variable_of, names)
 
 
 def conceal_known() -> None:
@@ -151,12 +184,29 @@ def conceal_known() -> None:
                 masking.conceal(value)
 
 
+SECRET_TYPES: Final = ("SecretStr", "SecretBytes")
+"""pydantic's types, which are not imported to be known again."""
+
+
+@lru_cache(maxsize=1)
+def know_from_the_first() -> None:
+    """As ``conceal_known``, once in this process: names and words of flows are made while a file is imported."""
+    conceal_known()
+
+
+def conceal_typed(value: Any) -> bool:
+    """Mask what the value holds if its type is one of pydantic's for secrets; says whether it is."""
+    if not any(kind.__name__ in SECRET_TYPES for kind in type(value).__mro__) or not hasattr(value, "get_secret_value"):
+        return False
+    plain = value.get_secret_value()
+    if isinstance(plain, (str, bytes)):
+        masking.conceal(plain if isinstance(plain, str) else plain.decode("utf-8", "replace"))
+    return True
+
+
 def conceal_in(value: Any, depth: int = 0) -> None:
     """Mask what pydantic's ``SecretStr`` and ``SecretBytes`` in a value hold."""
-    if type(value).__name__ in ("SecretStr", "SecretBytes") and hasattr(value, "get_secret_value"):
-        plain = value.get_secret_value()
-        masking.conceal(plain if isinstance(plain, str) else plain.decode("utf-8", "replace"))
-    elif depth < 6:
+    if type(value) not in _PLAIN and not conceal_typed(value) and depth < 6:
         for part in _parts(value):
             conceal_in(part, depth + 1)
 
@@ -167,7 +217,8 @@ def _parts(value: Any) -> Iterator[Any]:
         yield from value.values()
     elif issubclass(kind, (list, tuple, set, frozenset)):
         yield from value
-    elif (fields := getattr(kind, "__pydantic_fields__", None)) is not None:
+    else:
+        fields = getattr(kind, "__pydantic_fields__", None) or getattr(kind, "__dataclass_fields__", None) or ()
         yield from (getattr(value, field, None) for field in fields)
 
 
@@ -177,6 +228,12 @@ def resolve_reference(text: str) -> str:
         return Secret(text.removeprefix(REFERENCE)).get()
     masking.conceal(text)
     return text
+
+
+def refuse_values(what: str, text: str) -> None:
+    """Refuse what would have to be stored as it is and holds the value of a secret that is known here."""
+    if masking.mask(text) != text:
+        raise NotAllowed(f"{what} holds the value of a secret, which would have to be stored: give the secret's name")
 
 
 def _find(name: str) -> str | None:
@@ -253,6 +310,13 @@ def _write(folder: str, name: str, value: str, *, overwrite: bool) -> None:
         raise SecretExists(f"there is a secret {name!r} in {folder} already; overwrite=True replaces it") from None
     except OSError as error:
         raise UsageError(f"the secret {path} cannot be written: {error.strerror}") from None
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _names_in(folder: str) -> list[str]:

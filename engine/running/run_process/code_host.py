@@ -31,6 +31,8 @@ from ....store.location import settle
 from ...authoring.loader import FlowFile, load_flow_file
 from ...control.deployable import describe
 from ...errors import FlowdeckError, StaleState
+from ...secrets.masking import mask
+from ...secrets.secret import conceal_known
 from ...states import exits as deaths
 from ...system import processes
 from ...system.actors import actor_name
@@ -39,6 +41,7 @@ from ...system.flow_files import BrokenFlowFile
 from ...system.line import CODE_HOST, Line
 from .guard import detach, end_with
 from .hosted import Child, guard_alone, guard_child, is_child, last_words
+from .import_output import ImportOutput
 from .python_ending import become_script, end_as_python
 from .wards import tell
 
@@ -320,17 +323,19 @@ def run_here(folder: str, child: Child, loaded: FlowFile, flow: str, guard: int 
 def _load(path: str) -> tuple[FlowFile | None, dict[str, Any]]:
     """The file and what to tell the daemon about it."""
     try:
-        loaded = load_flow_file(path)
+        with ImportOutput():
+            loaded = load_flow_file(path)
+        conceal_known()  # also what the file has put into the environment
         flows = [describe(flow) for flow in loaded.flows.values()]
     except FlowdeckError as error:
         broken = error if isinstance(error, BrokenFlowFile) else BrokenFlowFile(f"{path}: {error}", path=path)
-        return None, {"say": "broken", "error": str(broken), "traceback": broken.traceback}
+        return None, {"say": "broken", "error": mask(str(broken)), "traceback": broken.traceback}
     except KeyboardInterrupt:
         text = f"{path}: it raises KeyboardInterrupt while it is imported; the file must import without an error"
-        return None, {"say": "broken", "error": text, "traceback": traceback.format_exc()}
+        return None, {"say": "broken", "error": text, "traceback": mask(traceback.format_exc())}
     except Exception as error:  # noqa: BLE001 - the user's annotations and defaults are described by their own code
         text = f"{path}: a flow's parameters cannot be described: {type(error).__name__}: {error}"
-        return None, {"say": "broken", "error": text, "traceback": traceback.format_exc()}
+        return None, {"say": "broken", "error": mask(text), "traceback": mask(traceback.format_exc())}
     return loaded, {
         "say": "loaded", "flows": flows, "imported_flows": sorted(loaded.imported_flows),
         "imports": list(loaded.imports), "hash": loaded.source_hash, "threads": threading.active_count(),
@@ -342,7 +347,9 @@ def _run_alone(folder: str, child: Child, path: str, flow: str, say: int) -> int
     guard = None if child.for_crash_hooks else guard_alone(folder, child, say)
     os.close(say)
     try:
-        return run_here(folder, child, load_flow_file(path), flow, guard)
+        with ImportOutput():
+            loaded = load_flow_file(path)
+        return run_here(folder, child, loaded, flow, guard)
     except StaleState:
         return deaths.STALE_EXIT
     except FlowdeckError as error:
@@ -384,6 +391,7 @@ def main() -> int:
     parser.add_argument("file")
     options = parser.parse_args()
     settle(options.store)
+    conceal_known()  # before the file is imported: what it prints and raises is stored
     # A cache written within the second of an edit would hide the edit from the next host.
     sys.dont_write_bytecode = True
     if options.open_files is not None:

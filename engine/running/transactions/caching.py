@@ -17,7 +17,7 @@ from ....store.connection import Connection
 from ....store.rows import CacheLockRow, CacheRow, ResultRow
 from ....store.tables import cache, edges, results, tasks
 from ...authoring.cache_policies import CacheContext, CacheOptions, IsolationLevel, is_set
-from ...encoding.stable_hash import CacheKeyError, stable_hash
+from ...encoding.stable_hash import CacheKeyError, stable_hash, without_secrets
 from ...errors import ResultUnreadable
 from ...states.state import State, describe_exception
 from ...system.clock import now_us
@@ -80,6 +80,7 @@ def key_of(call: TaskCall, options: CacheOptions, values: dict[str, Any]) -> str
     if not isinstance(key, str):
         call.run.session.log.task(call, 40, f"{call.name} is not cached: its cache key must be a text, not {key!r}")
         return None
+    key = without_secrets(key)
     if policy.holds_task:
         key = stable_hash(task.key, key)
     return key if policy.key_storage is None else f"{policy.key_storage}:{key}"
