@@ -48,6 +48,8 @@ class HostOutput:
         self._say = say
         self._begun = b""
         """A line that has no end yet."""
+        self._is_too_long = False
+        """The line has no end yet and was told as far as lines are shown."""
         self._room = float(LINES_AT_ONCE)
         self._counted_at = time.monotonic()
         self._left_out = 0
@@ -63,7 +65,7 @@ class HostOutput:
     def close(self) -> None:
         """Say what has come, and hear no more."""
         self._read()
-        if self._begun:
+        if self._begun and not self._is_too_long:
             self._tell(self._begun)
         self._tell_of_left_out()
         if self._is_watched:
@@ -92,10 +94,13 @@ class HostOutput:
             return True
         *lines, self._begun = (self._begun + data).split(b"\n")
         for line in lines:
-            self._tell(line)
+            if not self._is_too_long:
+                self._tell(line)
+            self._is_too_long = False
         if len(self._begun) > READ_BYTES:
-            self._tell(self._begun)
-            self._begun = b""
+            if not self._is_too_long:
+                self._tell(self._begun)
+            self._begun, self._is_too_long = b"", True  # the end of a secret would be known as none
         return bool(data)
 
     def _tell(self, line: bytes) -> None:

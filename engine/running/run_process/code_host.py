@@ -41,7 +41,6 @@ from ...system.flow_files import BrokenFlowFile
 from ...system.line import CODE_HOST, Line
 from .guard import detach, end_with
 from .hosted import Child, guard_alone, guard_child, is_child, last_words
-from .import_output import ImportOutput
 from .python_ending import become_script, end_as_python
 from .wards import tell
 
@@ -323,8 +322,7 @@ def run_here(folder: str, child: Child, loaded: FlowFile, flow: str, guard: int 
 def _load(path: str) -> tuple[FlowFile | None, dict[str, Any]]:
     """The file and what to tell the daemon about it."""
     try:
-        with ImportOutput():
-            loaded = load_flow_file(path)
+        loaded = load_flow_file(path)
         conceal_known()  # also what the file has put into the environment
         flows = [describe(flow) for flow in loaded.flows.values()]
     except FlowdeckError as error:
@@ -347,9 +345,7 @@ def _run_alone(folder: str, child: Child, path: str, flow: str, say: int) -> int
     guard = None if child.for_crash_hooks else guard_alone(folder, child, say)
     os.close(say)
     try:
-        with ImportOutput():
-            loaded = load_flow_file(path)
-        return run_here(folder, child, loaded, flow, guard)
+        return run_here(folder, child, load_flow_file(path), flow, guard)
     except StaleState:
         return deaths.STALE_EXIT
     except FlowdeckError as error:
