@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..engine.encoding.code_hash import is_changed
 from ..store.rows import CacheRow, RunRow, TaskRow
+from ..store.tables import cache
 from .formats import ago, stamp
 from .output import Output, one_line
 from .table import Cell, Column
@@ -107,7 +108,7 @@ def _prospect(
     entry = _entry_behind(row, reader)
     if entry is None:
         return "runs", f"nothing is cached of it ({row.state_name} in #{last.id})"
-    if entry.expires_at_us is not None and entry.expires_at_us <= time.time_ns() // 1000:
+    if entry.expires_at_us is not None and cache.is_stale(entry, time.time_ns() // 1000):
         return "runs", f"what was cached of it expired {stamp(entry.expires_at_us)}"
     # To the minute: many calls with entries of one run are one line.
     until = f", expires {stamp(entry.expires_at_us)[:16]}" if entry.expires_at_us is not None else ""

@@ -6,13 +6,12 @@ Asking and waiting for the answer is the running code's; nothing here needs it.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Final
 
 from ...store.connection import Connection
 from ...store.rows import InputRow
 from ...store.tables import events, inputs
-from ..system.clock import now_us
+from ..system.clock import in_words, now_us
 
 EXPIRED: Final = "nobody answered in time"
 """What stands as the description of a response that time gave."""
@@ -50,9 +49,14 @@ def words_of(request: InputRow) -> str:
     else:
         text = f"awaiting input: {title}"
     if request.until_us is not None:
-        until = datetime.fromtimestamp(request.until_us / 1e6, UTC)
-        text += f" (until {until:%Y-%m-%d %H:%M:%S} UTC)"
+        text += f" (until {in_words(request.until_us)})"
     return text
+
+
+def left_us(wait: InputRow, at_us: int) -> int:
+    """How much of a durable wait is left: never more than it was given, though the clock was set back since."""
+    assert wait.until_us is not None
+    return max(0, min(wait.until_us - at_us, wait.until_us - wait.created_at_us))
 
 
 def expire(conn: Connection, root_id: int, request: InputRow) -> bool:

@@ -8,6 +8,7 @@ runs. Which state follows which is looked up in ``machine``.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -150,13 +151,24 @@ def _end(connection: Connection, run: RunRow, event: RunEvent, cause: str, at_us
          lease: LeaseRow | None = None, crashes: int | None = None, data: str | None = None) -> Settled:
     _end_tasks(connection, run, event, cause, at_us)
     crashed = event in ("crash", "run_out_of_memory", "reboot")
-    # Nobody's monotonic clock saw the end: the wall clock's difference is the best that is known.
-    ran_us = max(0, at_us - lease.acquired_at_us) if lease is not None else None
+    ran_us = None if lease is None else _ran_us(lease, at_us)
     ended = move_run(connection, run, event, at_us=at_us, actor=ACTOR, cause=cause, intent="none",
                      ended_duration_us=ran_us, crash_count=crashes if crashed else None, data=data,
                      # A subflow that waited for its retry goes on waiting until then when its parent calls it again.
                      wake_at_us=run.wake_at_us if crashed and run.root_id is not None else None)
     return Settled(run.id, ended.state_name, cause, None)
+
+
+def _ran_us(lease: LeaseRow, at_us: int) -> int:
+    """For how long its process had the run: nobody's monotonic clock saw the end, so the wall clock says it.
+
+    No longer than since the process began by the kernel's clock, should the wall clock have been set meanwhile.
+    """
+    ran_us = max(0, at_us - lease.acquired_at_us)
+    ticks = processes.ticks_now()
+    if ticks and lease.boot_id == judging.boot_id():
+        ran_us = min(ran_us, (ticks + 1 - lease.pid_started_ticks) * 1_000_000 // os.sysconf("SC_CLK_TCK"))
+    return max(0, ran_us)
 
 
 def _end_tasks(connection: Connection, run: RunRow, event: RunEvent, cause: str, at_us: int) -> None:

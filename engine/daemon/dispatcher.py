@@ -113,7 +113,8 @@ class Dispatcher:
     def pump(self, at_us: int) -> float | None:
         """Claim what is due; returns in how many seconds to look again, None when nothing waits for a time."""
         self._behind = set()
-        self._resting = {path: until_us for path, until_us in self._resting.items() if until_us > at_us}
+        longest_us = at_us + round(RETRY_SECONDS * 1e6)  # though the clock was set back meanwhile
+        self._resting = {path: until_us for path, until_us in self._resting.items() if at_us < until_us <= longest_us}
         if supervision.anything_due(self._state, at_us):  # asked without the write lock
             self._claim(at_us)
         wake_us = runs.next_wake(self._state)

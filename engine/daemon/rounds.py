@@ -16,10 +16,11 @@ from ..control.answering import end_overdue
 from ..control.reaping import lease_info
 from ..system.clock import Clock, Now
 from .agenda import Agenda
+from .clock_changes import NOT_SET_BEFORE, ClockChanges
 from .dispatcher import Dispatcher, RunHosts
 from .endings import Endings
 from .enforcing import Enforcer
-from .scheduler import Scheduler
+from .scheduler import NO_DAEMON, Scheduler
 from .supervisor import Supervisor
 
 LONGEST_SLEEP_SECONDS: Final = 30.0
@@ -28,7 +29,6 @@ ORPHAN_SECONDS: Final = 1.0
 """Between looks for runs that claim to run without a process."""
 WARM_SECONDS: Final = 3.0
 """So long before its tick a file's host is made, where it was let go."""
-CLOCK_JUMP_SECONDS: Final = 2.0
 AFTER_TROUBLE_SECONDS: Final = 0.5
 EVENTS_AT_ONCE: Final = 2000
 
@@ -54,7 +54,7 @@ class Rounds:
         self._next_pump: float | None = 0.0
         self._next_look_for_orphans = 0.0
         now = clock()
-        self._clock_offset = _offset(now)
+        self._clock_changes = ClockChanges(state, say, now)
         self._changed: set[str | None] = set()
         """Files whose schedules are to be read anew; None for all."""
         hosts.on_refused = self._refused
@@ -68,6 +68,7 @@ class Rounds:
     def begin(self) -> None:
         """At the daemon's start: adopt what goes on, settle what does not. Events from now on are news."""
         now = self._clock()
+        self._clock_changes.begin(now)
         self._supervisor.adopt(now)
         for lease in self._supervisor.adopted():
             if lease.run_id is not None and lease_info(lease).get("resumable"):
@@ -91,18 +92,20 @@ class Rounds:
     def tick(self) -> float:
         """Do what is to be done now; returns when to look again at the latest, by the monotonic clock."""
         now = self._clock()
+        self._check_clock(now)
         self._agenda.tick(now)
         self._supervisor.tick(now)
         self._read_news(now)
-        self._check_clock(now)
         if now.monotonic >= self._next_look_for_orphans:
             self._next_look_for_orphans = now.monotonic + ORPHAN_SECONDS
             self._look_for_orphans(now)
         self._reload(now)
-        due_us = self._scheduler.next_due_us() if self._is_scheduling else None
+        due_us = self._next_due_us(now)
         if due_us is not None and due_us <= now.us:
             self._scheduler.tick(now.us)
             self._pump_soon()
+        elif due_us is not None:
+            self._scheduler.missed_while = NO_DAEMON  # what it was told of is made up for
         if self._next_pump is not None and now.monotonic >= self._next_pump:
             wait_seconds = self._dispatcher.pump(now.us)
             self._next_pump = None if wait_seconds is None else now.monotonic + wait_seconds
@@ -117,7 +120,7 @@ class Rounds:
     def _next_look(self, now: Now) -> float:
         """Exactly at what is due first, when that comes before the next look anyway."""
         times = [now.monotonic + LONGEST_SLEEP_SECONDS, self._next_look_for_orphans]
-        due_us = self._scheduler.next_due_us() if self._is_scheduling else None
+        due_us = self._next_due_us(now)
         if due_us is not None:
             times.append(now.monotonic + (due_us - now.us) / 1e6)
         if self._next_pump is not None:
@@ -125,6 +128,10 @@ class Rounds:
         if (step_at := self._agenda.next_at()) is not None:
             times.append(step_at)
         return min(times)
+
+    def _next_due_us(self, now: Now) -> int | None:
+        """When the next tick is due; none is while the clock was never set."""
+        return self._scheduler.next_due_us() if self._is_scheduling and now.us >= NOT_SET_BEFORE else None
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -165,14 +172,17 @@ class Rounds:
         self._next_pump = now.monotonic
 
     def _check_clock(self, now: Now) -> None:
-        """The wall clock and the monotonic clock part when somebody sets the time, or the machine slept."""
-        offset = _offset(now)
-        jump, self._clock_offset = offset - self._clock_offset, offset
-        if abs(jump) < CLOCK_JUMP_SECONDS:
+        """Somebody set the time, or the machine slept."""
+        jump = self._clock_changes.look(now)
+        if jump is None:
             return
-        self._say(f"the clock jumped by {jump:+.0f} s")
-        if jump < 0 and self._is_scheduling:
-            self._scheduler.clock_was_set_back(now.us)
+        if jump.set_us:
+            self._clock_changes.was_set(jump.set_us, now.us, self._event_id)
+            if jump.set_us < 0 or now.us - jump.set_us < NOT_SET_BEFORE:
+                self._clock_changes.schedules_go_on(now.us, jump.set_us)
+            if self._is_scheduling:
+                self._changed.add(None)
+        self._scheduler.missed_while = "the clock was set forward" if jump.set_us > 0 else "the machine slept"
         self._next_pump = now.monotonic
 
     # -- runs ----------------------------------------------------------------------------------------------------
@@ -212,7 +222,3 @@ class Rounds:
         path, flow = self._dispatcher.place(run) if run is not None else (None, "")
         if run is not None and path is not None:
             self._hosts.tell_crashed(path, run.id, run.attempt, flow)
-
-
-def _offset(now: Now) -> float:
-    return now.us / 1e6 - now.monotonic

@@ -34,7 +34,8 @@ MISSED_AFTER_SECONDS: Final = 10.0
 """A tick found later than this was missed: ``catchup`` decides about it."""
 BATCH: Final = 100
 """Schedules dealt with in one transaction, and missed ticks made up for in one."""
-WRITTEN_AT_ONCE: Final = 500
+
+NO_DAEMON: Final = "no daemon ran"
 
 Entry = tuple[ScheduleRow, DeploymentRow]
 
@@ -78,6 +79,8 @@ class Scheduler:
         self._inactive: set[int] = set()
         self._queued: set[int] = set()
         """Schedules with runs that wait for an earlier run to end."""
+        self.missed_while = NO_DAEMON
+        """Why ticks that are found late were missed."""
 
     def reload(self, at_us: int, path: str | None = None) -> None:
         """Read the schedules anew: a file was loaded (that one's), or a person paused or resumed one (all)."""
@@ -129,19 +132,6 @@ class Scheduler:
                 found.add(self._rows[self._heap[place][1]][1].path)
                 places += [2 * place + 1, 2 * place + 2]
         return found
-
-    def clock_was_set_back(self, at_us: int) -> None:
-        """The wall clock jumped back: ticks that now lie far ahead are counted again. A tick's run is made once."""
-        moved: list[tuple[int, int]] = []
-        for row, _ in self._rows.values():
-            tick = next_after(self._parse(row), from_us(at_us))
-            if tick is not None and to_us(tick) != row.next_due_at_us:
-                moved.append((row.id, to_us(tick)))
-        for first in range(0, len(moved), WRITTEN_AT_ONCE):
-            with transaction(self._state):
-                for number, due_us in moved[first : first + WRITTEN_AT_ONCE]:
-                    schedules.advance(self._state, number, due_us)
-        self.reload(at_us)
 
     def tick(self, at_us: int) -> None:
         """Deal with what is due; of many missed ticks with the next piece, so that ``next_due_us`` is past again."""
@@ -208,7 +198,7 @@ class Scheduler:
         records = []
         if not made or made[0] != first_us:
             until = _text(made[0] if made else at_us)
-            records.append(f"ticks from {_text(first_us)} until {until} made no run: missed while no daemon ran "
+            records.append(f"ticks from {_text(first_us)} until {until} made no run: missed while {self.missed_while} "
                            f"(catchup={row.catchup!r}, window {row.catchup_window_seconds:g} s)")
         last_us = made[-1] if made else at_us
         following = next_after(schedule, from_us(last_us if row.catchup == "all" else max(at_us, last_us)))

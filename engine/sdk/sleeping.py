@@ -7,20 +7,20 @@ left would begin anew.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Coroutine
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ...store.tables import inputs
+from ...store.tables import inputs, waits
+from ..control.questions import left_us
 from ..errors import UsageError
 from ..running.calls.frame import current_frame
 from ..running.calls.task_call import record_caller
 from ..running.effects.effects import Await, Durable, Pass, Steps, drive, drive_async
 from ..running.effects.interrupts import engine_code
 from ..running.lifecycle.asking import Expected
-from ..system.clock import now_us
+from ..system.clock import elapsed, now_us
 from .in_coroutines import is_awaited
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ def sleep_until(when: datetime) -> Coroutine[Any, Any, None] | None:
 
 def _sleep(seconds: float | None, when: datetime | None) -> Coroutine[Any, Any, None] | None:
     frame = current_frame.get()
-    wake_at_us = now_us() + round(seconds * 1e6) if seconds is not None else _moment(when)
+    until_us = None if seconds is not None else _moment(when)
     if frame is None:
-        return _outside(max(0.0, (wake_at_us - now_us()) / 1e6))
+        return _outside(max(0.0, (until_us - now_us()) / 1e6) if until_us is not None else seconds or 0.0)
     if is_awaited(frame):
-        return _in_coroutine(frame, wake_at_us, seconds)
+        return _in_coroutine(frame, seconds, until_us)
     with engine_code():
-        drive(frame.run.session, _steps(frame, wake_at_us, seconds, None))
+        drive(frame.run.session, _steps(frame, seconds, until_us, None))
     return None
 
 
@@ -71,13 +71,13 @@ def _outside(seconds: float) -> Coroutine[Any, Any, None] | None:
     return None
 
 
-async def _in_coroutine(frame: Frame, wake_at_us: int, seconds: float | None) -> None:
+async def _in_coroutine(frame: Frame, seconds: float | None, until_us: int | None) -> None:
     import asyncio
 
-    await drive_async(frame.run.session, _steps(frame, wake_at_us, seconds, asyncio.get_running_loop()))
+    await drive_async(frame.run.session, _steps(frame, seconds, until_us, asyncio.get_running_loop()))
 
 
-def _steps(frame: Frame, wake_at_us: int, seconds: float | None, loop: Any) -> Steps[None]:
+def _steps(frame: Frame, seconds: float | None, moment_us: int | None, loop: Any) -> Steps[None]:
     run, session, task = frame.run, frame.run.session, frame.task
     if task is not None:
         record_caller(task)
@@ -85,18 +85,25 @@ def _steps(frame: Frame, wake_at_us: int, seconds: float | None, loop: Any) -> S
     attempt = f"{task.attempt}/" if task is not None else ""
     key = f"sleep/{frame.scope_seq}/{attempt}{run.next_call_index(frame.scope_seq, 'sleep()')}"
 
-    def note(conn: Connection) -> int:
+    def note(conn: Connection) -> float:
+        """For how long it sleeps from now on."""
         known = inputs.newest(conn, run.id, key, "wait")
-        if known is not None and known.until_us is not None:
-            return known.until_us
-        inputs.insert(conn, run.id, key, "wait", sender="engine", at_us=now_us(), until_us=wake_at_us)
-        return wake_at_us
+        at_us = now_us()
+        if known is None or known.until_us is None:
+            until_us = at_us + round((seconds or 0) * 1e6) if moment_us is None else moment_us
+            inputs.insert(conn, run.id, key, "wait", sender="engine", at_us=at_us, until_us=until_us,
+                          description=None if moment_us is None else waits.MOMENT)
+            return (until_us - at_us) / 1e6
+        return left_us(known, at_us) / 1e6
 
-    until_us: int = yield Durable(note)
-    # A clock that is set back meanwhile must not make it longer.
-    latest = math.inf if seconds is None else time.monotonic() + seconds
-    with session.departure.asleep(frame, until_us, loop):
-        while (left := min((until_us - now_us()) / 1e6, latest - time.monotonic())) > 0:
+    latest = elapsed() + (yield Durable(note))
+
+    def wake_at_us() -> int:
+        """A moment is the wall clock's; a while is not made longer or shorter by setting that."""
+        return now_us() + round((latest - elapsed()) * 1e6) if moment_us is None else moment_us
+
+    with session.departure.asleep(frame, wake_at_us, loop):
+        while (left := (wake_at_us() - now_us()) / 1e6) > 0:
             yield Await(_NEVER, min(left, _LOOK_AT_CLOCK_SECONDS))
     if not session.gate.is_open():
         yield Pass()

@@ -13,6 +13,7 @@ from ..judging import same, show_presence
 from ..rows import CacheLockRow, CacheRow
 from .leases import is_alive
 
+_AHEAD_US: Final = 60_000_000
 CACHE_COLUMNS: Final = ", ".join(CacheRow._fields)
 LOCK_COLUMNS: Final = ", ".join(CacheLockRow._fields)
 PUT: Final = f"INSERT OR REPLACE INTO cache_entry ({CACHE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -41,6 +42,16 @@ def get(connection: Connection, key: str) -> CacheRow | None:
     """The entry of a key, expired or not, or None."""
     row = connection.execute(SELECT_ONE, (key,)).fetchone()
     return CacheRow._make(row) if row else None
+
+
+def is_stale(entry: CacheRow, now_us: int) -> bool:
+    """Whether an entry that is good for a while is good no more.
+
+    One that says it was made later than now was made under a clock that was ahead: how old it is nobody knows.
+    """
+    if entry.expires_at_us is None:
+        return False
+    return entry.expires_at_us <= now_us or entry.created_at_us > now_us + _AHEAD_US
 
 
 def of_run(connection: Connection, run_id: int, task_seq: int | None = None) -> list[CacheRow]:

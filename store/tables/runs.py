@@ -33,6 +33,7 @@ INSERT_RUN: Final = (
 )
 SELECT_TICK: Final = "SELECT 1 FROM flow_run WHERE schedule_id = ? AND due_at_us = ?"
 """Asked before inserting, in its transaction: ON CONFLICT DO NOTHING would use up a number each time."""
+FREE_TICKS: Final = "UPDATE flow_run SET due_at_us = NULL WHERE schedule_id = ? AND due_at_us > ?"
 UPDATE_NAME: Final = "UPDATE flow_run SET name = ? WHERE id = ?"
 UPDATE_STATE: Final = (
     "UPDATE flow_run SET state_type = ?1, state_name = ?2, cause = ?3, attempt = coalesce(?4, attempt),"
@@ -139,6 +140,11 @@ def insert(
     )
     return run_id
 
+
+
+def free_ticks(connection: Connection, schedule_id: int, after_us: int) -> None:
+    """Ticks after a moment may have runs, though they had some under a clock that was ahead."""
+    connection.execute(FREE_TICKS, (schedule_id, after_us))
 
 def transition(
     connection: Connection,

@@ -30,7 +30,9 @@ def jumps(days):
     tries.clear()
     flaky.submit(days).result()
     threading.Timer(0.1, lambda: shift.__setitem__(0, shift[0] + days * DAY)).start()
+    slept_from = time.monotonic()
     sleep(0.5)
+    assert time.monotonic() - slept_from > 0.45
     timed(days)
     timed.map([days, -days, days]).result()
     rate_limit("rate")

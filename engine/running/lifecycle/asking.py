@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ....store.connection import Connection
 from ....store.rows import InputRow
 from ....store.tables import events, inputs
-from ...control.questions import EXPIRED, expire, first_question, words_of
+from ...control.questions import EXPIRED, expire, first_question, left_us, words_of
 from ...errors import InputError, PauseTimedOut
 from ...system.clock import now_us
 from ..calls.task_call import record_caller
@@ -183,7 +183,7 @@ def _put(conn: Connection, frame: Frame, question: Question) -> InputRow:
 
 def _wait_for_answer(session: Session, run: FlowRun, request: InputRow, question: Question) -> Steps[None]:
     expected = Expected(lambda conn: inputs.newest(conn, run.id, question.key, "response"))
-    left = None if request.until_us is None else max(0.0, (request.until_us - now_us()) / 1e6)
+    left = None if request.until_us is None else left_us(request, now_us()) / 1e6
     with session.questions.asked(run, request), session.expectations.of(expected):
         if question.leaves:
             session.departure.ask("its code")

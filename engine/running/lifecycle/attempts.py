@@ -43,11 +43,14 @@ def go_on(call: TaskCall) -> Steps[None]:
     yield Sleep(delay, call)
 
 
-def next_attempt(call: TaskCall, event: str, state: State) -> Steps[tuple[str, State] | None]:
-    """After an attempt that did not complete: (event, state) to end with, or None once it is to be tried again."""
+def next_attempt(call: TaskCall, event: str, state: State, tried_seconds: float) -> Steps[tuple[str, State] | None]:
+    """After an attempt that did not complete: (event, state) to end with, or None once it is to be tried again.
+
+    ``tried_seconds`` is how long this process has been at it.
+    """
     session = call.run.session
     asked = event in ("loop", "pause")  # by a signal of Prefect 1's
-    verdict = Verdict("again") if asked else _verdict(call, event, state)
+    verdict = Verdict("again") if asked else _verdict(call, event, state, tried_seconds)
     if verdict.kind == "end":
         return event, state
     try:
@@ -83,7 +86,7 @@ def is_left_waiting(call: TaskCall) -> bool:
     return call.state_type in ("SCHEDULED", "PAUSED") and call.run.session.ending.will_be_resumed()
 
 
-def _verdict(call: TaskCall, event: str, state: State) -> Verdict:
+def _verdict(call: TaskCall, event: str, state: State, tried_seconds: float) -> Verdict:
     policy = call.task.retry_policy
     if call.beginning is None:
         return Verdict("end")  # it never came to run
@@ -99,9 +102,10 @@ def _verdict(call: TaskCall, event: str, state: State) -> Verdict:
     if not (policy.retries or policy.pauses) or event not in ("fail", "time_out"):
         return Verdict("end")
     error = state.error if isinstance(state.error, Exception) else RuntimeError(state.message or state.name)
-    elapsed_seconds = (now_us() - (call.started_at_us or now_us())) / 1e6
+    if call.is_replay and call.started_at_us is not None:  # an earlier process began, whose clock is gone
+        tried_seconds = max(tried_seconds, (now_us() - call.started_at_us) / 1e6)
     try:
-        return policy.verdict(call.attempt - call.uncounted, error, elapsed_seconds, (call.task, call, state))
+        return policy.verdict(call.attempt - call.uncounted, error, tried_seconds, (call.task, call, state))
     except Exception as broken:  # noqa: BLE001 - the user's condition or delay function
         call.run.session.log.task(
             call, 40, f"{call.name} is not retried: its retry condition raised {describe_exception(broken)}"

@@ -54,7 +54,7 @@ def task_steps(call: TaskCall) -> Steps[State]:
         from .repeats import recall_turn
 
         recall_turn(call)
-    is_looked_up = False
+    is_looked_up, first_started = False, 0
     while True:
         started = cpu = 0
         try:
@@ -100,9 +100,10 @@ def task_steps(call: TaskCall) -> Steps[State]:
             if never_began and call.future is None and not call.is_replay:
                 let_go(call)
                 raise state.error or Cancelled(state.message)
+        first_started = first_started or started
         duration_us = (time.perf_counter_ns() - started) // 1000
         if event != "complete":
-            end = yield from next_attempt(call, event, state)
+            end = yield from next_attempt(call, event, state, (time.perf_counter_ns() - first_started) / 1e9)
             if end is None:
                 continue
             event, state = end

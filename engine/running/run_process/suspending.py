@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ....store.connection import Connection
@@ -27,7 +26,7 @@ from ...states.asked import done_as_asked
 from ...states.machine import RunEvent
 from ...states.state import State
 from ...states.transitions import move_run, move_task
-from ...system.clock import now_us
+from ...system.clock import in_words, now_us
 from ..effects.interrupts import current_thread_slot
 
 if TYPE_CHECKING:
@@ -43,7 +42,8 @@ class Sleeper(NamedTuple):
     """One durable sleep under way."""
 
     run: FlowRun
-    wake_at_us: int
+    wake_at_us: Callable[[], int]
+    """When it ends, by the clock as it is now."""
     movable: bool
     """Whether the flow function itself sleeps, in its own thread or coroutine: replay comes here again."""
     loop: Any
@@ -91,7 +91,7 @@ class Departure:
         self._since_event = events.last_id(connection)
 
     @contextmanager
-    def asleep(self, frame: Frame, wake_at_us: int, loop: Any) -> Iterator[None]:
+    def asleep(self, frame: Frame, wake_at_us: Callable[[], int], loop: Any) -> Iterator[None]:
         """Around a durable sleep."""
         own = frame.task is None and (loop is not None or current_thread_slot() is not None)
         sleeper = Sleeper(frame.run, wake_at_us, own, loop)
@@ -115,8 +115,7 @@ class Departure:
             by = "" if self._asked_by == "its code" else f" by {self._asked_by}"
             self._begin(None, f"suspended{by}; resume it to go on by replay")
         elif self._sleepers and (wake_at_us := self._end_of_sleep()) is not None:
-            until = datetime.fromtimestamp(wake_at_us / 1e6, UTC)
-            self._begin(wake_at_us, f"asleep until {until:%Y-%m-%d %H:%M:%S} UTC")
+            self._begin(wake_at_us, f"asleep until {in_words(wake_at_us)}")
 
     def _begin(self, wake_at_us: int | None, cause: str) -> None:
         session = self._session
@@ -146,7 +145,7 @@ class Departure:
         something else, which must not be dropped.
         """
         session, sleepers = self._session, list(self._sleepers)
-        wake_at_us = min((sleeper.wake_at_us for sleeper in sleepers), default=0)
+        wake_at_us = min((sleeper.wake_at_us() for sleeper in sleepers), default=0)
         live = list(session.live_runs.values())
         leaves = (
             session.ending.is_resumable

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ....store import judging
@@ -20,7 +19,7 @@ from ...authoring.cache_policies import CacheContext, CacheOptions, IsolationLev
 from ...encoding.stable_hash import CacheKeyError, stable_hash, without_secrets
 from ...errors import ResultUnreadable
 from ...states.state import State, describe_exception
-from ...system.clock import now_us
+from ...system.clock import in_words, now_us
 from ..calls.call_parts import CacheUse
 from ..calls.frame import current_transaction
 from ..calls.hooks import task_run_view
@@ -89,9 +88,7 @@ def key_of(call: TaskCall, options: CacheOptions, values: dict[str, Any]) -> str
 def usable(connection: Connection, key: str) -> CacheRow | None:
     """The entry of a key that has not expired."""
     entry = cache.get(connection, key)
-    if entry is None or (entry.expires_at_us is not None and entry.expires_at_us <= now_us()):
-        return None
-    return entry
+    return entry if entry is not None and not cache.is_stale(entry, now_us()) else None
 
 
 def source_text(entry: CacheRow) -> str:
@@ -101,8 +98,7 @@ def source_text(entry: CacheRow) -> str:
         place = f"{place}/{entry.task_seq}"
     if entry.expires_at_us is None:
         return f"cached from {place}"
-    until = datetime.fromtimestamp(entry.expires_at_us / 1e6, UTC).astimezone()
-    return f"cached from {place}, expires {until:%Y-%m-%d %H:%M:%S}"
+    return f"cached from {place}, expires {in_words(entry.expires_at_us)}"
 
 
 # ---------------------------------------------------------------------------------------------------- the lock
