@@ -100,13 +100,11 @@ def folder_of(connection: Connection) -> str:
     return os.path.dirname(str(connection.execute("PRAGMA database_list").fetchone()[2]))
 
 
-def connect(
-    folder: str | Path, database: Database, *, readonly: bool = False, waits: bool = True
-) -> Connection:
+def connect(folder: str | Path, database: Database, *, readonly: bool = False) -> Connection:
     """A connection in autocommit mode with the store's pragmas; write inside ``transaction`` or ``Writer`` only.
 
-    One that ``waits`` for locks does so as long as ``busy_timeout`` says. It may be handed from thread to thread, but
-    not used by two at once.
+    It waits for locks as long as ``busy_timeout`` says. It may be handed from thread to thread, but not used by two at
+    once.
     """
     path = database_path(folder, database)
     if look_at(path) is None and readonly:
@@ -129,8 +127,6 @@ def connect(
         connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES[database]}")
         connection.execute("PRAGMA cache_size=-16000")
         connection.execute("PRAGMA temp_store=MEMORY")
-        if not waits:
-            connection.execute("PRAGMA busy_timeout=0")
         if sys.platform == "darwin":
             # There fsync leaves the data in the drive's cache.
             connection.execute("PRAGMA fullfsync=ON")

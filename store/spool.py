@@ -84,7 +84,7 @@ class SpoolWriter:
     def __init__(self, folder: str | Path, root_id: int, attempt: int) -> None:
         self.root_id = root_id
         self.attempt = attempt
-        self.record_path, self.out_path, self.err_path = (spool_path(folder, root_id, attempt, kind) for kind in KINDS)
+        self.record_path = spool_path(folder, root_id, attempt, KINDS[0])
         self.record_fd: int = open_append(folder, root_id, attempt, "rec")
         self.out_fd: int = open_append(folder, root_id, attempt, "out")
         """To be put in place of descriptor 1; it is not inherited under its own number."""

@@ -13,9 +13,6 @@ StateType = Literal[
 ]
 """The kind of a state; what programs test."""
 
-Intent = Literal["none", "pause", "freeze", "cancel"]
-"""What was asked of a run and not yet done; a request is never a state."""
-
 SCHEDULED: Final = "SCHEDULED"
 """Waits for its time, a retry, a slot or a process. Set by whoever created it; left by the dispatcher's claim."""
 PENDING: Final = "PENDING"

@@ -95,6 +95,9 @@ class Blocks(Protocol):
     def begin(self, block: Transaction) -> None:
         """Enter it: take its lock, look up its key."""
 
+    def give_up(self, block: Transaction) -> None:
+        """It could not be entered: what it had taken for that is given back."""
+
     async def begin_async(self, block: Transaction) -> None:
         """As ``begin``, in the running event loop."""
 

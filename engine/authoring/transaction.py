@@ -217,7 +217,11 @@ class Transaction:
 
     def __enter__(self) -> Self:
         self._enter()
-        blocks().begin(self)
+        try:
+            blocks().begin(self)
+        except BaseException:
+            blocks().give_up(self)
+            raise
         self._token = current_transaction.set(self)
         return self
 
@@ -227,7 +231,11 @@ class Transaction:
 
     async def __aenter__(self) -> Self:
         self._enter()
-        await blocks().begin_async(self)
+        try:
+            await blocks().begin_async(self)
+        except BaseException:
+            blocks().give_up(self)
+            raise
         self._token = current_transaction.set(self)
         return self
 

@@ -246,9 +246,8 @@ class Daemon:
         """Short run processes never grow the log enough to move it themselves."""
         for database in DATABASES:
             if wal_size(database_path(self._folder, database)) > more_than_bytes:
-                # Neither waits for a lock, which the loop's own connections do.
-                first = connect(self._folder, database, waits=False)
-                second = connect(self._folder, database, waits=False)
+                first = connect(self._folder, database)
+                second = connect(self._folder, database)
                 try:
                     checkpoint(first, second)
                 finally:

@@ -1,20 +1,16 @@
-"""Which requests make sense in which state of a run, and which is stronger: pure tables, light enough for the console.
+"""Which requests make sense in which state of a run: a pure table, light enough for the console.
 
-What was asked stays asked: a request gives way to a stronger one only, never to a weaker one. A run that is being
-cancelled is not paused instead, whoever asks and however early.
+Which request is stronger is the store's to keep (``store/tables/runs.py``): nothing takes a cancellation back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Literal
 
 from ...store.states import TERMINAL_TYPES
 
 Request = Literal["pause", "suspend", "resume", "cancel", "retry", "skip", "freeze", "thaw"]
-
-STRENGTH: Final[tuple[str, ...]] = ("none", "pause", "freeze", "cancel", "cancel now")
-"""Intents, the weakest first. ``none`` is a resume, which answers a pause alone."""
 
 _ALLOWED: dict[str, Callable[[str, str], bool]] = {
     "pause": lambda kind, name: kind in ("SCHEDULED", "PENDING", "RUNNING") and name not in ("Pausing", "Frozen"),
@@ -34,8 +30,3 @@ _ALLOWED: dict[str, Callable[[str, str], bool]] = {
 def allowed(request: str, state_type: str, state_name: str) -> bool:
     """Whether a request makes sense in this state."""
     return _ALLOWED[request](state_type, state_name)
-
-
-def gives_way(known: str, asked: str) -> bool:
-    """Whether what was asked of a run before is replaced by what is asked now."""
-    return known in ("none", "pause") or STRENGTH.index(asked) >= STRENGTH.index(known)

@@ -46,7 +46,7 @@ class Loop:
         self._trouble = trouble
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, Watched] = {}
-        self._timers: list[tuple[float, int, list[Callable[[], None]]]] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._posted: deque[Callable[[], None]] = deque()
         self._stopping = False
@@ -77,11 +77,9 @@ class Loop:
         del self._watched[descriptor]
         self._selector.unregister(descriptor)
 
-    def after(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back once, so much later; returns what takes it back."""
-        holder = [callback]
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), holder))
-        return holder.clear
+    def after(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back once, so much later."""
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), callback))
 
     def rest_between(self, writes: FileWrites) -> None:
         """Look only now and then while nobody writes."""
@@ -157,8 +155,7 @@ class Loop:
     def _run_timers(self) -> None:
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
-            for callback in heapq.heappop(self._timers)[2]:
-                self._call(callback)
+            self._call(heapq.heappop(self._timers)[2])
 
     def _call(self, callback: Callable[[], None] | None) -> None:
         try:

@@ -27,7 +27,7 @@ INSERT_LOCK: Final = f"INSERT OR REPLACE INTO cache_lock ({LOCK_COLUMNS}) VALUES
 SELECT_LOCK: Final = f"SELECT {LOCK_COLUMNS} FROM cache_lock WHERE key = ?"
 DELETE_LOCK: Final = (
     "DELETE FROM cache_lock WHERE key = ? AND run_id IS ? AND task_seq IS ? AND boot_id = ? AND pid = ?"
-    " AND pid_started_ticks = ? AND pid_namespace IS ?"
+    " AND pid_started_ticks = ? AND acquired_at_us = ? AND pid_namespace IS ?"
 )
 
 
@@ -71,10 +71,16 @@ def remove_expired(connection: Connection, now_us: int) -> list[str]:
     return paths
 
 
-def lock(connection: Connection, wanted: CacheLockRow) -> CacheLockRow | None:
-    """Take a key's lock; returns None when it is ours now, else the live holder."""
+def lock(connection: Connection, wanted: CacheLockRow, *, again: bool = False) -> CacheLockRow | None:
+    """Take a key's lock; returns None when it is ours now, else the live holder.
+
+    Locks of one process are told apart by when they were asked for. With ``again`` what the same call of the same
+    process has is its own, too: one that is made again takes it over.
+    """
     holder = lock_holder(connection, wanted.key)
-    if holder is not None and (holder[1:3] != wanted[1:3] or not same(holder, wanted)):
+    if holder is not None and not (same(holder, wanted) and (
+        holder.acquired_at_us == wanted.acquired_at_us or (again and holder[1:3] == wanted[1:3])
+    )):
         return holder
     show_presence(folder_of(connection), None if wanted.run_id is not None else "locks")
     connection.execute(INSERT_LOCK, wanted)
@@ -92,4 +98,4 @@ def lock_holder(connection: Connection, key: str) -> CacheLockRow | None:
 
 def unlock(connection: Connection, held: CacheLockRow) -> None:
     """Give a lock back; nothing when somebody else has it."""
-    connection.execute(DELETE_LOCK, (held.key, held.run_id, held.task_seq, *held[4:7], held.pid_namespace))
+    connection.execute(DELETE_LOCK, (held.key, held.run_id, held.task_seq, *held[4:9]))

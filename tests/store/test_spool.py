@@ -15,7 +15,7 @@ from flowdeck.store import spool
 from flowdeck.store.connection import connect, transaction
 from flowdeck.store.opening import open_store
 from flowdeck.store.rows import LogRow
-from flowdeck.store.spool import MAX_LINE, SpoolWriter, drain, drain_leftovers
+from flowdeck.store.spool import MAX_LINE, SpoolWriter, drain, drain_leftovers, spool_path
 from flowdeck.store.tables import leases, logs, runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -195,7 +195,7 @@ def test_an_emptied_file_is_read_from_its_start(folder: Path, telemetry: sqlite3
     writer = SpoolWriter(folder, 1, 1)
     os.write(writer.out_fd, b"a long first line\n")
     drain(folder, telemetry, 1, 1)
-    os.truncate(writer.out_path, 0)
+    os.truncate(spool_path(folder, 1, 1, "out"), 0)
     os.write(writer.out_fd, b"next\n")
     drain(folder, telemetry, 1, 1)
     assert _messages(telemetry) == ["a long first line", "next"]

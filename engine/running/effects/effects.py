@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ....store.connection import Connection
@@ -110,18 +110,11 @@ class Sleep(Effect):
             host.gate.sleep(self.seconds, ended)
 
     async def perform_async(self, host: Host) -> None:
-        """As ``perform``."""
-        import asyncio
-
-        waited = 0.0
-        with host.gate.blocked():
-            while waited < self.seconds:
-                host.gate.check()
-                host.nodes.check(self.subject)
-                step = min(0.05, self.seconds - waited)
-                await asyncio.sleep(step)
-                waited += step
-        host.gate.check()
+        """As ``perform``, without blocking the event loop."""
+        gate, told = host.gate, Told()
+        with wakeable(host, self.subject, told.tell), gate.on_cancel(told.tell), gate.blocked(), host.pool.lending():
+            await told.wait(self.seconds)
+        gate.check()
 
     def begin(self, host: Host, go_on: GoOn) -> bool:
         """By a timer."""
@@ -146,12 +139,12 @@ class Pass(Effect):
 
     async def perform_async(self, host: Host) -> None:
         """As ``perform``, without blocking the event loop."""
-        import asyncio
-
-        with host.gate.blocked():
-            while not host.gate.is_open() and not host.nodes.has_word_for(self.subject):
-                await asyncio.sleep(0.02)
-        host.gate.check()
+        gate, told = host.gate, Told()
+        with wakeable(host, self.subject, told.tell):
+            if gate.when_open(told.tell):
+                with gate.blocked():
+                    await told.wait()
+        gate.check()
 
     def begin(self, host: Host, go_on: GoOn) -> bool:
         """Through an open gate at once."""
@@ -229,27 +222,50 @@ class Await(Effect):
 
     async def perform_async(self, host: Host) -> None:
         """As ``perform``, without blocking the event loop."""
-        import asyncio
-
         if self.awaited.done():
             return
-        loop = asyncio.get_running_loop()
-        done = asyncio.Event()
-
-        def ended() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(done.set)
-
-        self.awaited.when_done(ended)
-        gate = host.gate
-        with gate.on_cancel(ended), gate.blocked():
-            try:
-                async with asyncio.timeout(self.seconds):
-                    await done.wait()
-            except TimeoutError:
-                pass
+        gate, told = host.gate, Told()
+        self.awaited.when_done(told.tell)
+        with gate.on_cancel(told.tell), gate.blocked(), host.pool.lending():
+            await told.wait(self.seconds)
         if not self.awaited.done():
             gate.check()
+
+
+class AwaitTurn(Effect):
+    """Wait for what others have now, until it is told that it is free; ``subject`` is the call that waits."""
+
+    __slots__ = ("subject", "turn")
+    is_breakable = True
+
+    def __init__(self, turn: Awaited, subject: Owner | None = None) -> None:
+        self.turn = turn
+        self.subject = subject
+
+    def perform(self, host: Host) -> None:
+        """Blocks; raises Cancelled when the run, or the subject, is cancelled meanwhile."""
+        ended = threading.Event()
+        self.turn.when_done(ended.set)
+        gate = host.gate
+        with (
+            wakeable(host, self.subject, ended.set), gate.on_cancel(ended.set), gate.blocked(), host.pool.lending(),
+            woken_by(ended.set),
+        ):  # fmt: skip
+            wait_set(ended)
+        gate.check()
+
+    async def perform_async(self, host: Host) -> None:
+        """As ``perform``, without blocking the event loop."""
+        gate, told = host.gate, Told()
+        self.turn.when_done(told.tell)
+        with wakeable(host, self.subject, told.tell), gate.on_cancel(told.tell), gate.blocked(), host.pool.lending():
+            await told.wait()
+        gate.check()
+
+    def begin(self, host: Host, go_on: GoOn) -> bool:  # noqa: ARG002 - whoever tells calls back
+        """Goes on with whoever tells."""
+        self.turn.when_done(go_on)
+        return True
 
 
 class EndEverything(Effect):
@@ -266,6 +282,32 @@ class EndEverything(Effect):
         import asyncio
 
         await asyncio.to_thread(host.ending.end_everything)
+
+
+class Told:
+    """What a coroutine waits for that any thread may tell it; made in the event loop that will wait."""
+
+    __slots__ = ("_event", "_loop")
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def tell(self) -> None:
+        """The wait is over; nothing when its event loop has ended meanwhile."""
+        with suppress(RuntimeError):  # closed, or closed in this moment
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Until somebody tells, or the time is up."""
+        timer = None if seconds is None else self._loop.call_later(seconds, self._event.set)
+        try:
+            await self._event.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
 
 @contextmanager

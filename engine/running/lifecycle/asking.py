@@ -8,10 +8,11 @@ Nothing here polls: the session's background thread looks for what is expected a
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ....store.connection import Connection
 from ....store.rows import InputRow
@@ -28,11 +29,16 @@ if TYPE_CHECKING:
     from ..run_process.session import Session
 
 
+_BY_CLOCK_SECONDS: Final = 0.5
+
+
 class Expected:
     """Something that another process writes into the store; done once a look has found it."""
 
-    def __init__(self, look: Callable[[Connection], Any]) -> None:
+    def __init__(self, look: Callable[[Connection], Any], *, by_clock: bool = False) -> None:
         self.look = look
+        self.by_clock = by_clock
+        """Whether it may come true without a change of the store, as with the end of a process."""
         self._lock = threading.Lock()
         self._done = False
         self._callbacks: list[Callable[[], None]] = []
@@ -64,6 +70,32 @@ class Expectations:
     def __init__(self, look_soon: Callable[[], None]) -> None:
         self._look_soon = look_soon
         self._open: set[Expected] = set()
+        self._shared: dict[str, tuple[Expected, int]] = {}
+        """By what is waited for, with how many wait."""
+        self._lock = threading.Lock()
+        self._next_look = 0.0
+
+    @contextmanager
+    def free(self, name: str, is_free: Callable[[Connection], bool]) -> Iterator[Expected]:
+        """While inside, one waits until something that processes hold is free: many wait at the price of one."""
+        with self._lock:
+            expected, count = self._shared.get(name, (None, 0))
+            if expected is None or expected.done():
+                expected, count = Expected(is_free, by_clock=True), 0
+            self._shared[name] = expected, count + 1
+        self._open.add(expected)
+        self._look_soon()
+        try:
+            yield expected
+        finally:
+            with self._lock:
+                known, count = self._shared.get(name, (None, 0))
+                if known is expected and count > 1:
+                    self._shared[name] = expected, count - 1
+                else:
+                    self._open.discard(expected)
+                    if known is expected:
+                        del self._shared[name]
 
     @contextmanager
     def of(self, expected: Expected) -> Iterator[None]:
@@ -79,6 +111,16 @@ class Expectations:
         """The store has changed."""
         for expected in self._open.copy():
             if not expected.done() and expected.look(connection):
+                expected.settle()
+
+    def look_by_clock(self, connection: Connection) -> None:
+        """The store has not changed; what hangs on more than the store is looked at now and then."""
+        now = time.monotonic()
+        if not self._open or now < self._next_look:
+            return
+        self._next_look = now + _BY_CLOCK_SECONDS
+        for expected in self._open.copy():
+            if expected.by_clock and not expected.done() and expected.look(connection):
                 expected.settle()
 
 

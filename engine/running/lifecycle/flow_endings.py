@@ -85,11 +85,17 @@ def _end_write(run: FlowRun, state: State, stored: ResultRow | None) -> Callable
 
 
 def _settle_unreached(conn: Connection, run_id: int, attempt: int, at_us: int) -> None:
-    """What a retry was to run again and the flow did not come to: it has no result and waits for nothing."""
+    """What a retry was to run again and the flow did not come to: it has no result and waits for nothing.
+
+    A row of a subflow may be of an earlier attempt of that: it is ended at the one its run is at.
+    """
+    attempts = {run_id: attempt}
     for row in tasks.unreached(conn, run_id):
-        own = attempt if row.run_id == run_id else row.run_attempt
+        if row.run_id not in attempts:
+            child = runs.get(conn, row.run_id)
+            attempts[row.run_id] = child.attempt if child is not None else row.run_attempt
         move_task(
-            conn, row, "skip", run_attempt=own, at_us=at_us, actor="engine",
+            conn, row, "skip", run_attempt=max(row.run_attempt, attempts[row.run_id]), at_us=at_us, actor="engine",
             cause="the run was to do it again and did not come to it",
         )
 

@@ -182,8 +182,8 @@ def _next_attempt(run: FlowRun, state: State, delay: float) -> Steps[None]:
             if lease is not None:
                 leases.acquire(conn, lease._replace(attempt=attempt))
 
+        run.attempt, run.attempt_began_at_us = attempt, now_us()  # before it shows: it is no other process's
         session.writer.soon(begin)
-        run.attempt, run.attempt_began_at_us = attempt, now_us()
         run.retries_made = (run.retries_made or 0) + 1
         run.stop_reason = run.parent.run.stop_reason if run.parent is not None else None
     run.outstanding = Outstanding()

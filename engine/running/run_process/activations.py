@@ -81,5 +81,5 @@ class _Activation:
     def __exit__(self, *_: object) -> None:
         self._activations.gate.leave(self._frame)
         if self._timer is not None:
-            self._timer.clear()
+            self._timer.end()
         del self._activations.slots[self._slot]

@@ -12,10 +12,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from ....store import judging
 from ....store.connection import Connection, connect, data_version, database_path
 from ....store.driver_errors import store_errors
 from ....store.errors import StoreError
-from ....store.tables import runs, supervision
+from ....store.tables import leases, runs, supervision
 from ...control.questions import words_of
 from ...states.asked import done_by
 from ...states.state import Cancelled
@@ -64,6 +65,8 @@ class RunRequests:
                 if found is not None:
                     self._obey(connection, found[2], found[3])
                 session.nodes.look(connection)
+            else:
+                session.expectations.look_by_clock(connection)
             self._settle_pause(connection)
         session.departure.tick()
 
@@ -114,7 +117,7 @@ class RunRequests:
         session, root = self._session, self._session.root
         if root is None:
             return
-        if attempt > root.attempt + 1:
+        if attempt > root.attempt and self._is_taken(connection, root.attempt, attempt):
             self.fence()
         elif intent == "cancel":
             self.begin_cancel(self.who_asked(connection, "cancel"))
@@ -124,6 +127,14 @@ class RunRequests:
             session.departure.heed(connection)
         elif intent == "none" and not session.gate.is_open():
             self._resume(connection)
+
+    def _is_taken(self, connection: Connection, own: int, attempt: int) -> bool:
+        """Whether the run went on without this process, which is ahead by one only where it leaves the run itself."""
+        session = self._session
+        if attempt > own + 1 or session.departure.plan is None:
+            return True
+        lease = leases.of_run(connection, session.root_id)
+        return lease is not None and session.lease is not None and not judging.same(lease, session.lease)
 
     def who_asked(self, connection: Connection, intent: str) -> str:
         """Who asked for ``cancel`` or ``pause``, in words; what the run itself said of it when it asked."""

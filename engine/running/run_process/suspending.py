@@ -38,6 +38,10 @@ _UNWIND_SECONDS: Final = 1.0
 """How long code that waits elsewhere than in the engine may take before it is interrupted."""
 
 
+_CHILDREN_SECONDS: Final = 1.0
+"""Between looks whether what a sleeping run has started still lives."""
+
+
 class Sleeper(NamedTuple):
     """One durable sleep under way."""
 
@@ -70,6 +74,7 @@ class Departure:
         self._sleepers: set[Sleeper] = set()
         self._begun = 0.0
         self._interrupted = False
+        self._look_for_children_at = 0.0
         self.plan: Plan | None = None
 
     # -- why -----------------------------------------------------------------------------------------------------
@@ -158,9 +163,19 @@ class Departure:
             # The time a flow may take is counted by its process.
             and not any(run.timeout_seconds for run in live)
             and not _others(sleepers, live)
-            and not session.ending.children()
+            and not self._has_children()
         )
         return wake_at_us if leaves else None
+
+    def _has_children(self) -> bool:
+        """Whether programs go on beside the sleep. A look goes through all processes of the machine: now and then."""
+        if (now := time.monotonic()) < self._look_for_children_at:
+            return True
+        started, found = now, bool(self._session.ending.children())
+        if found:
+            now = time.monotonic()
+            self._look_for_children_at = now + max(_CHILDREN_SECONDS, 200 * (now - started))
+        return found
 
 
 def _others(sleepers: list[Sleeper], live: list[FlowRun]) -> bool:

@@ -8,7 +8,7 @@ say so while it runs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from ....store.tables import runs, tasks
 from ...errors import RunTimedOut
@@ -16,7 +16,7 @@ from ...states.state import Cancelled
 from ...states.transitions import retell_run, retell_task
 from ...system.clock import now_us
 from ..effects.interrupts import ProcessSlot, Slot
-from .timers import TICK_SECONDS
+from .timers import TICK_SECONDS, Timer
 
 if TYPE_CHECKING:
     from ....store.connection import Connection
@@ -24,13 +24,34 @@ if TYPE_CHECKING:
     from ..effects.host import Owner, Subject
     from .session import Session
 
-Active: TypeAlias = "list[tuple[Owner, Slot]]"
-"""Code whose time runs, and where it runs; empty once it has ended."""
-
 FIRST_LOOK_SECONDS: Final = 1.0
 """How long after its deadline code is overdue."""
 _LOOKS_SECONDS: Final = (1.0, 3.0, 10.0, 30.0, 60.0)
 """At these ages the row is told anew; then every minute."""
+
+
+class Active:
+    """Code whose time runs, where it runs, and the timer that is kept for it until it has ended."""
+
+    __slots__ = ("_timer", "is_running", "owner", "slot")
+
+    def __init__(self, owner: Owner, slot: Slot) -> None:
+        self.owner = owner
+        self.slot = slot
+        self.is_running = True
+        self._timer: Timer | None = None
+
+    def wait_on(self, timer: Timer) -> None:
+        """The next thing to come of it, by the clock."""
+        self._timer = timer
+        if not self.is_running:  # it ended in this moment
+            timer.cancel()
+
+    def end(self) -> None:
+        """The code has ended: its timer goes now, and holds nothing of it until its time."""
+        self.is_running = False
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Timeouts:
@@ -40,24 +61,23 @@ class Timeouts:
         self._session = session
 
     def start(self, owner: Owner, slot: Slot, seconds: float) -> Active:
-        """Have code interrupted when its time is up; what this gives is to be emptied when the code has ended."""
-        # The timer itself stays until its time and must not hold the call.
-        active: Active = [(owner, slot)]
+        """Have code interrupted when its time is up; what this gives is to be told when the code has ended."""
+        active = Active(owner, slot)
         gate, timers = self._session.gate, self._session.timers
         held = gate.held_seconds
 
         def expire() -> None:
             nonlocal held
             held, owed = gate.held_seconds, gate.held_seconds - held
-            if active and owed > 0:
-                timers.after(max(owed, TICK_SECONDS), expire)
+            if owed > 0:
+                active.wait_on(timers.after(max(owed, TICK_SECONDS), expire))
                 return
-            for late, its_slot in tuple(active):
+            if active.is_running:
                 error = RunTimedOut(f"took longer than {seconds:g} s")
-                self._interrupt(late, its_slot, error)
+                self._interrupt(owner, slot, error)
                 self._watch_overdue(active, error)
 
-        timers.after(seconds, expire)
+        active.wait_on(timers.after(seconds, expire))
         return active
 
     def stop_run(self, run: FlowRun, reason: str) -> None:
@@ -108,9 +128,9 @@ class Timeouts:
         asked_at = session.gate.running_time()
 
         def look() -> None:
-            if not active or isinstance(active[0][1], ProcessSlot):
+            if not active.is_running or isinstance(active.slot, ProcessSlot):
                 return
-            owner = active[0][0]
+            owner = active.owner
             seconds = session.gate.running_time() - asked_at
             text = (
                 f"overdue: asked to stop {seconds:.0f} s ago, its code does not yield; "
@@ -119,9 +139,10 @@ class Timeouts:
             error.__dict__["overdue_since"] = asked_at
             session.log.line(owner.run.id, owner.seq, 30, text)
             session.writer.soon(_retold(owner, text))
-            session.timers.after(next((age - seconds for age in _LOOKS_SECONDS if age > seconds + 0.5), 60.0), look)
+            next_seconds = next((age - seconds for age in _LOOKS_SECONDS if age > seconds + 0.5), 60.0)
+            active.wait_on(session.timers.after(next_seconds, look))
 
-        session.timers.after(FIRST_LOOK_SECONDS, look)
+        active.wait_on(session.timers.after(FIRST_LOOK_SECONDS, look))
 
 
 def is_below(subject: Subject, task: Subject) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Final
 
 from ....store import judging, spool
 from ....store.connection import Connection, connect, data_version
@@ -14,9 +15,13 @@ from ....store.driver_errors import store_errors
 from ....store.errors import StoreError
 from ....store.states import is_terminal
 from ....store.tables import leases, runs, supervision
+from ...control import without_room
 from ...secrets.masking import mask
 from ...settings import cancel_grace_seconds
 from ...system import processes
+
+_NAMES_SECONDS: Final = 0.5
+"""How often is looked for cancellations that a store has no room for."""
 
 
 class Ward:
@@ -38,6 +43,8 @@ class Ward:
         """When a cancellation was seen that is not carried out yet."""
         self.is_at_once = False
         """Whoever asked wants no grace given."""
+        self.is_named = False
+        """The cancellation is the name of a file, in a store that had no room for it."""
         self.was_told = False
         self.has_ended = False
         """Its record says so."""
@@ -77,9 +84,23 @@ class Eyes:
         self.folder = folder
         self._connection: Connection | None = None
         self._version = -1
+        self._look_for_names_at = 0.0
 
     def look(self, wards: list[Ward], now: float) -> None:
         """See what was asked of them; a store that cannot be read now is looked at again."""
+        if now >= self._look_for_names_at:
+            self._look_for_names_at = now + _NAMES_SECONDS
+            self._look_for_names(wards, now)
+        self._look_at_rows(wards, now)
+
+    def _look_for_names(self, wards: list[Ward], now: float) -> None:
+        for ward in wards:
+            if not ward.is_named and without_room.asked_of(ward.folder, ward.run_id, ward.attempt) is not None:
+                ward.is_named = ward.was_cancelled = True
+                if ward.asked_at is None and not ward.has_ended:
+                    ward.asked_at = now
+
+    def _look_at_rows(self, wards: list[Ward], now: float) -> None:
         with contextlib.suppress(StoreError), store_errors(self.folder):
             if self._connection is None:
                 self._connection = connect(self.folder, "state", readonly=True)
@@ -100,6 +121,7 @@ class Eyes:
     def forget(self) -> None:
         """The next look reads, whether anything changed or not."""
         self._version = -1
+        self._look_for_names_at = 0.0
 
 
 def _see(connection: Connection, ward: Ward, now: float) -> None:
@@ -108,7 +130,8 @@ def _see(connection: Connection, ward: Ward, now: float) -> None:
         return
     state_type, state_name, intent, attempt = found
     ward.has_ended = is_terminal(state_type, state_name)
-    ward.was_cancelled = state_type in ("CANCELLED", "CANCELLING") or intent == "cancel"
+    is_of_ward = ward.is_named and attempt == ward.attempt
+    ward.was_cancelled = state_type in ("CANCELLED", "CANCELLING") or intent == "cancel" or is_of_ward
     is_asked = not ward.has_ended and ward.was_cancelled
     if not is_asked and not (attempt > ward.attempt and _is_taken(connection, ward)):
         ward.asked_at = None

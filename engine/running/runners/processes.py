@@ -59,7 +59,7 @@ class ProcessCall(Call):
 
     def _perform(self, host: Host, slot: ProcessSlot) -> Any:
         parcel = parcels.pack_call(self.call.name, self.fn, self.args, self.kwargs, self.call.task.fn)
-        place = host.workers.place_of(self.runner)
+        place = Place(host.workers.places_of(self.runner))
         with host.activations.listed(slot, self.owner):
             place.take(self.call, slot)
         try:
@@ -104,26 +104,37 @@ class Places:
     """How many workers may be busy at once."""
 
     def __init__(self, count: int) -> None:
-        self._free = count
-        self._changed = threading.Condition()
+        self.free = count
+        self.changed = threading.Condition()
+
+
+class Place:
+    """One call's place among them: taken, lent while it waits for others, and given back as often as it was taken."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._is_taken = False
 
     def take(self, call: TaskCall, slot: ProcessSlot) -> None:
-        """Wait for one; raises Cancelled when the run, or the task, is to end."""
-        gate = call.run.session.gate
-        with self._changed:
-            while self._free <= 0:
+        """Wait for it; raises Cancelled when the run, or the task, is to end, and has none then."""
+        gate, places = call.run.session.gate, self._places
+        with places.changed:
+            while places.free <= 0:
                 gate.check()
                 call.run.check_stopped()
                 if slot.error is not None:
                     raise slot.error
-                self._changed.wait(0.05)
-            self._free -= 1
+                places.changed.wait(0.05)
+            places.free -= 1
+            self._is_taken = True
 
     def give_back(self) -> None:
-        """Somebody who waits may go on."""
-        with self._changed:
-            self._free += 1
-            self._changed.notify()
+        """Somebody who waits may go on; nothing where it was not taken again."""
+        with self._places.changed:
+            if self._is_taken:
+                self._is_taken = False
+                self._places.free += 1
+                self._places.changed.notify()
 
 
 class Workers:
@@ -137,7 +148,7 @@ class Workers:
         self._places: dict[ProcessPoolTaskRunner | None, Places] = {}
         self._closed = False
 
-    def place_of(self, runner: ProcessPoolTaskRunner | None) -> Places:
+    def places_of(self, runner: ProcessPoolTaskRunner | None) -> Places:
         """Where to wait for one's turn."""
         with self._lock:
             if runner not in self._places:
@@ -155,7 +166,7 @@ class Workers:
         with suppress(OSError):
             self._living_server()
 
-    def run(self, effect: ProcessCall, worker: Worker, place: Places, parcel: bytes, slot: ProcessSlot) -> Any:
+    def run(self, effect: ProcessCall, worker: Worker, place: Place, parcel: bytes, slot: ProcessSlot) -> Any:
         """What the function returns, in a worker; raises what it raises, what ended it, or ``WorkerDied``."""
         call = effect.call
         keeps = False
@@ -262,7 +273,7 @@ class Workers:
 
 
 def _serve_call(
-    effect: ProcessCall, place: Places, slot: ProcessSlot, message: tuple[int, dict[str, Any], bytes]
+    effect: ProcessCall, place: Place, slot: ProcessSlot, message: tuple[int, dict[str, Any], bytes]
 ) -> tuple[bytes, ...]:
     """Run a task that the code in the worker calls, here, as any call of its task's; the message with what came of it.
 

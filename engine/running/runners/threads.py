@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,7 +21,7 @@ from ....store.states import is_terminal
 from ...errors import Suspended
 from ...states.state import Cancelled, State, describe_exception
 from ..calls.task_call import NO_TAGS, TaskCall, cancelled_state
-from ..effects.effects import Effect, Operation, Steps, drive_async
+from ..effects.effects import Effect, GoOn, Operation, Steps, drive_async
 from .garbage import FullCollections
 
 _Work: TypeAlias = "Callable[[], None] | TaskCall"
@@ -39,6 +39,8 @@ _MOST_UNWRITTEN = 1024
 that is killed has to make them again."""
 _GROWTH = 8
 _here = threading.local()
+_level: contextvars.ContextVar[int] = contextvars.ContextVar("flowdeck_loop_level")
+"""How many async tasks on event loops of the pool are around this code."""
 _RECORDING_SECONDS = 1.0
 """How long calls that came back after a cancellation may take to record their own ends."""
 logger = logging.getLogger("flowdeck.engine")
@@ -71,7 +73,8 @@ class Pool:
         self._limit = MOST_THREADS
         self._lent = 0
         """Threads that wait for other tasks of the run: as many more may run meanwhile."""
-        self._loop: Any = None
+        self._loops: list[Any] = []
+        """Of async tasks, by how many of these submitted one another."""
         self._calls: set[TaskCall] = set()
         self._coroutines: set[Any] = set()
         self._collections = FullCollections()
@@ -92,9 +95,9 @@ class Pool:
         """
         with self._lock:
             self._calls.add(call)
-        if call.task.is_async:
+        if call.task.is_async and self._limit >= MOST_THREADS:
             self._submit_async(call, self.steps_of(call), context.copy())
-        else:
+        else:  # one of a bounded pool has a thread of it, with an event loop of its own
             call.context = context
             self.put(call)
 
@@ -115,15 +118,19 @@ class Pool:
         if getattr(_here, "pool", None) is not self:
             yield
             return
-        with self._lock:
-            self._lent += 1
-        if self._work.qsize():
-            self._grow(1)
+        _here.waits += 1  # coroutines of one call may wait for several things at once, in one thread
+        if _here.waits == 1:
+            with self._lock:
+                self._lent += 1
+            if self._work.qsize():
+                self._grow(1)
         try:
             yield
         finally:
-            with self._lock:
-                self._lent -= 1
+            _here.waits -= 1
+            if _here.waits == 0:
+                with self._lock:
+                    self._lent -= 1
 
     def tick(self) -> None:
         """Grow while work waits and no thread took any since the last tick, because they are all in slow user code.
@@ -227,11 +234,12 @@ class Pool:
         self._collections.leave()
         with self._lock:
             self._closed = True
-            threads = self._threads
+            threads, loops = self._threads, list(self._loops)
         for _ in range(threads):
             self._work.put(None)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        for loop in loops:
+            with suppress(RuntimeError):  # it has ended by itself
+                loop.call_soon_threadsafe(loop.stop)
 
     def settle(self, call: TaskCall, state: State) -> None:
         """The call's record is durable: let its future know."""
@@ -255,7 +263,7 @@ class Pool:
                 return
 
     def _serve(self) -> None:
-        _here.pool = self
+        _here.pool, _here.waits = self, 0
         while (work := self._work.get()) is not None:
             next(self._taken)
             try:
@@ -290,7 +298,9 @@ class Pool:
             return True
 
     def _submit_async(self, call: TaskCall, steps: Steps[State], context: contextvars.Context) -> None:
-        loop = self._event_loop()
+        level = context.get(_level, 0)
+        context.run(_level.set, level + 1)
+        loop = self._event_loop(level)
 
         async def run() -> None:
             try:
@@ -310,15 +320,16 @@ class Pool:
 
         loop.call_soon_threadsafe(start)
 
-    def _event_loop(self) -> Any:
+    def _event_loop(self, level: int) -> Any:
+        """Never that of a task around: one that waits for what it submitted without ``await`` blocks its own."""
         import asyncio
 
         with self._lock:
-            if self._loop is None:
+            while len(self._loops) <= level:
                 loop = asyncio.new_event_loop()
                 threading.Thread(target=self._run_loop, args=(loop,), name="flowdeck-loop", daemon=True).start()
-                self._loop = loop
-            return self._loop
+                self._loops.append(loop)
+            return self._loops[level]
 
     def _run_loop(self, loop: Any) -> None:
         """Until it is stopped; what is left in it then is dropped with the process or the run.
@@ -340,7 +351,7 @@ class Pool:
 class _Drive:
     """Performs the steps of one call on pool threads; while an effect that was begun lasts, it holds none."""
 
-    __slots__ = ("_answer", "_call", "_context", "_error", "_is_waiting", "_pool", "_steps")
+    __slots__ = ("_answer", "_call", "_context", "_error", "_pool", "_steps", "_waits_for")
 
     def __init__(self, pool: Pool, call: TaskCall) -> None:
         self._pool = pool
@@ -351,7 +362,8 @@ class _Drive:
         call.context = None
         self._answer: Any = None
         self._error: BaseException | None = None
-        self._is_waiting = False
+        self._waits_for: object = None
+        """The wait under way: whoever wakes from an earlier one finds nobody."""
 
     def advance(self) -> None:
         """Go on until the steps end or have to wait."""
@@ -360,8 +372,7 @@ class _Drive:
             while True:
                 effect = self._context.run(self._next)
                 if effect.is_breakable:
-                    self._listen()
-                    effect.begin(host, self._woken)
+                    effect.begin(host, self._listen())
                     return
                 if effect.begin(host, self._done):
                     return
@@ -397,21 +408,26 @@ class _Drive:
         finally:
             in_code.discard(self)
 
-    def _listen(self) -> None:
+    def _listen(self) -> GoOn:
         """From here on a word for the call, to end or of what was decided, breaks off what it waits for."""
         nodes = self._pool.host.nodes
-        self._is_waiting = True
-        nodes.waiting[self._call] = self._woken
-        if nodes.has_word_for(self._call):
-            self._woken()
+        wait = self._waits_for = object()
 
-    def _woken(self) -> None:
+        def woken(*_: object) -> None:
+            self._woken(wait)
+
+        nodes.waiting[self._call] = woken
+        if nodes.has_word_for(self._call):
+            woken()
+        return woken
+
+    def _woken(self, wait: object) -> None:
         """Whatever it waited for came; what comes after that finds nobody waiting."""
         host = self._pool.host
         with self._pool.lock:
-            waited, self._is_waiting = self._is_waiting, False
-        if not waited:
-            return
+            if self._waits_for is not wait:
+                return
+            self._waits_for = None
         host.nodes.waiting.pop(self._call, None)
         try:
             host.gate.check()

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from ..calls.frame import holding
-from ..effects.effects import Effect, GoOn, Pass, Steps, wakeable
+from ..effects.effects import Effect, GoOn, Pass, Steps, Told, wakeable
 from ..effects.interrupts import wait_set, woken_by
 from .queue import Keeper
 from .requests import Ask
@@ -42,18 +42,11 @@ class TakeSlots(Effect):
 
     async def perform_async(self, host: Host) -> None:
         """As ``perform``, without blocking the event loop."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        done = asyncio.Event()
-
-        def ended() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(done.set)
-
-        self.keeper.take(self.ask, ended)
-        with wakeable(host, self.ask.call, ended), host.gate.on_cancel(ended), host.gate.blocked():
-            await done.wait()
+        told = Told()
+        self.keeper.take(self.ask, told.tell)
+        gate = host.gate
+        with wakeable(host, self.ask.call, told.tell), gate.on_cancel(told.tell), gate.blocked(), host.pool.lending():
+            await told.wait()
 
     def begin(self, host: Host, go_on: GoOn) -> bool:  # noqa: ARG002 - the keeper calls back wherever it is
         """The keeper's thread goes on."""

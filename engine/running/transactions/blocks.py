@@ -6,6 +6,7 @@ from ...authoring.transaction import ResultRecord, Transaction
 from ..effects.effects import drive, drive_async
 from ..effects.interrupts import engine_code
 from . import rollback, steps
+from .keys import release_lock
 from .parts import host_of
 
 
@@ -31,6 +32,12 @@ def begin(block: Transaction) -> None:
     """Enter it."""
     with engine_code():
         drive(host_of(block), steps.begin(block))
+
+
+def give_up(block: Transaction) -> None:
+    """It could not be entered: what it had taken for that is given back."""
+    with engine_code():
+        release_lock(block, waits=False)
 
 
 async def begin_async(block: Transaction) -> None:

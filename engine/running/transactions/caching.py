@@ -8,6 +8,7 @@ holds nobody up. What cannot be looked up is run: a broken entry or key never fa
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +24,15 @@ from ...system.clock import in_words, now_us
 from ..calls.call_parts import CacheUse
 from ..calls.frame import current_transaction
 from ..calls.hooks import task_run_view
-from ..effects.effects import Durable, Sleep, Steps
+from ..effects.effects import AwaitTurn, Durable, Steps
 
 if TYPE_CHECKING:
+    from ...authoring.transaction import Transaction
     from ..calls.task_call import TaskCall
     from ..run_process.session import Session
 
-_POLL_SECONDS = 0.03
-"""How often a waiting call looks whether the holder of its key has ended."""
+_stamping = threading.Lock()
+_last_stamp_us = 0
 
 
 def look_up(call: TaskCall, options: CacheOptions, values: dict[str, Any]) -> Steps[State | None]:
@@ -107,33 +109,58 @@ def source_text(entry: CacheRow) -> str:
 def _wait_for_lock(call: TaskCall, use: CacheUse, refresh: bool) -> Steps[CacheRow | None]:
     """Hold the key's lock, or have the entry that its holder made meanwhile; holds no thread of the pool."""
     session, key = call.run.session, use.key
+    if is_held_around(current_transaction.get(), key):  # a block around has it, and would wait for this call
+        return None if refresh else session.read(lambda conn: usable(conn, key))
     wanted = lock_row(key, call.run.id, call.seq)
     told = False
 
     def take(conn: Connection) -> CacheRow | CacheLockRow | None:
-        return (None if refresh else usable(conn, key)) or cache.lock(conn, wanted)
+        return (None if refresh else usable(conn, key)) or cache.lock(conn, wanted, again=True)
 
+    use.lock = wanted  # whatever ends the wait gives it back, should it have come meanwhile
     while True:
         found = yield Durable(take)
         if isinstance(found, CacheRow):
+            use.lock = None
             return found
         if found is None:
-            use.lock = wanted
             return None
         if not told:
             told = True
             _tell_waiting(call, found)
-        while session.read(lambda conn: cache.lock_holder(conn, key)) is not None:
-            yield Sleep(_POLL_SECONDS)
+        with session.expectations.free(*lock_of(key)) as turn:
+            yield AwaitTurn(turn, call)
 
 
 def lock_row(key: str, run_id: int | None, task_seq: int | None) -> CacheLockRow:
     """A lock naming this process."""
     identity = judging.own_identity()
     return CacheLockRow(
-        key, run_id, task_seq, os.uname().nodename, identity.boot_id, identity.pid, identity.started_ticks, now_us(),
-        identity.pid_namespace,
+        key, run_id, task_seq, os.uname().nodename, identity.boot_id, identity.pid, identity.started_ticks,
+        _stamp_us(), identity.pid_namespace,
     )  # fmt: skip
+
+
+def _stamp_us() -> int:
+    """The time; no two locks of a process have the same."""
+    global _last_stamp_us
+    with _stamping:
+        _last_stamp_us = max(now_us(), _last_stamp_us + 1)
+        return _last_stamp_us
+
+
+def lock_of(key: str) -> tuple[str, Callable[[Connection], bool]]:
+    """A key's lock by name, and whether nobody has it: what waits for it waits for."""
+    return f"lock of {key}", lambda conn: cache.lock_holder(conn, key) is None
+
+
+def is_held_around(block: Transaction | None, key: str) -> bool:
+    """Whether this block or one around it holds the lock of a key: that holds for what is inside, too."""
+    while block is not None:
+        if block.lock is not None and block.key == key:
+            return True
+        block = block.parent
+    return False
 
 
 def _tell_waiting(call: TaskCall, holder: CacheLockRow) -> None:
