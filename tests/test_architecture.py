@@ -99,6 +99,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/running/calls/futures.py": "the user's callbacks",
     "engine/running/lifecycle/generators.py": "the user's body that yields; the steps that called it decide",
     "engine/running/calls/hooks.py": "the user's hooks",
+    "engine/running/runners/drive.py": "user code on a pool's thread: its future settles whatever happens",
     "engine/running/runners/threads.py": "user code on a pool's thread: its future settles whatever happens",
     "engine/running/run_process/watcher.py": "a service tick: timers and requests hang on its thread",
     "engine/states/state.py": "the user's __str__",

@@ -117,7 +117,7 @@ class Control:
         except StoreFull:
             from . import without_room
 
-            told = self._store.read(lambda conn: without_room.ask(self._store.folder, conn, run_id))
+            told = self._store.read(lambda conn: without_room.ask(self._store.folder, conn, run_id, at_once=at_once))
             if told is None:
                 raise
             return Outcome(run_id, told)

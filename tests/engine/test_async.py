@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from flowdeck import as_completed, flow, get_run_logger, task
+from flowdeck import ThreadPoolTaskRunner, as_completed, flow, get_run_logger, task
 
 
 @task
@@ -207,3 +207,120 @@ def test_async_hooks_and_methods(reader) -> None:
     sync()
     assert called == ["COMPLETED"]
     assert asyncio.run(later(5)) == 5, "an async task outside a flow"
+
+
+@task
+async def below(n):
+    await asyncio.sleep(0.01)
+    return n
+
+
+@task
+def in_between(n):
+    return below.submit(n).result()
+
+
+@task
+async def countdown(n):
+    return 0 if n == 0 else 1 + countdown.submit(n - 1).result()
+
+
+@flow
+def subflow_below(n):
+    return below.submit(n).result() + sum(below.map([1, 2]).result())
+
+
+@task
+async def waits_for(what):
+    """Without ``await``: it blocks the event loop that it runs in."""
+    if what == "an async task":
+        return below.submit(3).result()
+    if what == "a task that waits for one":
+        return in_between.submit(3).result()
+    if what == "many":
+        return len([future.result() for future in as_completed(below.map(range(3)))])
+    if what == "a subflow's":
+        return subflow_below(0)
+    return countdown.submit(3).result()
+
+
+@pytest.mark.parametrize("threads", [None, 1])
+@pytest.mark.parametrize(
+    "what", ["an async task", "a task that waits for one", "many", "a subflow's", "one that waits again"]
+)
+def test_a_submitted_async_task_waits_for_what_it_submits(reader, threads, what) -> None:
+    """However deep: what is waited for never needs the event loop that the wait blocks, nor the one thread there is."""
+
+    @flow(task_runner=None if threads is None else ThreadPoolTaskRunner(max_workers=threads))
+    def whole():
+        return waits_for.submit(what).result()
+
+    assert whole() == 3
+
+
+@pytest.mark.parametrize("through", ["itself", "a plain task"])
+def test_a_wait_that_could_never_end_is_refused(reader, through) -> None:
+    """Who would close the circle of those who wait for each other is told so; the run ends."""
+    box = []
+
+    @task
+    async def slow():
+        while not asked:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.2)
+        return "slow"
+
+    @task
+    def plainly():
+        return box[0].result()
+
+    @task
+    async def circle():
+        asked.append(True)
+        return box[0].result() if through == "itself" else plainly.submit().result()
+
+    asked: list[bool] = []
+
+    @flow
+    def whole():
+        box.append(slow.submit())
+        state = circle.submit(return_state=False)
+        state.wait()
+        return box[0].result(), state.state
+
+    value, state = whole(return_state=True).result(raise_on_failure=False)
+    assert value == "slow"
+    assert state.name == "Failed"
+    assert "would never end" in state.message
+    assert "asyncio.to_thread" in state.message
+
+
+def test_a_bounded_pool_bounds_async_tasks(reader) -> None:
+    """``max_workers`` holds for both kinds together; who waits for what it submitted makes room for that."""
+    inside, most = [], []
+
+    def enter():
+        inside.append(1)
+        most.append(len(inside))
+
+    @task
+    async def one(_n):
+        enter()
+        await asyncio.sleep(0.03)
+        inside.pop()
+
+    @task
+    def other(_n):
+        enter()
+        time.sleep(0.03)
+        inside.pop()
+
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
+    async def whole():
+        futures = [(one, other)[n % 2].submit(n) for n in range(8)]
+        for future in futures:
+            await asyncio.to_thread(future.result)
+
+    asyncio.run(whole())
+    assert max(most) == 2
+    assert len(most) == 8

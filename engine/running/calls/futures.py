@@ -163,8 +163,14 @@ class Future(Generic[T]):
                 return
             session = frame.run.session
             gate = session.gate
-            with gate.on_cancel(waiter.set), gate.blocked(), session.pool.lending(), woken_by(waiter.set):
-                wait_set(waiter, timeout)
+            knots, call = session.pool.knots, self._call if timeout is None else None
+            outer = knots.begin(call) if call is not None else None
+            try:
+                with gate.on_cancel(waiter.set), gate.blocked(), session.pool.lending(), woken_by(waiter.set):
+                    wait_set(waiter, timeout)
+            finally:
+                if call is not None:
+                    knots.end(outer)
             if not self.done():
                 gate.check()
 

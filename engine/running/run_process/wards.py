@@ -15,7 +15,6 @@ from ....store.driver_errors import store_errors
 from ....store.errors import StoreError
 from ....store.states import is_terminal
 from ....store.tables import leases, runs, supervision
-from ...control import without_room
 from ...secrets.masking import mask
 from ...settings import cancel_grace_seconds
 from ...system import processes
@@ -34,6 +33,8 @@ class Ward:
         self.folder = folder
         self.run_id = run_id
         self.attempt = attempt
+        self.attempt_now = attempt
+        """The attempt that its process is at: a flow is tried again in it."""
         self.process = process
         self.since_ticks = since
         """When it began: what its process had started before is not the run's."""
@@ -94,11 +95,16 @@ class Eyes:
         self._look_at_rows(wards, now)
 
     def _look_for_names(self, wards: list[Ward], now: float) -> None:
+        from ...control import without_room
+
         for ward in wards:
-            if not ward.is_named and without_room.asked_of(ward.folder, ward.run_id, ward.attempt) is not None:
+            name = ward.folder, ward.run_id, ward.attempt_now
+            if not ward.is_named and without_room.asked_of(*name) is not None:
                 ward.is_named = ward.was_cancelled = True
                 if ward.asked_at is None and not ward.has_ended:
                     ward.asked_at = now
+            if ward.is_named and without_room.is_asked_at_once(*name):
+                ward.is_at_once = True
 
     def _look_at_rows(self, wards: list[Ward], now: float) -> None:
         with contextlib.suppress(StoreError), store_errors(self.folder):
@@ -130,16 +136,20 @@ def _see(connection: Connection, ward: Ward, now: float) -> None:
         return
     state_type, state_name, intent, attempt = found
     ward.has_ended = is_terminal(state_type, state_name)
-    is_of_ward = ward.is_named and attempt == ward.attempt
-    ward.was_cancelled = state_type in ("CANCELLED", "CANCELLING") or intent == "cancel" or is_of_ward
+    is_taken = attempt > ward.attempt and _is_taken(connection, ward)
+    if not is_taken:
+        ward.attempt_now = attempt
+    is_named = ward.is_named and not is_taken
+    ward.was_cancelled = state_type in ("CANCELLED", "CANCELLING") or intent == "cancel" or is_named
     is_asked = not ward.has_ended and ward.was_cancelled
-    if not is_asked and not (attempt > ward.attempt and _is_taken(connection, ward)):
+    if not is_asked and not is_taken:
         ward.asked_at = None
         ward.was_told = False
         return
     if ward.asked_at is None:
         ward.asked_at = now
-    ward.is_at_once = is_asked and supervision.is_asked_at_once(connection, ward.run_id)
+    if not ward.is_named:
+        ward.is_at_once = is_asked and supervision.is_asked_at_once(connection, ward.run_id)
 
 
 def _is_taken(connection: Connection, ward: Ward) -> bool:

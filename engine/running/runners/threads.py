@@ -21,7 +21,7 @@ from ....store.states import is_terminal
 from ...errors import Suspended
 from ...states.state import Cancelled, State, describe_exception
 from ..calls.task_call import NO_TAGS, TaskCall, cancelled_state
-from ..effects.effects import Effect, GoOn, Operation, Steps, drive_async
+from ..effects.effects import Operation, Steps, drive_async
 from .garbage import FullCollections
 
 _Work: TypeAlias = "Callable[[], None] | TaskCall"
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ..calls.flow_run import FlowRun
     from ..calls.futures import Future
     from ..effects.host import Host
+    from .drive import Drive
+    from .knots import Knots
 
 FIRST_THREADS = min(8, (os.cpu_count() or 1) + 2)
 """Threads made at once; more follow while tasks wait and none ends."""
@@ -67,22 +69,36 @@ class Pool:
         self._ticks_without_progress = 0
         self._held_by_writer = 0
         """Threads that wait until more of what has ended is written."""
-        self.in_code: set[_Drive] = set()
+        self.in_code: set[Drive] = set()
         """Calls whose user code has a thread now."""
         self._closed = False
         self._limit = MOST_THREADS
         self._lent = 0
         """Threads that wait for other tasks of the run: as many more may run meanwhile."""
-        self._loops: list[Any] = []
+        self._loops: list[tuple[Any, int]] = []
         """Of async tasks, by how many of these submitted one another."""
         self._calls: set[TaskCall] = set()
         self._coroutines: set[Any] = set()
         self._collections = FullCollections()
+        self._loop_of: dict[TaskCall, int] = {}
+        """The thread of the event loop that an async call runs in."""
+        self._knots: Knots | None = None
 
     @property
     def has_calls(self) -> bool:
         """Whether anything submitted has not ended."""
         return bool(self._calls)
+
+    @property
+    def knots(self) -> Knots:
+        """Who waits for whom; made with the first wait."""
+        if self._knots is None:
+            from .knots import Knots
+
+            with self._lock:
+                if self._knots is None:
+                    self._knots = Knots(self._thread_of)
+        return self._knots
 
     def limit(self, max_workers: int | None) -> None:
         """Bound the number of threads."""
@@ -234,7 +250,7 @@ class Pool:
         self._collections.leave()
         with self._lock:
             self._closed = True
-            threads, loops = self._threads, list(self._loops)
+            threads, loops = self._threads, [loop for loop, _ in self._loops]
         for _ in range(threads):
             self._work.put(None)
         for loop in loops:
@@ -277,7 +293,9 @@ class Pool:
         if isinstance(work, TaskCall):
             if self.host.writer.queued >= _MOST_UNWRITTEN:
                 self._let_writer_go_first()
-            _Drive(self, work).advance()
+            from .drive import Drive
+
+            Drive(self, work).advance()
         else:
             work()
 
@@ -300,7 +318,8 @@ class Pool:
     def _submit_async(self, call: TaskCall, steps: Steps[State], context: contextvars.Context) -> None:
         level = context.get(_level, 0)
         context.run(_level.set, level + 1)
-        loop = self._event_loop(level)
+        loop, thread = self._event_loop(level)
+        self._loop_of[call] = thread
 
         async def run() -> None:
             try:
@@ -311,6 +330,8 @@ class Pool:
                 state = State("CANCELLED", None, str(error), error=error)
             except BaseException as error:  # noqa: BLE001 - settle whatever happens
                 state = State("CRASHED", None, f"{type(error).__name__}: {error}", error=error)
+            finally:
+                self._loop_of.pop(call, None)
             self.settle(call, state)
 
         def start() -> None:
@@ -320,16 +341,23 @@ class Pool:
 
         loop.call_soon_threadsafe(start)
 
-    def _event_loop(self, level: int) -> Any:
-        """Never that of a task around: one that waits for what it submitted without ``await`` blocks its own."""
+    def _event_loop(self, level: int) -> tuple[Any, int]:
+        """With its thread. Never that of a task around: one that waits for what it submitted blocks its own."""
         import asyncio
 
         with self._lock:
             while len(self._loops) <= level:
                 loop = asyncio.new_event_loop()
-                threading.Thread(target=self._run_loop, args=(loop,), name="flowdeck-loop", daemon=True).start()
-                self._loops.append(loop)
+                thread = threading.Thread(target=self._run_loop, args=(loop,), name="flowdeck-loop", daemon=True)
+                thread.start()
+                self._loops.append((loop, thread.ident or 0))
             return self._loops[level]
+
+    def _thread_of(self, call: TaskCall) -> int | None:
+        """The thread that has a call now."""
+        if (thread := self._loop_of.get(call)) is not None:
+            return thread
+        return next((drive.thread for drive in self.in_code.copy() if drive.call is call), None)
 
     def _run_loop(self, loop: Any) -> None:
         """Until it is stopped; what is left in it then is dropped with the process or the run.
@@ -346,102 +374,3 @@ class Pool:
                 logger.warning("code in the event loop of the run's tasks raised %s; the loop goes on",
                                describe_exception(error))
         loop.close()
-
-
-class _Drive:
-    """Performs the steps of one call on pool threads; while an effect that was begun lasts, it holds none."""
-
-    __slots__ = ("_answer", "_call", "_context", "_error", "_pool", "_steps", "_waits_for")
-
-    def __init__(self, pool: Pool, call: TaskCall) -> None:
-        self._pool = pool
-        self._call = call
-        self._steps: Steps[State] | None = None
-        assert call.context is not None  # it was submitted
-        self._context = call.context.copy()
-        call.context = None
-        self._answer: Any = None
-        self._error: BaseException | None = None
-        self._waits_for: object = None
-        """The wait under way: whoever wakes from an earlier one finds nobody."""
-
-    def advance(self) -> None:
-        """Go on until the steps end or have to wait."""
-        host = self._pool.host
-        try:
-            while True:
-                effect = self._context.run(self._next)
-                if effect.is_breakable:
-                    effect.begin(host, self._listen())
-                    return
-                if effect.begin(host, self._done):
-                    return
-                self._perform(effect)
-        except StopIteration as end:
-            self._pool.settle(self._call, end.value)
-        except Suspended:
-            return  # nobody may take this for an outcome: the call is made again
-        except Cancelled as error:
-            self._pool.settle(self._call, State("CANCELLED", None, str(error), error=error))
-        except BaseException as error:  # noqa: BLE001 - settle whatever happens
-            self._pool.settle(self._call, State("CRASHED", None, f"{type(error).__name__}: {error}", error=error))
-
-    def _next(self) -> Effect:
-        answer, error = self._answer, self._error
-        self._answer = self._error = None
-        steps = self._steps
-        if steps is None:
-            steps = self._steps = self._pool.steps_of(self._call)
-            if error is None:
-                return next(steps)
-        if error is not None:
-            return steps.throw(error)
-        return steps.send(answer)
-
-    def _perform(self, effect: Effect) -> None:
-        in_code = self._pool.in_code
-        in_code.add(self)
-        try:
-            self._answer = self._context.run(effect.perform, self._pool.host)
-        except BaseException as error:  # noqa: BLE001 - handed to the steps, which decide
-            self._error = error
-        finally:
-            in_code.discard(self)
-
-    def _listen(self) -> GoOn:
-        """From here on a word for the call, to end or of what was decided, breaks off what it waits for."""
-        nodes = self._pool.host.nodes
-        wait = self._waits_for = object()
-
-        def woken(*_: object) -> None:
-            self._woken(wait)
-
-        nodes.waiting[self._call] = woken
-        if nodes.has_word_for(self._call):
-            woken()
-        return woken
-
-    def _woken(self, wait: object) -> None:
-        """Whatever it waited for came; what comes after that finds nobody waiting."""
-        host = self._pool.host
-        with self._pool.lock:
-            if self._waits_for is not wait:
-                return
-            self._waits_for = None
-        host.nodes.waiting.pop(self._call, None)
-        try:
-            host.gate.check()
-            host.nodes.check(self._call)
-        except (Cancelled, Suspended) as error:
-            self._error = error
-        self._pool.put(self.advance)
-
-    def _done(self, value: Any, error: BaseException | None) -> None:
-        """On the writer's thread: what is left is short unless it has hooks, own or staged, or has still to begin."""
-        self._answer, self._error = value, error
-        call = self._call
-        is_short = call.task.keeps_value and not call.task.has_hooks and call.transaction is None
-        if not is_short or not is_terminal(call.state_type, call.state_name):
-            self._pool.put(self.advance)  # hooks follow, or its code runs again: a loop, a pause
-        else:
-            self.advance()
