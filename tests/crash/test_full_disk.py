@@ -20,8 +20,8 @@ from .test_store_faults import fill
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
 FLOWS = '''
-import os, signal, sys, time
-from flowdeck import flow, task
+import ctypes, os, signal, sys, time
+from flowdeck import flow, runtime, task
 
 HERE = os.environ["CRASH_HERE"]
 
@@ -59,6 +59,16 @@ def quiet():
     while True:
         time.sleep(0.05)
 
+@flow(retries=1)
+def stubborn():
+    """C code that holds the interpreter, in the second attempt of its process."""
+    if runtime.flow_run.run_count == 1:
+        raise ValueError("again")
+    print("asleep", flush=True)
+    while not os.path.exists(os.path.join(HERE, "begin")):
+        time.sleep(0.005)
+    ctypes.PyDLL(None).sleep(300)
+
 @flow
 def brief():
     """Ends at once."""
@@ -80,12 +90,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 class Full:
     """A run on a full disk."""
 
-    def __init__(self, field: Field, disk: Path, flow: str) -> None:
+    def __init__(self, field: Field, disk: Path, flow: str, **environment: str) -> None:
         self.field, self.disk, self.store = field, disk, disk / "store"
         field.file.write_text(FLOWS)
         self.process = field.start(
             sys.executable, "-P", str(field.file), flow, FLOWDECK_STORE=str(self.store), CRASH_HERE=str(field.root),
-            FLOWDECK_CANCEL_GRACE_SECONDS="2")
+            **{"FLOWDECK_CANCEL_GRACE_SECONDS": "2", **environment})
         if flow == "steps":
             field.wait(lambda: len(field.effects.lines()) > 20)
         elif flow == "loud":
@@ -96,7 +106,9 @@ class Full:
         else:
             field.wait(lambda: self.store.exists() and "asleep" in self.cli("logs", "1").stdout)
         self.ballast = fill(disk)
-        if flow == "quiet":
+        if flow == "stubborn":
+            (field.root / "begin").touch()
+        if flow in ("quiet", "stubborn"):
             return
         field.wait(self.stands_still)
 
@@ -119,6 +131,19 @@ class Full:
     def state(self) -> str:
         """The run's state as a listing says it."""
         return self.cli("ls").stdout.splitlines()[1]
+
+
+@pytest.mark.parametrize("words", [["cancel", "1"], ["cancel", "--now", "1"]], ids=" ".join)
+def test_a_stubborn_run_on_a_full_disk_ends_all_the_same(field: Field, disk: Path, words: list[str]) -> None:
+    """Its guard sees the cancellation, too, and gives it the grace, or none."""
+    full = Full(field, disk, "stubborn", FLOWDECK_CANCEL_GRACE_SECONDS="600" if "--now" in words else "1")
+    done = full.cli(*words)
+    assert done.returncode == 0, done.stderr
+    assert "told to end" in done.stdout
+    assert full.process.wait(60) == -signal.SIGKILL, field.output()[-2000:]
+    full.ballast.unlink()
+    assert "Cancelled" in full.state()
+    assert not list((full.store / "spool").glob("*.cancel"))
 
 
 @pytest.mark.parametrize("flow", ["steps", "loud", "quiet"])

@@ -312,6 +312,44 @@ def test_slots_of_limits_are_held_there_too(reader, store, effects) -> None:
         assert effects.lines[place + 1] == f"out {n}"
 
 
+def test_a_timeout_in_what_a_task_calls_makes_no_room_for_two(store, effects) -> None:
+    """A task that calls another lends its place; whoever has it then is not joined by one more when the first ends."""
+
+    @task
+    def never_ends():
+        while True:
+            time.sleep(0.01)
+
+    @task(timeout_seconds=1)
+    def caller():
+        never_ends()
+
+    @task
+    def borrower():
+        effects("borrowed")
+        while not effects.count("over"):
+            time.sleep(0.01)
+
+    @task
+    def alone(n):
+        effects(f"in {n}")
+        time.sleep(0.1)
+        effects(f"out {n}")
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=1))
+    def whole():
+        late, borrowing = caller.submit(), borrower.submit()
+        late.wait()
+        effects("over")
+        wait([borrowing, *alone.map(range(3))])
+        return late.state.name
+
+    assert whole() == "TimedOut"
+    order = [line.split() for line in effects.lines if line.startswith(("in", "out"))]
+    assert [word for word, _ in order] == ["in", "out"] * 3
+    assert [n for _, n in order[::2]] == [n for _, n in order[1::2]]
+
+
 def test_cpu_and_memory_are_the_tasks_own(reader) -> None:
     """By the worker's own counters, also of one that has worked before."""
 

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from flowdeck import (
     INPUTS,
+    CacheKeyFnPolicy,
     CommitMode,
     IsolationLevel,
     Secret,
@@ -21,6 +23,7 @@ from flowdeck import (
     get_transaction,
     task,
     transaction,
+    with_context,
 )
 from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import UsageError
@@ -422,6 +425,169 @@ def test_a_block_replays_though_its_own_key_is_committed(effects, retry) -> None
     whole(return_state=True)
     assert retry(1, whole) == 0
     assert effects.lines == ["step 0", "step after", "end", "end"]
+
+
+SERIAL = {"key": "k", "isolation_level": IsolationLevel.SERIALIZABLE, "overwrite": True}
+
+
+class Inside:
+    """How many are in a block at once."""
+
+    def __init__(self):
+        self.now = self.most = self.times = 0
+
+    def enter(self):
+        self.now += 1
+        self.times += 1
+        self.most = max(self.most, self.now)
+
+    def leave(self):
+        self.now -= 1
+
+
+def blocks_in_coroutines(inside):
+    async def one():
+        async with transaction(**SERIAL):
+            inside.enter()
+            await asyncio.sleep(0.02)
+            inside.leave()
+
+    @flow
+    async def whole():
+        await asyncio.gather(*(one() for _ in range(4)))
+
+    asyncio.run(whole())
+
+
+def blocks_in_threads_of_a_flow(inside):
+    @flow
+    def whole():
+        threads = [threading.Thread(target=with_context(block_in_thread), args=(inside,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    whole()
+
+
+def blocks_in_threads_outside_of_runs(inside):
+    threads = [threading.Thread(target=block_in_thread, args=(inside,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def block_in_thread(inside):
+    with transaction(**SERIAL):
+        inside.enter()
+        time.sleep(0.02)
+        inside.leave()
+
+
+@pytest.mark.parametrize(
+    "several", [blocks_in_coroutines, blocks_in_threads_of_a_flow, blocks_in_threads_outside_of_runs]
+)
+def test_blocks_of_one_key_are_one_after_the_other(store, several) -> None:
+    """SERIALIZABLE holds between blocks of one process, of one flow body even, as between processes."""
+    inside = Inside()
+    several(inside)
+    assert (inside.times, inside.most) == (4, 1)
+    assert count(store, "SELECT count(*) FROM cache_lock") == 0
+
+
+def test_what_is_inside_a_block_has_its_key(store) -> None:
+    """A block or a cached task of the same key within it does not wait for it: it would wait for ever."""
+
+    @task(cache_policy=CacheKeyFnPolicy(lambda _context, _inputs: "k").configure(isolation_level="SERIALIZABLE"))
+    def step():
+        return 1
+
+    @flow
+    def whole():
+        with transaction(**SERIAL), transaction(**SERIAL):
+            with transaction(**SERIAL) as inner:
+                inner.stage(2)
+            return step.submit().result() + step()
+
+    assert whole() == 2
+    assert count(store, "SELECT count(*) FROM cache_lock") == 0
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_block_that_cannot_be_entered_gives_its_key_back(store, monkeypatch, kind) -> None:
+    """Whatever goes wrong after it has the lock: the next one may enter."""
+    from flowdeck.engine.running.transactions import steps
+
+    known, failures = steps.known_entry, [RuntimeError("no"), RuntimeError("again")]
+
+    def fails(block):
+        if failures:
+            raise failures.pop()
+        return known(block)
+
+    monkeypatch.setattr(steps, "known_entry", fails)
+    options = {**SERIAL, "overwrite": False}
+
+    async def block():
+        async with transaction(**options) as txn:
+            txn.stage(1)
+
+    @flow
+    async def in_run():
+        with pytest.raises(RuntimeError, match="again"):
+            await block()
+        with pytest.raises(RuntimeError, match="no"), transaction(**options):
+            raise AssertionError
+        async with asyncio.timeout(60):
+            await block()
+
+    def outside():
+        for text in ("again", "no"):
+            with pytest.raises(RuntimeError, match=text), transaction(**options):
+                raise AssertionError
+        with transaction(**options) as txn:
+            txn.stage(1)
+
+    asyncio.run(in_run()) if kind == "async" else outside()
+    assert count(store, "SELECT count(*) FROM cache_lock") == 0
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_block_whose_wait_is_ended_keeps_nothing(store, effects, eventually, kind) -> None:
+    """A timeout while it waits for its key; when the holder leaves, nobody has it."""
+
+    async def later():
+        async with transaction(**SERIAL):
+            raise AssertionError
+
+    def sooner():
+        with transaction(**SERIAL):
+            raise AssertionError
+
+    @task(timeout_seconds=0.3)
+    def waits():
+        asyncio.run(later()) if kind == "async" else sooner()
+
+    @task
+    def holds():
+        with transaction(**SERIAL):
+            effects("has it")
+            eventually(lambda: effects.count("over"))
+
+    @flow
+    def whole():
+        holder = holds.submit()
+        eventually(lambda: effects.count("has it"))
+        future = waits.submit()
+        future.wait()
+        effects("over")
+        holder.wait()
+        return future.state.name
+
+    assert whole() == "TimedOut"
+    assert count(store, "SELECT count(*) FROM cache_lock") == 0
 
 
 def test_outside_a_run(store, effects) -> None:

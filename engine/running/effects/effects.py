@@ -13,10 +13,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 
 from ....store.connection import Connection
-from .interrupts import CoroutineSlot, ThreadSlot, wait_set, woken_by
+from .interrupts import CoroutineSlot, ThreadSlot, current_thread_slot, wait_set, woken_by
 
 if TYPE_CHECKING:
     from ..calls.frame import Frame
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 Operation = Callable[[Connection], Any]
+_PULSE_SECONDS: Final = 0.1
+"""How often an event loop of the user's own, in a thread that is interrupted at its next bytecode, has one."""
 GoOn = Callable[..., None]
 """``go_on(value=None, error=None)``: an effect that was begun has ended. Called once, from any thread; never blocks."""
 
@@ -302,11 +304,18 @@ class Told:
 
     async def wait(self, seconds: float | None = None) -> None:
         """Until somebody tells, or the time is up."""
-        timer = None if seconds is None else self._loop.call_later(seconds, self._event.set)
+        timers = [] if seconds is None else [self._loop.call_later(seconds, self._event.set)]
+        slot = current_thread_slot()
+        if slot is not None and slot.needs_pulse:
+
+            def pulse() -> None:
+                timers[-1] = self._loop.call_later(_PULSE_SECONDS, pulse)
+
+            timers.append(self._loop.call_later(_PULSE_SECONDS, pulse))
         try:
             await self._event.wait()
         finally:
-            if timer is not None:
+            for timer in timers:
                 timer.cancel()
 
 

@@ -156,6 +156,11 @@ class ThreadSlot:
             raise (Suspended if isinstance(self._pending, Suspended) else Cancelled)(str(self._pending))
 
     @property
+    def needs_pulse(self) -> bool:
+        """Whether what is raised in this thread comes only once it runs Python code, which it may not for long."""
+        return self.is_open and not self._is_main
+
+    @property
     def is_signalled(self) -> bool:
         """Whether a signal's handler raises in this code right now."""
         return self._is_main and self.is_open

@@ -136,8 +136,10 @@ def _see(connection: Connection, ward: Ward, now: float) -> None:
         return
     state_type, state_name, intent, attempt = found
     ward.has_ended = is_terminal(state_type, state_name)
-    is_taken = attempt > ward.attempt and _is_taken(connection, ward)
-    if not is_taken:
+    lease = leases.of_run(connection, ward.run_id) if attempt > ward.attempt else None
+    # Another process has the run now: this one works in vain.
+    is_taken = lease is not None and not judging.same(lease, ward.process)
+    if lease is not None and not is_taken:
         ward.attempt_now = attempt
     is_named = ward.is_named and not is_taken
     ward.was_cancelled = state_type in ("CANCELLED", "CANCELLING") or intent == "cancel" or is_named
@@ -150,9 +152,3 @@ def _see(connection: Connection, ward: Ward, now: float) -> None:
         ward.asked_at = now
     if not ward.is_named:
         ward.is_at_once = is_asked and supervision.is_asked_at_once(connection, ward.run_id)
-
-
-def _is_taken(connection: Connection, ward: Ward) -> bool:
-    """Whether another process has the run now: this one works in vain."""
-    lease = leases.of_run(connection, ward.run_id)
-    return lease is not None and not judging.same(lease, ward.process)
