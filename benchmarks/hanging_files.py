@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from flowdeck.engine.daemon.registration import register
+from flowdeck.engine.daemon.registration import Found, register
 from flowdeck.engine.schedules.kinds import to_json
 from flowdeck.engine.schedules.schedule import Interval
 from flowdeck.engine.system.flow_files import source_hash
@@ -50,15 +50,14 @@ def fill(here: Bench, files: dict[Path, int]) -> None:
     with closing(connect(here.store, "state")) as state:
         for path, seconds in files.items():
             register(
-                state, str(path), source_hash(str(path)),
-                [{
+                state, [Found(str(path), source_hash(str(path)), [{
                     "name": path.stem, "description": None, "parameters": "{}", "parameters_schema": "{}", "tags": "[]",
                     "concurrency_limit": None, "collision_strategy": None,
                     "schedules": [{
                         "slug": "often", "kind": "interval", "spec": to_json(Interval(seconds)), "parameters": "{}",
                         "catchup": "latest", "catchup_window_seconds": 86400.0, "overlap": "skip", "active": True,
                     }],
-                }], {}, time.time_ns() // 1000,
+                }])], {}, time.time_ns() // 1000,
             )  # fmt: skip
 
 

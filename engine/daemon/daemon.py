@@ -191,7 +191,7 @@ class Daemon:
         Once of every file is known what it holds, or that its import takes long, the daemon is ready.
         """
         self._rounds.schedule(path)
-        if self._is_ready or not self._hosts.tried():
+        if self._is_ready or not self._files.tried():
             return
         self._is_ready = True
         self._files.retire_unwanted()

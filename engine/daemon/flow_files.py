@@ -14,6 +14,7 @@ from logging import ERROR, WARNING
 from typing import TYPE_CHECKING, Any, Final
 
 from ...store.connection import Connection
+from ...store.errors import StoreError
 from ...store.tables import deployments
 from ..system.clock import Clock
 from ..system.flow_files import find_flow_files, source_hash
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 RESCAN_SECONDS: Final = 0.2
 """Files that change together are loaded together."""
+AGAIN_SECONDS: Final = 1.0
+"""After the store could not be written."""
 
 
 class FlowFiles:
@@ -50,6 +53,8 @@ class FlowFiles:
         self._clashing: set[str] = set()
         self._changed: set[str] = set()
         self._rescan_due = False
+        self._loaded: list[tuple[Served, Host, str]] = []
+        """Files that a host has loaded and that are not registered yet, with the hashes of their texts."""
         self._told: dict[str, str] = {}
         """What was last said about each file that cannot be loaded."""
         self._watched: set[str] = set()
@@ -71,6 +76,10 @@ class FlowFiles:
         """Whether runs of the file may be made: a host has loaded it, or what it holds is known and not changed."""
         served = self._hosts.served.get(path)
         return served is not None and not served.on_demand and served.is_served
+
+    def tried(self) -> bool:
+        """Whether of each file it is known and stored what it holds, or that this takes long."""
+        return not self._loaded and self._hosts.tried()
 
     def scan(self) -> None:
         """Which flow files there are now: host the new and the changed, drop those that are gone."""
@@ -128,33 +137,65 @@ class FlowFiles:
             self._hosts.serve(other)
 
     def _host_loaded(self, served: Served, host: Host, report: dict[str, Any]) -> None:
-        if not served.on_demand:
-            if not host.flows and served.path in self._paths:
-                registration.note_broken(self._state, served.path, report["hash"],
-                                         f"{served.path}: holds no flow; decorate a function with @flow", None,
-                                         self._clock().us)
-            else:
-                self._register(served, host, report["hash"])
-            if not {os.path.dirname(path) for path in host.hashes} <= self._watched:
-                served.hashes = host.hashes
-                self._watch_folders()
+        if not {os.path.dirname(path) for path in host.hashes} <= self._watched and not served.on_demand:
+            served.hashes = host.hashes
+            self._watch_folders()
+        if served.on_demand:
+            self._tell_loaded(served, host)
+        elif not host.flows and served.path in self._paths:
+            registration.note_broken(self._state, served.path, report["hash"],
+                                     f"{served.path}: holds no flow; decorate a function with @flow", None,
+                                     self._clock().us)
+            self._tell_loaded(served, host)
+        else:
+            self._loaded.append((served, host, report["hash"]))
+            if len(self._loaded) == 1:  # with those that are heard of in the same step of the loop
+                self._loop.post(self._register)
+
+    def _tell_loaded(self, served: Served, host: Host) -> None:
         self._told.pop(served.path, None)
         self._say(f"loaded {served.path}: {', '.join(host.flows) or 'no flows'}")
         self._loop.post(partial(self.on_change, served.path))
 
-    def _register(self, served: Served, host: Host, source: str) -> None:
+    def _register(self) -> None:
+        """Store what was loaded: in one transaction, or where that fails for a reason of one file's each in its own."""
+        loaded = [one for one in self._loaded if self._hosts.served.get(one[0].path) is one[0]]
+        self._loaded = []
+        one_by_one = len(loaded) > 1
+        try:
+            self._register_these(loaded)
+            one_by_one = False
+        except StoreError:
+            one_by_one = False
+            self._loaded = loaded
+            self._loop.after(AGAIN_SECONDS, self._register)
+            raise
+        finally:
+            for one in loaded if one_by_one else ():
+                self._loop.post(partial(self._register_these, [one]))
+
+    def _register_these(self, loaded: list[tuple[Served, Host, str]]) -> None:
+        own = {served.path for served, _, _ in loaded}
         holders = {flow: other.path for other in self._hosts.served.values()
-                   if other is not served and not other.on_demand and other.is_served for flow in other.flows}
+                   if other.path not in own and not other.on_demand and other.is_served for flow in other.flows}
+        found = [registration.Found(served.path, source, self._entries(served, host))
+                 for served, host, source in loaded]
+        all_clashes = registration.register(self._state, found, holders, self._clock().us) if found else []
+        for (served, host, _), clashes in zip(loaded, all_clashes, strict=True):
+            for name in clashes:
+                host.flows.pop(name, None)
+            if clashes:
+                self._clashing.add(served.path)
+                self._say(Line(f"{served.path}: {', '.join(clashes)}: also in another file, which keeps the name",
+                               WARNING))
+            self._tell_loaded(served, host)
+
+    def _entries(self, served: Served, host: Host) -> list[dict[str, Any]]:
+        """What the file names itself, and what is served beside that."""
         here = [each for each in self._deployments if each.path == served.path and each.flow.name in host.flows]
         moved = {each.flow.name for each in here if each.has_flows_schedules}
         entries = [{**entry, "schedules": []} if entry["name"] in moved else entry for entry in host.flows.values()]
-        entries += [deployment.entry() for deployment in here]
-        clashes = registration.register(self._state, served.path, source, entries, holders, self._clock().us)
-        for name in clashes:
-            host.flows.pop(name, None)
-        if clashes:
-            self._clashing.add(served.path)
-            self._say(Line(f"{served.path}: {', '.join(clashes)}: also in another file, which keeps the name", WARNING))
+        return entries + [deployment.entry() for deployment in here]
 
     def _host_broken(self, served: Served, error: str, traceback: str | None) -> None:
         kept = "; its last good version stays in service" if served.current is not None else ""

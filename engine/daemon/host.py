@@ -11,13 +11,16 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 from ..states.exits import signal_name
 from ..system import processes
 from ..system.flow_files import source_hash
 from ..system.line import CODE_HOST, Line
+from ..system.loop import Loop
 from .host_output import HostOutput
+from .nursery import Nursery, Nursling
 
 MOST_GIVEN: Final = 1 + (os.cpu_count() or 1)
 """Runs a host may have that have not begun; the rest stay in the store, in order. More would only wait elsewhere."""
@@ -35,9 +38,8 @@ LONG_SECONDS: Final = 10.0
 class Host:
     """One code host process."""
 
-    def __init__(
-        self, path: str, folder: str, at: float, output: HostOutput, *, spawn: bool, open_files: int | None
-    ) -> None:
+    def __init__(self, path: str, folder: str, at: float, output: HostOutput, *, nursery: Nursery | None, spawn: bool,
+                 open_files: int | None) -> None:
         self.path = path
         self.output = output
         self.flows: dict[str, dict[str, Any]] = {}
@@ -62,15 +64,15 @@ class Host:
         self._rests = 0
         """Looks in a row at which it had computed nothing."""
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-m", CODE_HOST, "--store", folder, "--socket", str(theirs.fileno()),
-                   "--output", str(output.read_end),
-                   *(["--open-files", str(open_files)] if open_files is not None else []),
-                   *(["--spawn"] if spawn else []), path]
+        self.process: subprocess.Popen[bytes] | Nursling
+        self.pidfd: int | None = None
+        """Of a child; the nursery watches those that it has forked."""
         try:
-            self.process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno(), output.read_end], stdin=subprocess.DEVNULL,
-                stdout=output.write_end, stderr=output.write_end, start_new_session=True,
-            )
+            if nursery is not None:
+                self.process = nursery.bear(path, theirs.fileno(), output)
+            else:
+                self.process = _child(path, folder, theirs, output, spawn=spawn, open_files=open_files)
+                self.pidfd = _pidfd(self.process.pid)
         except BaseException:
             ours.close()
             output.close()
@@ -79,7 +81,6 @@ class Host:
             theirs.close()
             output.handed_over()
         self.line = Line(ours)
-        self.pidfd = _pidfd(self.process.pid)
 
     @property
     def room(self) -> int:
@@ -104,8 +105,23 @@ class Host:
         """Whether what it has loaded is no longer what the files say."""
         return is_changed(self.hashes)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether its end is told; else it is to be asked for."""
+        return self.pidfd is not None or isinstance(self.process, Nursling)
+
+    def watch_end(self, loop: Loop, gone: Callable[[], None]) -> None:
+        """Call back when the process has ended, where that can be told."""
+        if isinstance(self.process, Nursling):
+            self.process.on_gone = gone
+        elif self.pidfd is not None:
+            loop.watch(self.pidfd, gone)
+
     def look_at_load(self, now: float) -> None:
         """Whether others begin to load beside it, and whether anybody still waits for it."""
+        if not self.process.pid:  # what is to fork it is busy, or being made
+            self.begun_at = now
+            return
         seconds = now - self.begun_at
         stat = processes.process_stat(self.process.pid)
         if stat is not None:
@@ -125,6 +141,8 @@ class Host:
         code = self.process.poll()
         if code is None:
             return None
+        if isinstance(self.process, Nursling) and self.process.words is not None:
+            return self.process.words
         return f"killed by signal {-code} ({signal_name(-code)})" if code < 0 else f"exit code {code}"
 
     def close(self) -> None:
@@ -139,6 +157,19 @@ class Host:
 def is_changed(hashes: dict[str, str]) -> bool:
     """Whether any of the files has another text than this."""
     return any(source_hash(path) != known for path, known in hashes.items())
+
+
+def _child(path: str, folder: str, line: socket.socket, output: HostOutput, *, spawn: bool,
+           open_files: int | None) -> subprocess.Popen[bytes]:
+    """A fresh interpreter, where there are no nurseries."""
+    command = [sys.executable, "-P", "-m", CODE_HOST, "--store", folder, "--socket", str(line.fileno()),
+               "--output", str(output.read_end),
+               *(["--open-files", str(open_files)] if open_files is not None else []),
+               *(["--spawn"] if spawn else []), path]
+    return subprocess.Popen(
+        command, pass_fds=[line.fileno(), output.read_end], stdin=subprocess.DEVNULL,
+        stdout=output.write_end, stderr=output.write_end, start_new_session=True,
+    )
 
 
 def _pidfd(pid: int) -> int | None:

@@ -26,6 +26,7 @@ from .given import Given, GivenRuns
 from .host import HUNG_UP_SECONDS, LOOK_SECONDS, Host
 from .host_output import HostOutput
 from .loads import Loads
+from .nursery import nursery_for
 from .saying import Line
 from .served import Served, too_warm
 
@@ -53,6 +54,7 @@ class Hosts:
         self._say = say
         self._spawn = spawn
         self._open_files = open_files
+        self._nursery = nursery_for(folder, loop, clock, spawn=spawn, open_files=open_files)
         self.served: dict[str, Served] = {}
         self._all: set[Host] = set()
         self._given = GivenRuns()
@@ -125,7 +127,8 @@ class Hosts:
         for host in list(self._all):
             self._forget(host)
             host.process.returncode = 0  # nobody waits for it: it outlives us when it has runs
-        self._all.clear()
+        if self._nursery is not None:
+            self._nursery.close()
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -217,11 +220,10 @@ class Hosts:
 
     def _start(self, served: Served) -> Host:
         host = Host(served.path, self._folder, self._clock().monotonic, HostOutput(served.path, self._loop, self._say),
-                    spawn=self._spawn, open_files=self._open_files)
+                    nursery=self._nursery, spawn=self._spawn, open_files=self._open_files)
         self._all.add(host)
         self._loop.watch(host.line.fileno(), partial(self._hear, served, host))
-        if host.pidfd is not None:
-            self._loop.watch(host.pidfd, partial(self._gone, served, host))
+        host.watch_end(self._loop, partial(self._gone, served, host))
         self._look_soon()
         return host
 
@@ -272,7 +274,7 @@ class Hosts:
         replaced, served.current, served.loading, served.error = served.current, host, None, None
         served.tries = 0
         if replaced is not None:
-            self._retire(replaced)
+            self._send(replaced, {"do": "retire"})
         self.on_loaded(served, host, report)
         served.flows, served.hashes, served.is_loaded = host.flows, host.hashes, True
         crashed, served.crashed = served.crashed, []
@@ -316,7 +318,7 @@ class Hosts:
         self._give_back(host, "its code host has hung up")
         if served.current is host:
             self._replace(served, "hung up")
-        if host.pidfd is None:
+        if not host.is_watched:
             self._ask_for_end(served, host)
 
     def _ask_for_end(self, served: Served, host: Host, seconds: float = 0.01) -> None:
@@ -393,13 +395,10 @@ class Hosts:
         if self.served.get(served.path) is served:
             self._loads.add(served)
 
-    def _retire(self, host: Host) -> None:
-        self._send(host, {"do": "retire"})
-
     def _let_go(self, served: Served) -> None:
         host, served.current = served.current, None
         if host is not None:
-            self._retire(host)
+            self._send(host, {"do": "retire"})
 
     def _drop_served(self, served: Served) -> None:
         if self.served.get(served.path) is served:
@@ -426,6 +425,8 @@ class Hosts:
         for host in self._given.silent(now - STUCK_SECONDS):
             if not host.is_stuck:
                 self._stuck(host)
+        if self._nursery is not None:
+            self._nursery.look()
         self._loads.start()
         if self._given or any(served.loading is not None or (served.on_demand and served.current is not None)
                               for served in self.served.values()):

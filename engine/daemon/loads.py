@@ -1,8 +1,8 @@
 """Which flow files are being imported, and which come next: no file stands before another.
 
-As many load at once as there are processors. One that takes long, or computes nothing, gives way: others begin beside
-it. Who waits to hear what the files hold does not wait for such a one; after a while it is said, and in the end it is
-ended. Nothing here waits, reads a clock or knows what a load finds.
+Twice as many load at once as there are processors: each waits for the daemon in between. One that takes long, or
+computes nothing, gives way: others begin beside it. Who waits to hear what the files hold does not wait for such a one;
+after a while it is said, and in the end it is ended. Nothing here waits, reads a clock or knows what a load finds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Loads:
         self._say = say
         self._queue: deque[Served] = deque()
         self._background: deque[Served] = deque()
-        self._most = os.cpu_count() or 1
+        self._most = 2 * (os.cpu_count() or 1)
         self._limit_seconds = import_limit_seconds()
         self.on_long: Callable[[Served, str | None], None] = lambda *_: None
         """Nobody waits any longer to hear what a file holds; later, in words: its import takes long."""

@@ -8,8 +8,8 @@ Reads no file and makes no run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from ...store.connection import Connection, transaction
 from ...store.rows import DeploymentRow, FlowFileRow, ScheduleRow
@@ -19,34 +19,55 @@ from ..schedules.ticks import next_due_us
 ACTOR: Final = "engine"
 
 
-def register(connection: Connection, path: str, source_hash: str, flows: Iterable[dict[str, Any]],
-             holders: dict[str, str], at_us: int) -> list[str]:
-    """Store what a loaded file holds; ``holders`` says which file has which flow. Returns names that clash."""
+class Found(NamedTuple):
+    """What a loaded file holds."""
+
+    path: str
+    source_hash: str
+    flows: Sequence[dict[str, Any]]
+
+
+def register(connection: Connection, found: Sequence[Found], holders: dict[str, str], at_us: int) -> list[list[str]]:
+    """Store what loaded files hold, in one transaction; ``holders`` says which other file has which flow.
+
+    Returns for each the names that clash: among these files, too, the first keeps a name.
+    """
+    known = dict(holders)
+    clashes = []
+    with transaction(connection):
+        for one in found:
+            clashes.append(_register_file(connection, one, known, at_us))
+            for flow in one.flows:
+                known.setdefault(flow["name"], one.path)
+    return clashes
+
+
+def _register_file(connection: Connection, loaded: Found, holders: dict[str, str], at_us: int) -> list[str]:
+    path, source_hash = loaded.path, loaded.source_hash
     clashes: list[str] = []
     found: set[str] = set()
-    with transaction(connection):
-        for flow in flows:
-            name = flow.get("deployment", flow["name"])
-            if holders.get(name, path) != path:
-                clashes.append(name)
-                continue
-            found.add(name)
-            deployments.upsert(connection, DeploymentRow(
-                name, flow["name"], path, f"{path}:{flow['name']}", flow["description"], flow["parameters"],
-                flow["parameters_schema"], flow["tags"], source_hash, at_us, flow["concurrency_limit"],
-                flow["collision_strategy"]))
-            _register_schedules(connection, name, flow["schedules"], at_us)
-        for deployment in deployments.of_file(connection, path):
-            if deployment.name not in found:
-                _stop(connection, deployment, f"{path} no longer holds the flow {deployment.name!r}", at_us)
-        error = None
-        if clashes:
-            names = ", ".join(f"{name!r} (also in {holders[name]})" for name in clashes)
-            error = f"{path}: a flow of the same name is in another file: {names}; give one of them another name"
-        deployments.upsert_file(connection, FlowFileRow(path, source_hash, error, None, at_us))
-        events.append(connection, at_us=at_us, kind="deployment", actor=ACTOR,
-                      message=error or f"loaded {path}: {', '.join(sorted(found)) or 'no flows'}",
-                      data={"path": path, "flows": sorted(found), "clashes": clashes})
+    for flow in loaded.flows:
+        name = flow.get("deployment", flow["name"])
+        if holders.get(name, path) != path:
+            clashes.append(name)
+            continue
+        found.add(name)
+        deployments.upsert(connection, DeploymentRow(
+            name, flow["name"], path, f"{path}:{flow['name']}", flow["description"], flow["parameters"],
+            flow["parameters_schema"], flow["tags"], source_hash, at_us, flow["concurrency_limit"],
+            flow["collision_strategy"]))
+        _register_schedules(connection, name, flow["schedules"], at_us)
+    for deployment in deployments.of_file(connection, path):
+        if deployment.name not in found:
+            _stop(connection, deployment, f"{path} no longer holds the flow {deployment.name!r}", at_us)
+    error = None
+    if clashes:
+        names = ", ".join(f"{name!r} (also in {holders[name]})" for name in clashes)
+        error = f"{path}: a flow of the same name is in another file: {names}; give one of them another name"
+    deployments.upsert_file(connection, FlowFileRow(path, source_hash, error, None, at_us))
+    events.append(connection, at_us=at_us, kind="deployment", actor=ACTOR,
+                  message=error or f"loaded {path}: {', '.join(sorted(found)) or 'no flows'}",
+                  data={"path": path, "flows": sorted(found), "clashes": clashes})
     return clashes
 
 

@@ -114,8 +114,10 @@ class Rounds:
 
     def _reload(self, now: Now) -> None:
         changed, self._changed = self._changed, set()
-        for path in [None] if None in changed else changed:
-            self._scheduler.reload(now.us, path)
+        if None in changed:
+            self._scheduler.reload(now.us)
+        elif changed:
+            self._scheduler.reload(now.us, {path for path in changed if path is not None})
 
     def _next_look(self, now: Now) -> float:
         """Exactly at what is due first, when that comes before the next look anyway."""

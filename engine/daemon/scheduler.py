@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from logging import ERROR
 from typing import Final, NamedTuple
@@ -82,18 +82,18 @@ class Scheduler:
         self.missed_while = NO_DAEMON
         """Why ticks that are found late were missed."""
 
-    def reload(self, at_us: int, path: str | None = None) -> None:
-        """Read the schedules anew: a file was loaded (that one's), or a person paused or resumed one (all)."""
-        if path is None:
+    def reload(self, at_us: int, paths: Collection[str] | None = None) -> None:
+        """Read the schedules anew: of files that were loaded, or all, since a person paused or resumed one."""
+        if paths is None:
             known = {row.name: row for row in deployments.all(self._state)}
             rows = schedules.all(self._state)
             self._rows = {}
             self._queued = set(supervision.holding_schedules(self._state))
         else:
-            known = {row.name: row for row in deployments.of_file(self._state, path)}
+            known = {row.name: row for path in paths for row in deployments.of_file(self._state, path)}
             rows = [row for name in known for row in schedules.of_deployment(self._state, name)]
             self._rows = {number: (row, deployment) for number, (row, deployment) in self._rows.items()
-                          if deployment.path != path and deployment.name not in known}
+                          if deployment.path not in paths and deployment.name not in known}
         for row in rows:
             self._take(row, known[row.deployment], at_us)
         self._late = deque(number for number in self._late if number in self._rows)

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 CODE_HOST: Final = "flowdeck.engine.running.run_process.code_host"
 """What the daemon starts with ``python -m`` and never imports: it may run users' code."""
+NURSERY: Final = "flowdeck.engine.running.run_process.nursery"
+"""Forks code hosts; started and never imported, too."""
 MOST_UNSENT_BYTES: Final = 1 << 20
 """More than this is kept for nobody: who has not read so much does not read any more."""
 

@@ -15,9 +15,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+_SET_PARENT_DEATH_SIGNAL: Final = 1
 _SET_CHILD_SUBREAPER: Final = 36
 _SET_NAME: Final = 15
 RUN_MARK: Final = "FLOWDECK_RUN_MARK"
@@ -181,6 +182,27 @@ def name_self(name: bytes) -> None:
     """The name that ``ps`` and ``top`` show for this process; at most 15 bytes. Nothing where there is none."""
     if sys.platform == "linux":
         _prctl(_SET_NAME, name)
+
+
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this signal when the parent ends; 0 for none."""
+    if sys.platform == "linux":
+        _prctl(_SET_PARENT_DEATH_SIGNAL, int(number))
+
+
+def show_words(words: Sequence[str]) -> None:
+    """Have ``ps`` show these words as the command of this process, as far as what it was started with leaves room."""
+    if sys.platform != "linux":
+        return
+    with open("/proc/self/stat", "rb") as file:
+        content = file.read()
+    begin, end = map(int, content[content.rindex(b")") + 2:].split()[45:47])
+    if not 0 < begin < end:
+        return  # the kernel does not tell whom it does not trust
+    ctypes: Any = importlib.import_module("ctypes")
+    shown = b"".join(os.fsencode(word) + b"\0" for word in words)[: end - begin - 1]
+    ctypes.memset(begin, 0, end - begin)
+    ctypes.memmove(begin, shown, len(shown))
 
 
 def _prctl(option: int, value: int | bytes) -> bool:

@@ -137,14 +137,14 @@ class Box(Field):
 
     def submit_work(self, flow: str = "steady", ends: str = "Completed", **parameters: Any) -> int:
         """A run of the daemon's, acknowledged."""
-        self.wait(lambda: any(deployment.name == flow for deployment in self.reader.deployments()))
+        self.wait_deployed(flow)
         run_id = self.submit(flow, name=self.name(), **parameters)
         self.wanted[run_id] = {ends}
         return run_id
 
     def submit_quick(self, count: int) -> list[int]:
         """Many that are due now."""
-        self.wait(lambda: any(deployment.name == "quick" for deployment in self.reader.deployments()))
+        self.wait_deployed("quick")
         first, self.quick = self.quick, self.quick + count
         run_ids = [self.control.trigger("quick", {"number": number}) for number in range(first, self.quick)]
         self.wanted |= {run_id: {"Completed"} for run_id in run_ids}
@@ -175,6 +175,10 @@ class Box(Field):
         """Until each has had so many processes, and the record says that it runs."""
         for run_id in run_ids:
             self.wait(lambda run_id=run_id: len(self.speakers(run_id)) >= times and self.state(run_id) != "Pending")
+
+    def wait_deployed(self, flow: str) -> None:
+        """Until the store knows the flow, also when its daemon has ended."""
+        self.wait(lambda: any(deployment.name == flow for deployment in self.reader.deployments()))
 
     def wait_somewhere(self, dice: random.Random) -> None:
         """Until some steps later."""
@@ -360,8 +364,14 @@ class Box(Field):
             self.wait(lambda run_id=run_id, ends=ends: self.state(run_id) in ends, seconds=90.0)
         self.wait_tick()
         self.end_daemon(signal.SIGTERM)
-        self.wait(lambda: not self.reader.runs(states=["RUNNING", "PENDING", "CANCELLING"]))
+        self.wait(lambda: not any(self.hosts(path.name) for path in self.flows.iterdir()))
+        self.wait(self.nothing_runs)
         self.check()
+
+    def nothing_runs(self) -> bool:
+        """Whoever looks settles what died with its container; what was claimed there stays Pending for a daemon."""
+        self.control.reap()
+        return not self.reader.runs(states=["RUNNING", "CANCELLING"])
 
     def without_process(self) -> list[str]:
         """Runs that are said to run and have no process (I6), whatever namespace it would be in."""

@@ -22,7 +22,7 @@ from typing import Final
 from flowdeck.engine.errors import NotAllowed
 from flowdeck.store.errors import StaleState
 
-from .box import FLOWDECK, IN_CONTAINER, PLACES, Box, command_of
+from .box import FLOWDECK, IN_CONTAINER, INIT, PLACES, Box, command_of
 from .invariants import is_alive
 
 Kind = Callable[[Box, random.Random], None]
@@ -174,7 +174,7 @@ def other_users_look(box: Box, dice: random.Random) -> None:
 def bursts(box: Box, dice: random.Random) -> None:
     """Hundreds of runs are due at once while their host is stopped, killed or well: each runs once, others on time."""
     box.ensure_daemon(dice)
-    box.wait(lambda: any(deployment.name == "quick" for deployment in box.reader.deployments()))
+    box.wait_deployed("quick")
     host = next(iter(box.hosts("quick.py")), None)
     what = dice.choice(("nothing", "stopped", "killed in the midst", "stopped, then killed"))
     if what.startswith("stopped") and host is not None:
@@ -235,7 +235,9 @@ def deaf_run(box: Box, dice: random.Random, how: str, escapes: list[str]) -> int
         box.wait_begun([run_id])
     else:
         box.end_daemon(dice.choice((signal.SIGTERM, signal.SIGKILL)))
-        run_id, _ = box.script_of("deaf", *dice.choice(((), IN_CONTAINER)), how=how, escapes=escapes)
+        # The first process of a namespace is one that the kernel lets nobody in there end.
+        places = ((), (*IN_CONTAINER, *INIT), *((IN_CONTAINER,) if how == "listens" else ()))
+        run_id, _ = box.script_of("deaf", *dice.choice(places), how=how, escapes=escapes)
         box.wanted[run_id] = {"Cancelled"}
     box.wait(lambda: f"deaf n{box.names}" in box.effects.lines())
     return run_id
@@ -254,6 +256,7 @@ def requests_overtaken(box: Box, dice: random.Random) -> None:
     box.ensure_daemon(dice)
     begun = dice.random() < 0.8
     if not begun:
+        box.wait_deployed("deaf")
         box.end_daemon(signal.SIGTERM)
     how = dice.choice(("listens", "listens", "shrugs"))
     run_id = box.submit_work("deaf", "Cancelled", how=how, escapes=[])

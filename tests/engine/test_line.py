@@ -43,7 +43,9 @@ def queue(box, flow, count):
 
 
 def host_of(box, daemon, name):
-    """The pid of the code host that serves the file of this name."""
+    """The pid of the code host that serves the file of this name; what it forked has the same words."""
+    with open(f"/proc/{daemon.pid}/task/{daemon.pid}/children") as file:
+        parents = [daemon.pid, *map(int, file.read().split())]
     for entry in os.listdir("/proc"):
         if entry.isdecimal():
             try:
@@ -53,7 +55,7 @@ def host_of(box, daemon, name):
                     parent = int(file.read().rsplit(")", 1)[1].split()[1])
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if parent == daemon.pid and str(box.flows / name).encode() in words:
+            if parent in parents and str(box.flows / name).encode() in words:
                 return int(entry)
     return None
 

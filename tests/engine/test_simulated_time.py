@@ -217,7 +217,7 @@ class World:
         """``{name: [schedule, …]}``, or with a dictionary of the flow's options as ``{name: ([…], options)}``."""
         entries = [_entry(name, *(given if isinstance(given, tuple) else (given, {})))
                    for name, given in deployments.items()]
-        assert registration.register(self.state, FILE, "hash", entries, {}, self.clock.us) == []
+        assert registration.register(self.state, [registration.Found(FILE, "hash", entries)], {}, self.clock.us) == [[]]
         self.rounds.schedule()
 
     def live_until(self, at):

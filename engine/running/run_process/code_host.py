@@ -44,7 +44,6 @@ from .hosted import Child, guard_alone, guard_child, is_child, last_words
 from .python_ending import become_script, end_as_python
 from .wards import tell
 
-_SET_PARENT_DEATH_SIGNAL: Final = 1
 BROKEN_EXIT_CODE: Final = 70
 """Exit code of a run process that could not even begin; its log says why."""
 _OUTPUT_BYTES: Final = 64 * 1024
@@ -353,14 +352,6 @@ def _run_alone(folder: str, child: Child, path: str, flow: str, say: int) -> int
         return BROKEN_EXIT_CODE
 
 
-def _end_with_parent(number: int) -> None:
-    """Have the kernel send this signal when the daemon ends; 0 for none."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(number))
-
-
 def _exit(code: int) -> None:
     """End also when threads that user code started go on."""
     if all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate()):
@@ -399,28 +390,33 @@ def main() -> int:
         if descriptor is not None:
             os.set_inheritable(descriptor, False)  # what user code starts must not hold our line open
     line = Line(socket.socket(fileno=options.socket))
+    return host_file(line, options.store, options.file, spawn=options.spawn, open_files=options.open_files,
+                     output=options.output)
+
+
+def host_file(line: Line, folder: str, path: str, *, spawn: bool, open_files: int | None, output: int | None) -> int:
+    """Be the code host of a flow file; returns the exit code."""
     own_pid = os.getpid()
-    _end_with_parent(signal.SIGKILL)  # whose import never ends has no runs, and would hear nothing
-    loaded, report = _load(options.file)
+    processes.end_with_parent(signal.SIGKILL)  # whose import never ends has no runs, and would hear nothing
+    loaded, report = _load(path)
     if os.getpid() != own_pid:
         os._exit(0)  # a child that the file forked: its parent is the host
-    _end_with_parent(0)
+    processes.end_with_parent(0)
     if loaded is None:
         line.send(report)
         line.finish()
         return 1
-    _warm_up()
+    warm_up()
     sys.dont_write_bytecode = False
     gc.collect()
     gc.freeze()
     if line.send(report):
-        spawn = options.spawn or report["threads"] > 1
-        CodeHost(line, options.store, loaded, spawn=spawn, open_files=options.open_files,
-                 output=options.output).serve()
+        spawn = spawn or report["threads"] > 1
+        CodeHost(line, folder, loaded, spawn=spawn, open_files=open_files, output=output).serve()
     return 0
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
     """Load what runs need before any is forked, also what a script loads only when it comes to it."""
     from ....store import result_files as result_files
     from ....store import writer as writer

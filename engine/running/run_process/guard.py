@@ -353,6 +353,10 @@ class CompanionGuard(Guard):
             )  # fmt: skip
         if refused := processes.send([pid], signal.SIGKILL):
             ward.say(f"run #{ward.run_id}: {processes.named(refused)} is not this user's to end")
+        elif pid == 1:
+            ward.say(f"run #{ward.run_id}: its process is the first of its PID namespace, which the kernel lets "
+                     "nobody in there end; end the container from outside, and start it with an init "
+                     "(docker run --init)")
 
     def _follow(self, ward: Ward) -> None:
         """The process is gone: nothing of a cancelled run stays, and its end is recorded."""
