@@ -27,6 +27,7 @@ _LARGE = 1 << 2_000
 _MOST_HIDDEN = 6
 _Identity: TypeAlias = "Callable[[Any], str | None] | None"
 """Names what came from a task."""
+_BY_LOT = frozenset({"datetime", "uuid"})
 _VALUES_BY_TEXT = frozenset({"datetime", "decimal", "uuid", "pathlib", "fractions", "zoneinfo"})
 
 
@@ -39,6 +40,9 @@ def fingerprint(values: dict[str, Any], identity: _Identity = None) -> str:
     walker: _Walker | None = None
     for name, value in values.items():
         if type(value) is int and -_SHORT < value < _SHORT and not is_active():
+            named.append(f"{name}={value}")
+            continue
+        if type(value) is Named:
             named.append(f"{name}={value}")
             continue
         walker = walker or _Walker([], identity)
@@ -63,15 +67,48 @@ def changed_names(before: str, after: str) -> list[str]:
     return [name for name in {**old, **new} if name and old.get(name) != new.get(name)]
 
 
-def may_be(recorded: str, values: dict[str, Any], identities: Sequence[_Identity]) -> bool:
-    """Whether each value has, under one of these identities, the fingerprint that was recorded for it."""
-    texts = [fingerprint(values, identity) for identity in identities]
-    if recorded in texts:
-        return True
-    differing = [set(changed_names(recorded, text)) for text in texts if not text.startswith("#")]
-    if differing and not recorded.startswith("#") and not set.intersection(*differing):
-        return True
-    return any(fingerprint(values, identity) == recorded for identity in _hiding_some(values, identities[0]))
+class Inputs:
+    """What a call was given, in the words of this attempt and in those that earlier ones may have recorded it by."""
+
+    __slots__ = ("_bare", "_identities", "_others", "_values", "text")
+
+    def __init__(
+        self, values: dict[str, Any], identities: Sequence[_Identity], receiver: dict[str, str] | None = None
+    ) -> None:
+        """``receiver``: of a method its object, by name, in words. Earlier versions recorded the arguments alone."""
+        self._bare = values if receiver else None
+        self._values = values | {name: Named(words) for name, words in receiver.items()} if receiver else values
+        self._identities = identities
+        self._others: list[str] | None = None
+        self.text = fingerprint(self._values, identities[0])
+        """The fingerprint."""
+
+    def others(self) -> list[str]:
+        """Other words for the very same inputs."""
+        if self._others is None:
+            first, *rest = self._identities
+            found = [fingerprint(self._values, identity) for identity in rest]
+            found += (fingerprint(self._values, identity) for identity in _hiding_some(self._values, first))
+            if self._bare is not None:
+                found += (fingerprint(self._bare, identity) for identity in self._identities)
+            self._others = [text for text in dict.fromkeys(found) if text != self.text]
+        return self._others
+
+    def may_be(self, recorded: str) -> bool:
+        """Whether each value has, under one of the identities, the fingerprint that was recorded for it."""
+        if recorded == self.text or recorded in self.others():
+            return True
+        if recorded.startswith("#"):
+            return False
+        texts = [self.text, *(fingerprint(self._values, identity) for identity in self._identities[1:])]
+        differing = [set(changed_names(recorded, text)) for text in texts if not text.startswith("#")]
+        return bool(differing) and not set.intersection(*differing)
+
+
+class Named(str):
+    """Words that stand in a fingerprint as they are."""
+
+    __slots__ = ()
 
 
 def _hiding_some(values: dict[str, Any], identity: _Identity) -> Iterator[_Identity]:
@@ -86,11 +123,36 @@ def _hiding_some(values: dict[str, Any], identity: _Identity) -> Iterator[_Ident
         return name
 
     fingerprint(values, note)
-    if len(named) > _MOST_HIDDEN:
+    if not named or len(named) > _MOST_HIDDEN:
         return
     for count in range(1, len(named)):
         for hidden in combinations(named, count):
             yield lambda value, hidden=hidden: None if id(value) in hidden else identity(value)  # type: ignore[misc]
+
+
+def attributes_of(value: Any) -> str:
+    """An object by its class and what its attributes hold of plain data; moments and what is drawn by lot are left out.
+
+    What is compared of the object that a method belongs to: its settings, not when or how often it was made.
+    """
+    kind = type(value)
+    parts: list[str] = []
+    walker = _Walker(parts, None)
+    if isinstance(value, type):
+        return f"~{value.__module__}.{value.__qualname__}"
+    held = getattr(value, "__dict__", None)
+    if type(held) is not dict or hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__pydantic_fields__"):
+        walker.walk(value, 0)
+    else:
+        parts.append(f"({kind.__qualname__}")
+        for name in sorted(held):
+            if type(held[name]).__module__.partition(".")[0] not in _BY_LOT:
+                parts.append(name)
+                walker.walk(held[name], 0)
+    text = "\x1f".join(parts)
+    if len(text) > _PLAIN or not text.isascii() or mask(text) != text:
+        text = "#" + _digest(text.encode("utf-8", "surrogatepass"))
+    return text
 
 
 class _Walker:

@@ -73,7 +73,7 @@ class State:
 
     __module__ = "flowdeck"
 
-    __slots__ = ("_data", "_recording", "error", "message", "name", "type")
+    __slots__ = ("__weakref__", "_data", "_recording", "error", "message", "name", "type")
     _recording: Recording
 
     def __init__(

@@ -74,6 +74,13 @@ SELECT_IDENTITIES_OF_SCOPE: Final = (
     "SELECT seq, scope_seq, key, call_index FROM task_run WHERE run_id = ? AND scope_seq = ? AND scope_seq > 0"
     " ORDER BY seq"
 )
+SELECT_IDENTITIES_WITH_INPUTS: Final = (
+    "SELECT seq, scope_seq, key, inputs_hash, state_type = 'COMPLETED' FROM task_run WHERE run_id = ?"
+)
+MOVE_SCOPE: Final = (
+    "UPDATE task_run SET scope_seq = ?1, call_index = ?2 WHERE run_id = ?3 AND seq = ?4"
+    f" AND NOT {_RUN_IS_NEWER.format(id='?3', attempt='?5')}"
+)
 SELECT_WITH_RESULTS: Final = (
     f"SELECT {TASK_COLUMNS}, {_RESULT_COLUMNS} FROM task_run WHERE run_id = ? AND seq >= ? ORDER BY seq LIMIT ?"
 )
@@ -304,6 +311,18 @@ def identities(
     if scope_seq is None:
         return connection.execute(SELECT_IDENTITIES, (run_id,)).fetchall()
     return connection.execute(SELECT_IDENTITIES_OF_SCOPE, (run_id, scope_seq)).fetchall()
+
+
+def identities_with_inputs(connection: Connection, run_id: int) -> list[tuple[int, int, str, str | None, int]]:
+    """(seq, scope_seq, key, inputs_hash, whether it completed) of every call of a run."""
+    return connection.execute(SELECT_IDENTITIES_WITH_INPUTS, (run_id,)).fetchall()
+
+
+def move_scope(
+    connection: Connection, run_id: int, seq: int, scope_seq: int, call_index: int, run_attempt: int
+) -> None:
+    """A recorded call is found again in another scope: that of the task that stands where its caller stood."""
+    connection.execute(MOVE_SCOPE, (scope_seq, call_index, run_id, seq, run_attempt))
 
 
 def with_results(

@@ -55,7 +55,7 @@ def define(text, **space):
 def reasons(reader, run_id=1):
     """Why each call was made anew, as the events say: seq → message."""
     return {event.task_seq: event.message for event in reader.events(run_id=run_id)
-            if event.task_seq is not None and event.to_name == "Pending" and event.from_name is not None}  # fmt: skip
+            if event.task_seq is not None and event.to_name == "Pending" and event.message is not None}  # fmt: skip
 
 
 def test_code_is_named_by_what_it_does() -> None:
@@ -141,7 +141,7 @@ def test_a_retry_says_why_each_call_ran_again(reader, effects, retry) -> None:
     assert reasons(reader) == {
         1: "its code is not that of the recorded call",
         2: "persist_result=False keeps no result",
-        3: "its inputs are not those of the recorded call (b changed)",
+        6: "its inputs are not those of the recorded call (b changed)",
         4: "it was rolled back (transaction 1:0:0 was rolled back: KeyError)",
         5: "it failed: ValueError: not yet",
     }

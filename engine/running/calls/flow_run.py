@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ....store.tables import results, runs, tasks
 from ...authoring.task_runners import place_of
 from ...context import current_tags
-from ...encoding.fingerprint import fingerprint, may_be
+from ...encoding.fingerprint import Inputs, fingerprint
 from ...states.machine import next_run_state
 from ...states.state import Cancelled, State, describe_exception
 from ...states.transitions import record_run_move
@@ -156,9 +156,11 @@ class FlowRun:
                 self._call_counts[seq] = dict(counts)
 
     def place_of(self, scope_seq: int, key: str, call_index: int) -> tuple[int, bool]:
-        """The number of this call, a new one unless an earlier attempt recorded it, and whether one did."""
-        seq = self._journal.seq(scope_seq, key, call_index) if self._journal is not None else None
-        return (next(self._seqs), False) if seq is None else (seq, True)
+        """The number of a call, and whether an earlier attempt may have made it: then ``settle`` makes it final."""
+        journal = self._journal
+        if journal is None or not journal.has_calls(scope_seq, key):
+            return next(self._seqs), False
+        return journal.seq(scope_seq, key, call_index) or next(self._seqs), True
 
     def journalled(self, call: TaskCall | SubflowCall) -> TaskRow | None:
         """What earlier attempts recorded of this call."""
@@ -167,18 +169,61 @@ class FlowRun:
 
     def recorded(self, call: TaskCall | SubflowCall) -> Recorded | None:
         """As ``journalled``, with its result if that stands in its row."""
-        journal = self._journal
-        seq = journal.seq(call.scope_seq, call.key, call.call_index) if journal is not None else None
-        return journal.get(seq) if journal is not None and seq is not None else None
+        return self._journal.get(call.seq) if self._journal is not None and call.is_replay else None
 
-    def inputs_of(self, call: TaskCall | SubflowCall, values: dict[str, Any]) -> str:
-        """The fingerprint of a call's inputs: the recorded one, where that can be of these."""
-        own = fingerprint(values, self.lineage.name_of)
-        recorded = self.recorded(call) if self._journal is not None else None
-        before = recorded.row.inputs_hash if recorded is not None else None
-        if before is None or before == own or not may_be(before, values, self.lineage.names()):
-            return own
-        return before
+    def settle(self, call: TaskCall | SubflowCall, values: dict[str, Any]) -> None:
+        """Its inputs are known: so is which recorded call it is, if it is one; once and for all."""
+        if call.inputs_hash is not None:
+            return
+        if call.has_waited and self._journal is not None:
+            call.note_upstream()  # it waited for calls whose numbers were not final
+        receiver = self.lineage.receiver(call.fn)
+        if not call.is_replay and receiver is None:
+            call.inputs_hash = fingerprint(values, self.lineage.name_of)
+            return
+        inputs = Inputs(values, self.lineage.names(), receiver)
+        call.inputs_hash = inputs.text
+        if not call.is_replay:
+            return
+        recorded = self._take(call, inputs)
+        if recorded is not None and (before := recorded.row.inputs_hash) is not None and inputs.may_be(before):
+            call.inputs_hash = before
+
+    def settle_by_place(self, call: TaskCall) -> None:
+        """Its inputs will not be known: which recorded call it is, its place says."""
+        if call.is_replay and call.inputs_hash is None and not call.is_placed:
+            self._take(call, None)
+
+    def _take(self, call: TaskCall | SubflowCall, inputs: Inputs | None) -> Recorded | None:
+        """Have the call be the recorded one that it is, or a new one."""
+        journal = self._journal
+        assert journal is not None  # it made the call a replay
+        scope_seq, key, index = call.scope_seq, call.key, call.call_index
+        is_known = journal.seq(scope_seq, key, index) is not None
+        found = journal.take(
+            scope_seq, key, index, inputs, may_become=call.may_become,
+            new_seq=lambda: next(self._seqs) if is_known else call.seq,
+        )  # fmt: skip
+        call.be_placed(found)
+        if found.came_from is not None:
+            attempt = self.attempt
+            self.session.writer.soon(
+                lambda conn: tasks.move_scope(conn, self.id, found.seq, scope_seq, found.call_index, attempt)
+            )
+        before = found.before.row if found.before is not None else None
+        if before is not None and before.state_type == "COMPLETED" and inputs is not None:
+            self._say_changed(call, before, inputs.text)
+        return found.recorded
+
+    def _say_changed(self, call: TaskCall | SubflowCall, before: TaskRow, inputs_hash: str) -> None:
+        """A finished call of other inputs stands where this one is made: say what changed, and record it."""
+        why, level = again(before, inputs_hash, None)
+        if why is None:
+            return
+        self.session.log.task(call, level, f"{call.name} runs again: {why}")
+        row = call.begun_anew(why)
+        if row is not None:
+            self.session.writer.soon(lambda conn: tasks.begin(conn, row, now_us(), "engine", why))
 
     def recall_at_once(self, call: TaskCall) -> State | None:
         """As ``recall`` where the recorded outcome counts; else None, and nothing has been recorded or said."""
@@ -216,6 +261,7 @@ class FlowRun:
 
     def forget(self, call: TaskCall) -> None:
         """A call that an earlier attempt recorded cannot begin in this one: its record is begun anew all the same."""
+        self.settle_by_place(call)
         recorded = self.recorded(call)
         if recorded is not None:
             self._run_again(call, recorded, "its upstream did not complete this time")

@@ -1,12 +1,12 @@
 """One call of a task within a run: its identity, its inputs and its rows.
 
-``seq`` numbers it in its run; the calling scope, the task's key and the call index there are its identity across
-attempts. Nothing here runs user code or waits.
+``seq`` numbers it in its run; the calling scope, the task's key and what it was given are its identity across attempts,
+its call index that among equal ones. Nothing here runs user code or waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ....store.connection import Connection
@@ -17,6 +17,7 @@ from ...errors import UpstreamFailed, UsageError
 from ...states.machine import next_task_state
 from ...states.state import Cancelled, State
 from ...system.clock import now_us
+from ..effects.interrupts import in_body
 from .dependencies import NUMBERS, collect_dependencies, replace_futures
 from .futures import Future
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ..transactions.parts import TaskTransaction
     from .call_parts import Again, CacheUse, Usage
     from .flow_run import FlowRun
+    from .journal import Found
 
 NO_TAGS = "[]"
 
@@ -51,10 +53,11 @@ class Beginning:
 
 
 class TaskCall:
-    """A task run in this process. ``seq`` numbers it in its run; key, scope and call index are its identity.
+    """A task run in this process. ``seq`` numbers it in its run.
 
-    ``is_replay``: an earlier attempt of the run recorded this call. Longer than most is its making: a call among
-    thousands is one object with plain fields, each set once and said what it is.
+    ``is_replay``: an earlier attempt of the run recorded this call; or may have, until its inputs are known and
+    ``FlowRun.settle`` has found out. Its number and call index are final from then on. Longer than most is its making:
+    a call among thousands is one object with plain fields, each set once and said what it is.
     """
 
     __slots__ = (
@@ -70,9 +73,12 @@ class TaskCall:
         "crashes",
         "created_at_us",
         "future",
+        "has_waited",
+        "in_order",
         "inputs_hash",
         "interruption",
         "is_partial",
+        "is_placed",
         "is_recorded",
         "is_replay",
         "is_settled",
@@ -119,6 +125,12 @@ class TaskCall:
         self.map_index = map_index
         self.map_group = self.call_index - map_index if map_index is not None else None
         self.seq, self.is_replay = run.place_of(scope_seq, self.key, self.call_index)
+        self.is_placed = not self.is_replay
+        """Whether its number and call index are final."""
+        self.in_order = self.is_replay and in_body()
+        """Whether nothing but the code that it stands in decides when it is made."""
+        self.has_waited = False
+        """Whether it had to wait for what it was given."""
         self.attempt = 0
         self.reason: str | None = None
         """Why it is tried again; its row says so while it runs."""
@@ -226,11 +238,37 @@ class TaskCall:
             if self.container_origins:
                 self.upstream = self.container_origins
             return []
+        found = self.note_upstream()
+        self.has_waited = bool(found)
+        return found
+
+    def note_upstream(self) -> list[Future[Any]]:
+        """Note where its arguments come from; the unfinished futures among them."""
         upstream, found = collect_dependencies(self.run, self.parameters, self.wait_for)
         known = {origin[:2] for origin in upstream}
         upstream += [origin for origin in self.container_origins if origin[:2] not in known]
         self.upstream = upstream or ()
         return found
+
+    @property
+    def fn(self) -> Callable[..., Any]:
+        """What it calls."""
+        return self.task.fn
+
+    def may_become(self, row: TaskRow) -> bool:
+        """Whether it goes on in the place of this recorded call, whose inputs were others: what finished stays."""
+        return self.in_order and row.state_type != "COMPLETED"
+
+    def be_placed(self, found: Found) -> None:
+        """It is known which recorded call it is, or that it is a new one, which has the name of its place."""
+        if found.recorded is None and self._name is None:
+            self._name = self.name
+        self.seq, self.call_index, self.is_placed = found.seq, found.call_index, True
+        self.is_replay = found.recorded is not None
+
+    def begun_anew(self, why: str) -> TaskRow | None:  # noqa: ARG002 - that of subflows keeps it
+        """The row of a new call that is made in place of a recorded one."""
+        return self.row()
 
     def release(self) -> Future[Any]:
         """Its end is recorded: its future, which the user may hold for long, and which holds no more than a name."""

@@ -41,6 +41,7 @@ in until it comes back into the engine, where the child ends (``borders``).
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -287,6 +288,17 @@ class ProcessSlot:
 
 Slot = ThreadSlot | CoroutineSlot | ProcessSlot
 """An activation of user code that can be interrupted."""
+
+
+def in_body() -> bool:
+    """Whether the code that runs is the function of a flow or of a task itself, which makes its calls in one order.
+
+    Not: a coroutine that it gathers, a thread that it starts.
+    """
+    if (asyncio := sys.modules.get("asyncio")) is not None and asyncio._get_running_loop() is not None:
+        coroutine = task.get_coro() if (task := asyncio.current_task()) is not None else None
+        return getattr(coroutine, "cr_code", None) is _carry.__code__
+    return _local.slot is not None
 
 
 class engine_code:  # noqa: N801 - reads as a block: ``with engine_code():``

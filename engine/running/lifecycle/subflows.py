@@ -13,7 +13,7 @@ from ...states.machine import RunEvent
 from ...states.state import State
 from ...states.transitions import move_run
 from ...system.clock import now_us
-from ..calls.dependencies import collect_dependencies, replace_futures
+from ..calls.dependencies import replace_futures
 from ..calls.flow_run import FlowRun, tags_of
 from ..calls.frame import current_transaction
 from ..calls.subflow_call import SubflowCall
@@ -55,16 +55,16 @@ def _steps(frame: Frame, flow: Flow[Any, Any], args: Any, kwargs: Any, wait_for:
     if frame.task is not None:
         record_caller(frame.task)
     bound = flow.parameters.bind(args, kwargs)
-    upstream, waiting = collect_dependencies(parent, bound, wait_for)
     # Numbered before it waits: the order of calls must not hang on which future ends first.
-    subflow = SubflowCall(parent, flow, frame.scope_seq, upstream)
-    for future in waiting:
+    subflow = SubflowCall(parent, flow, frame.scope_seq, (bound, wait_for))
+    for future in subflow.note_upstream():
+        subflow.has_waited = True
         yield Await(future)
     parameters, broken = replace_futures(bound, wait_for)
     if broken:
         text = f"upstream {broken[0]}"
         return State("PENDING", "NotReady", text, error=UpstreamFailed(f"{subflow.name} did not start: {text}"))
-    subflow.inputs_hash = parent.inputs_of(subflow, parameters)
+    parent.settle(subflow, parameters)
     recalled = parent.recall_subflow(subflow)
     if recalled is not None:
         _settle_transaction(subflow, recalled)
@@ -111,7 +111,8 @@ def _begin(session: Any, subflow: SubflowCall, parameters: dict[str, Any]) -> St
         if from_ is not None:
             tasks.begin(conn, subflow.row(("PENDING", "Pending")), at_us, "engine", subflow.why_again, from_=from_)
             from_ = ("PENDING", "Pending")
-        tasks.begin(conn, subflow.row(("RUNNING", "Running")), at_us, "engine", from_=from_)
+        why = subflow.why_again if from_ is None else None
+        tasks.begin(conn, subflow.row(("RUNNING", "Running")), at_us, "engine", why, from_=from_)
         if subflow.upstream:
             edges.add(conn, parent.id, subflow.seq, subflow.upstream)
         return child, attempt, wake_at_us

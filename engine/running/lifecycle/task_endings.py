@@ -163,6 +163,7 @@ def _store(call: TaskCall, value: Any) -> ResultRow:
 
 def abandon_operation(call: TaskCall, cause: str) -> Callable[[Any], None]:
     """The write that ends a call whose code did not come back; nothing when it did come back meanwhile."""
+    call.run.settle_by_place(call)
     beginning = call.beginning or Beginning(call, call.created_at_us)
     call.beginning = None
     let_go(call)

@@ -42,7 +42,7 @@ def task_steps(call: TaskCall) -> Steps[State]:
         run.forget(call)
         yield Durable(end_operation(call, event_of_refusal(refused), refused, None, None))
         return refused
-    call.inputs_hash = run.inputs_of(call, values)
+    run.settle(call, values)
     if call.task.task_run_name is not None:
         call.rename(values)
     recalled = run.recall(call) if call.is_replay else None
@@ -132,8 +132,8 @@ def recall_at_once(call: TaskCall) -> State | None:
     values, refused = call.resolve_inputs()
     if refused is not None:
         return None
-    call.inputs_hash = call.run.inputs_of(call, values)
-    return call.run.recall_at_once(call)
+    call.run.settle(call, values)
+    return call.run.recall_at_once(call) if call.is_replay else None
 
 
 def _ended(call: TaskCall, state: State, values: dict[str, Any]) -> Steps[State]:
