@@ -156,6 +156,7 @@ def _begin(call: TaskCall) -> None:
     if call.state_name != "Looped":
         call.move("start" if call.attempt == 1 else "retry_now")
     call.beginning = Beginning(call, at_us, call.reason)
+    call.run.lineage.let_go()
     call.run.session.beginnings.note(call)
 
 
