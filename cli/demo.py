@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from ..engine.errors import NotAllowed, UsageError
+from ..engine.system.dispositions import handle
 from ..store.errors import StaleState
 from ..store.opening import open_store
 from ..store.reader import Reader
@@ -83,7 +84,7 @@ def demo(args: argparse.Namespace, out: Output) -> int:
     if args.seconds is not None and not 0 < args.seconds < float("inf"):
         raise UsageError(f"--seconds {args.seconds:g}: say how long in seconds, more than none")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+        handle(number, _end)
     with _store(args, out) as folder, _daemon(folder, out):
         _trigger_each(folder)
         if not headless:

@@ -27,6 +27,7 @@ from .connection import (
 from .driver_errors import free_bytes, translate
 from .errors import StoreError
 from .location import NETWORK_FILE_SYSTEMS, filesystem_type
+from .lock_holder import lock_holder, named
 from .states import RUNNING
 from .tables import leases, runs
 
@@ -169,6 +170,7 @@ def _database(folder: str, database: Database) -> Iterator[Finding]:
     path = database_path(folder, database)
     subject = f"{database}.db"
     is_write_ahead = _is_write_ahead(folder, subject)
+    yield from _stopped_holder(path, subject)
     try:
         connection = connect(folder, database, readonly=True)
     except StoreError as error:
@@ -187,6 +189,15 @@ def _database(folder: str, database: Database) -> Iterator[Finding]:
         yield Finding("bad", subject, str(translate(error, path)), _remedy(translate(error, path)))
     finally:
         connection.close()
+
+
+def _stopped_holder(path: str, subject: str) -> Iterator[Finding]:
+    holder = lock_holder(path)
+    if holder is not None and holder.is_stopped:
+        yield Finding(
+            "bad", subject, f"nobody can write: {named(holder)} holds the lock and is stopped",
+            f"let it go on with `kill -CONT {holder.pid}`, or end it",
+        )  # fmt: skip
 
 
 def _remedy(error: StoreError) -> str:

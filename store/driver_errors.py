@@ -62,9 +62,11 @@ def translate(error: sqlite3.Error, path: str | Path) -> StoreError:
     said = f"{error}, {name}"
     match code & 0xFF:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
+            from .lock_holder import holder_words
+
             return StoreLocked(
                 f"{path} is locked: another process has held the write lock for too long ({said}). "
-                f"See who has it open with `fuser {_database_in(path)}`, then try again."
+                f"{holder_words(_database_in(path))}"
             )
         case sqlite3.SQLITE_FULL:
             return StoreFull(f"{path}: the disk is full ({said}). Free some space; nothing was changed.")

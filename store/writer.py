@@ -95,8 +95,8 @@ class Writer:
         self._wake.acquire()
         self._asleep = False
         self._lingering = False
-        self._turn = threading.Lock()
-        """Held while the connection is used: by the thread, or by a caller that commits by itself."""
+        self.turn = threading.Lock()
+        """Held while the connection is used, by the thread or by a caller that commits by itself."""
         self._writing = False
         self._room = threading.Condition()
         self._room_wanted = 0
@@ -136,7 +136,7 @@ class Writer:
             raise RuntimeError("commit() inside the writer's own thread would wait for itself; use submit() or soon()")
         alone = not self._queue and not self._writing and self._trouble is None and os.getpid() == self._pid
         # Somebody who commits at this moment makes company: then the thread gathers the next group.
-        if alone and self._turn.acquire(blocking=False):
+        if alone and self.turn.acquire(blocking=False):
             try:
                 # Whoever takes operations off the queue has the turn: nothing is queued, nothing on its way. The
                 # thread comes first, which finds out whether the file can be used at all.
@@ -145,7 +145,7 @@ class Writer:
                     if self._commit_here(ticket):
                         return ticket.value  # type: ignore[no-any-return]
             finally:
-                self._turn.release()
+                self.turn.release()
         return self._commit_there(operation)
 
     def _commit_there(self, operation: Operation[T]) -> T:
@@ -286,7 +286,7 @@ class Writer:
         try:
             while True:
                 if self._sleep_until_work():
-                    with self._turn:
+                    with self.turn:
                         self._writing = True
                         self._settle_group(self._take_group())
                         self._writing = False
@@ -294,7 +294,7 @@ class Writer:
                     break
         finally:
             self._closed = True
-            with self._turn:
+            with self.turn:
                 self._close_connections()
             with self._room:
                 self._room.notify_all()

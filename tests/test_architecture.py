@@ -462,7 +462,8 @@ TABLES_MAY_IMPORT = (
     "flowdeck.store.rows", "flowdeck.store.states",
 )  # fmt: skip
 BELOW_CONNECTIONS = (
-    "checkpoint", "driver_errors", "errors", "files", "location", "locking", "judging", "rows", "states", "trust",
+    "checkpoint", "driver_errors", "errors", "files", "location", "lock_holder", "locking", "judging", "rows", "states",
+    "trust",
 )  # fmt: skip
 """Files of the store that know no connection of its own, so that everything in it may use them."""
 MIGRATING = ("store/models.py", "store/migrate.py", "store/migrations/")
@@ -578,6 +579,7 @@ OPENERS: dict[str, str] = {
     "store/doctor.py": "what is in a store: looked at, not opened",
     "store/models.py": "the package's own schema, written by its author",
     "store/judging.py": "the kernel's word on processes",
+    "store/lock_holder.py": "the kernel's list of locks",
     "store/location.py": "the kernel's list of mounted file systems",
     "engine/authoring/loader.py": "flow files and what lies beside them",
     "engine/system/actors.py": "the kernel's word on who logged in",

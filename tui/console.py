@@ -175,7 +175,8 @@ class Console(ThinApp):
         if not self.is_headless:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, self.exit, 0)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+                    loop.add_signal_handler(number, self.exit, 0)
         self.asker.tell = self._tell_answer
         self.asker.tell_questions = self._tell_questions
         self.feed.tell = self._tell_news

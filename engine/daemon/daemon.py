@@ -113,6 +113,8 @@ class Daemon:
         self._lease: LeaseRow | None = None
         self._writes: FileWrites | None = None
         self._last_trouble = ""
+        self._terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
+        """Where a person sees it, or stops it."""
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -122,7 +124,7 @@ class Daemon:
         self._begin()
         self._loop.on_signal(signal.SIGTERM, lambda: self._stop("SIGTERM"))
         self._loop.on_signal(signal.SIGINT, lambda: self._stop("SIGINT"))
-        self._loop.on_signal(signal.SIGHUP, lambda: self._stop("SIGHUP"))
+        self._loop.on_signal(signal.SIGHUP, self._reload)
         self._rounds.begin()
         self._files.scan()
         self._every(CHECKPOINT_SECONDS, self._checkpoint)
@@ -179,6 +181,13 @@ class Daemon:
                           message=f"the daemon started with {', '.join(self._paths) or 'no paths'}", data=info)
         self._lease = lease
         self._say(f"daemon {os.getpid()} serves {self._folder}: {', '.join(self._paths) or 'no flow files'}")
+
+    def _reload(self) -> None:
+        if any(not os.isatty(descriptor) for descriptor in self._terminals):
+            self._stop("SIGHUP, its terminal is gone")
+            return
+        self._say("SIGHUP: loading every flow file again; runs go on")
+        self._files.reload()
 
     def _stop(self, why: str) -> None:
         self._say(f"{why}: the daemon stops; runs go on")

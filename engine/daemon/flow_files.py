@@ -98,6 +98,13 @@ class FlowFiles:
             self._hosts.serve(path)
         self._watch_folders()
 
+    def reload(self) -> None:
+        """Make a new host for every file, changed or not: what a file computes at its import is computed anew."""
+        known = set(self._hosts.served) & self._wanted
+        self.scan()
+        for path in sorted(known & self._wanted):
+            self._hosts.serve(path)
+
     def _known(self) -> list[str]:
         """At the start: files whose text the store knows are scheduled at once; their hosts are made after the others.
         """

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from .dispositions import is_ignored
 from .inotify import FileWrites
 
 LOOK_SECONDS: Final = 0.025
@@ -101,7 +102,9 @@ class Loop:
         self._wake()
 
     def on_signal(self, number: signal.Signals, callback: Callable[[], None]) -> None:
-        """Call back in the loop when the signal comes; ``close`` puts the old handler back."""
+        """Call back in the loop when the signal comes; ``close`` puts the old handler back. Ignored stays ignored."""
+        if is_ignored(number):
+            return
         self._signals[number] = signal.signal(number, lambda *_: self.post(callback))
 
     def run(self) -> None:

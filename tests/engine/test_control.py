@@ -406,7 +406,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("body", ["slow(1)", "time.sleep(0.01); effect('slow 1'); time.sleep(30)",
                                   "slow.submit(1).result()"])  # fmt: skip
 @pytest.mark.parametrize(
-    ("number", "code", "state"), [(signal.SIGINT, 130, "Cancelled"), (signal.SIGTERM, 1, "Crashed")]
+    ("number", "code", "state"), [(signal.SIGINT, 130, "Cancelled"), (signal.SIGTERM, 143, "Crashed")]
 )
 def test_signals_from_outside(reader, script, effects, eventually, body, number, code, state) -> None:
     """Ctrl-C cancels, SIGTERM without a request is a crash; either way ``finally`` runs and everything is recorded."""

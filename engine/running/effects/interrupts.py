@@ -30,8 +30,8 @@ engine later; it may still land in the first lines of ``close``, which is why mo
 slot. A wait in the engine on behalf of user code does not sleep through an interruption either: it gives its slot a way
 to be woken (``woken_by``) and then raises ``Cancelled`` by itself, in its own thread (``ThreadSlot.check``).
 
-**What comes unasked.** ``SIGTERM`` from outside raises ``Cancelled`` in the main thread if user code runs there at that
-moment, else nothing: the watcher sees at its next tick that it came, and ends the run. ``KeyboardInterrupt`` is
+**What comes unasked.** A signal to end from outside raises ``Cancelled`` in the main thread if user code runs there at
+that moment, else nothing: the watcher sees at its next tick that it came, and ends the run. ``KeyboardInterrupt`` is
 Python's own and comes wherever the main thread is, in code of ours as well; the steps take it for a cancellation.
 
 **In a forked child** the other threads are gone, and our handlers with them; its code runs on in the slot it was forked
@@ -46,7 +46,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ...context import current_frame
 from ...errors import Suspended
@@ -58,8 +58,10 @@ if TYPE_CHECKING:
 
 INTERRUPT_SIGNAL = signal.SIGURG
 """What wakes the main thread. Nothing happens by default when it comes, so one that comes late does no harm."""
-END_SIGNAL = signal.SIGTERM
-"""What asks this process from outside to end."""
+END_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""What asks this process from outside to end; Ctrl-C is Python's own ``KeyboardInterrupt``."""
+STOP_SIGNAL: Final = signal.SIGTSTP
+"""What Ctrl-Z sends: obeyed where no transaction is under way."""
 HEAR_SECONDS: Final = 1.0
 """The longest that the main thread waits in one go in code of the engine."""
 
@@ -367,48 +369,85 @@ def is_coroutine_cancelled(error: BaseException) -> bool:
 
 
 class TerminationHandler:
-    """Signals while a root run holds the main thread: our own interruptions, and SIGTERM from outside.
+    """Signals while root runs hold the main thread: our own interruptions, and from outside to end or to stop.
 
-    SIGTERM raises ``Cancelled`` carrying the signal's name, so that ``finally`` blocks run; the run decides from its
-    intent whether it was cancelled or crashed. A handler runs between any two bytecodes of the main thread, which may
-    hold any lock: it takes none, and leaves the rest to the session's background thread.
+    What asks to end raises ``Cancelled`` carrying the signal's name, so that ``finally`` blocks run; the run decides
+    from its intent whether it was cancelled or crashed. A handler runs between any two bytecodes of the main thread,
+    which may hold any lock: it takes none, and leaves the rest to the session's background thread. What was ignored
+    stays ignored, as ``nohup`` wants it, and what user code handles stays its own, but for SIGTERM. Several root runs
+    of one event loop hear of the same signals.
     """
 
+    _live: ClassVar[list[TerminationHandler]] = []
+    _previous: ClassVar[dict[signal.Signals, Any]] = {}
+
     def __init__(self) -> None:
-        self.received = False
-        """SIGTERM came from outside."""
-        self._previous: dict[signal.Signals, Any] = {}
+        self.received: signal.Signals | None = None
+        """Which signal to end came from outside."""
+        self.stop_asked = False
+        """Ctrl-Z came, and is not obeyed yet."""
 
     def install(self) -> None:
         """Only in the main thread; elsewhere the process keeps its own handlers."""
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {
-                INTERRUPT_SIGNAL: signal.signal(INTERRUPT_SIGNAL, self._interrupt),
-                END_SIGNAL: signal.signal(END_SIGNAL, self._end),
-            }
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._live.append(self)
+        if len(self._live) > 1:
+            return
+        wanted: dict[signal.Signals, Any] = {INTERRUPT_SIGNAL: _interrupt, STOP_SIGNAL: _stop}
+        wanted.update(dict.fromkeys(END_SIGNALS, _end))
+        for number, handler in wanted.items():
+            known = signal.getsignal(number)
+            is_ours = number == INTERRUPT_SIGNAL or (number == signal.SIGTERM and known is not signal.SIG_IGN)
+            if known is signal.SIG_DFL or is_ours:
+                self._previous[number] = signal.signal(number, handler)
 
     def remove(self) -> None:
         """Put back what was there."""
+        if self not in self._live:
+            return
+        self._live.remove(self)
+        if self._live:
+            return
         for number, previous in self._previous.items():
             signal.signal(number, previous if previous is not None else signal.SIG_DFL)
-        self._previous = {}
+        self._previous.clear()
 
-    def _interrupt(self, _number: int, _frame: object) -> None:
-        slot = current_thread_slot()
-        ours = slot.take_signalled() if slot is not None else None
-        if ours is not None:
-            raise ours
+    @classmethod
+    def tell(cls, number: signal.Signals) -> None:
+        """In a signal's handler: note what came, for all root runs of this thread."""
+        for handler in cls._live:
+            if number == STOP_SIGNAL:
+                handler.stop_asked = True
+            else:
+                handler.received = handler.received or number
 
-    def _end(self, number: int, _frame: object) -> None:
-        self.received = True
-        slot = current_thread_slot()
-        if slot is not None and slot.is_open:
-            raise Cancelled(f"the process received {signal.Signals(number).name}")
+
+def _interrupt(_number: int, _frame: object) -> None:
+    slot = current_thread_slot()
+    ours = slot.take_signalled() if slot is not None else None
+    if ours is not None:
+        raise ours
+
+
+def _stop(number: int, _frame: object) -> None:
+    TerminationHandler.tell(signal.Signals(number))
+
+
+def _end(number: int, _frame: object) -> None:
+    TerminationHandler.tell(signal.Signals(number))
+    slot = current_thread_slot()
+    if slot is not None and slot.is_open:
+        raise Cancelled(words_of(signal.Signals(number)))
+
+
+def words_of(number: signal.Signals) -> str:
+    """Why a process ends that a signal told to."""
+    return f"the process received {number.name}"
 
 
 def _can_signal() -> bool:
-    handler = signal.getsignal(INTERRUPT_SIGNAL)
-    return isinstance(getattr(handler, "__self__", None), TerminationHandler)
+    return signal.getsignal(INTERRUPT_SIGNAL) is _interrupt
 
 
 def _raise_in_thread(thread_id: int, kind: type[BaseException] | None) -> None:

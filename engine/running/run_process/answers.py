@@ -42,6 +42,17 @@ class RunCancelled(SystemExit):
         return self.message
 
 
+class RunSignalled(SystemExit):
+    """A signal told the process of the run a script started to end: exit code 128 + its number, unless it is caught."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(code)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
 def answer(session: Session, state: State, return_state: bool) -> Any:
     """What the call of a flow returns once its session is closed; raises what ended the run."""
     if session.requests.is_fenced:
@@ -56,6 +67,11 @@ def answer(session: Session, state: State, return_state: bool) -> Any:
         text = f"run #{session.root_id} was cancelled: {state.message}"
         sys.stderr.write(f"flowdeck: {text}\n")
         raise RunCancelled(text)
+    code = session.ending.exit_code_by_signal
+    if code is not None and state.is_crashed() and isinstance(state.error, Cancelled):
+        text = f"run #{session.root_id} ended: {state.message}"
+        sys.stderr.write(f"flowdeck: {text}\n")
+        raise RunSignalled(text, code)
     if state.error is not None and not state.is_completed():
         explain_uncaught(state.error)
     return state.result()
@@ -68,10 +84,13 @@ def suspended_text(run_id: int, state: State) -> str:
             "with it, with --here it goes on in your terminal")
 
 
-def exit_code(state: State) -> int:
+def exit_code(session: Session, state: State) -> int:
     """The exit code that says how a run ended."""
     if state.is_completed():
         return 0
+    by_signal = session.ending.exit_code_by_signal
+    if by_signal is not None and state.is_crashed():
+        return by_signal
     if not state.is_final():
         from ...states.exits import SUSPENDED_EXIT
 

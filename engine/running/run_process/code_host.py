@@ -37,6 +37,7 @@ from ...states import exits as deaths
 from ...system import processes
 from ...system.actors import actor_name
 from ...system.clock import now_us
+from ...system.dispositions import Inherited, handle
 from ...system.flow_files import BrokenFlowFile
 from ...system.line import CODE_HOST, Line
 from .guard import detach, end_with
@@ -71,12 +72,14 @@ class CodeHost:
         self._oom = deaths.OomWatch()
         self._open_files = open_files
         """What the user's code may open by default; None where nobody raised it."""
+        self._inherited = Inherited(signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def serve(self) -> None:
         """Run what the daemon sends until it is gone, or retires this host, and the last run has ended."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self._retire)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            handle(number, self._retire)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon; runs outlive it
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         processes.adopt_orphans(True)  # the run of a guard that was killed
@@ -200,9 +203,8 @@ class CodeHost:
         code = BROKEN_EXIT_CODE
         try:
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._inherited.restore()
             os.setsid()
             if self._line is not None:
                 self._line.close()
@@ -236,7 +238,7 @@ class CodeHost:
                  *(["--crashed"] if child.for_crash_hooks else []),
                  *(["--open-files", str(self._open_files)] if self._open_files is not None else []),
                  self._loaded.path],
-                os.environ, setsid=True,
+                os.environ, setsid=True, setsigdef=self._inherited.defaults(),
                 file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
             )
         except OSError:

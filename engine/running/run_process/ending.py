@@ -1,4 +1,4 @@
-"""How a process ends what runs in it: after a cancellation, after SIGTERM, and when it cannot go on at all.
+"""How a process ends what runs in it: after a cancellation, after a signal, and when it cannot go on at all.
 
 Who is told first, who is waited for and how long, who is killed: user code has the grace to end, then the processes it
 started, and what is left is left behind. Whether a run that was ended by a signal is recorded as ended is decided
@@ -20,21 +20,20 @@ from ...settings import cancel_grace_seconds
 from ...states.exits import CANCELLED_EXIT, note_told_to_end
 from ...states.state import Cancelled
 from ...system import processes
-from ..effects.interrupts import TerminationHandler
+from ..effects.interrupts import TerminationHandler, words_of
 from . import guarding, marks
 
 if TYPE_CHECKING:
     from .session import Session
 
-BY_SIGNAL: Final = "the process received SIGTERM"
 _CHILDREN_AFTER_SECONDS: Final = 0.5
 """How long user code may take to end by itself before its child processes are told to."""
 _AFTER_KILL_SECONDS: Final = 0.5
+_TRANSACTION_SECONDS: Final = 2.0
+"""How long Ctrl-Z may wait for the end of a transaction."""
 _GONE_SECONDS: Final = 5.0
 """How long killed processes may take to be gone (an uninterruptible one may take for ever)."""
 _NO_DESCRIPTORS_EXIT: Final = 70
-TERMINATED_EXIT: Final = 128 + signal.SIGTERM
-"""As a shell says it of a process that the signal ended."""
 
 
 class Ending:
@@ -57,8 +56,18 @@ class Ending:
 
     @property
     def was_terminated(self) -> bool:
-        """Whether SIGTERM came from outside."""
-        return self.termination.received
+        """Whether a signal to end came from outside."""
+        return self.termination.received is not None
+
+    @property
+    def by_signal(self) -> str:
+        """Which signal ended it, in words."""
+        return words_of(self.termination.received or signal.SIGTERM)
+
+    @property
+    def exit_code_by_signal(self) -> int | None:
+        """As a shell says it of a process that the signal ended; None when none came."""
+        return None if self.termination.received is None else 128 + self.termination.received
 
     def reason_to_end(self) -> str | None:
         """Why the run is cancelled, if somebody asked for it; None when its process was merely told to end."""
@@ -82,6 +91,16 @@ class Ending:
         self.is_by_signal = self.will_be_resumed()
         return self.is_by_signal
 
+    def die_of_signal(self) -> None:
+        """As the signal would have ended this process: whoever watches sees which, and resumes the run."""
+        number = self.termination.received or signal.SIGTERM
+        if number == signal.SIGQUIT:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # its code has unwound: there is nothing to look into
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
     def note_exit(self, error: BaseException) -> None:
         """A task called ``sys.exit`` or was interrupted from the keyboard: the latter ends the run."""
         if isinstance(error, SystemExit):
@@ -92,29 +111,42 @@ class Ending:
     # -- who is told ---------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """On the watcher's thread: SIGTERM, and an end that cannot be recorded."""
+        """On the watcher's thread: signals to stop and to end, and an end that cannot be recorded."""
+        self._stop_if_asked()
         self.heed_termination()
         self._give_up_on_full_disk()
 
+    def _stop_if_asked(self) -> None:
+        """Ctrl-Z: stop where this process holds no lock of the store, or everybody else would stand still, too."""
+        if not self.termination.stop_asked:
+            return
+        self.termination.stop_asked = False
+        resting = [writer for writer in self._session.writers() if writer.turn.acquire(timeout=_TRANSACTION_SECONDS)]
+        try:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        finally:
+            for writer in resting:
+                writer.turn.release()
+
     def heed_termination(self) -> None:
-        """After SIGTERM: everything ends as after a cancellation; nothing when none came."""
+        """After a signal to end: everything ends as after a cancellation; nothing when none came."""
         session = self._session
         if not self.was_terminated or session.gate.is_cancelled:
             return
         if self.is_resumable:
             note_told_to_end(str(session.folder), session.root_id, session.attempt, os.getpid())
-        session.gate.cancel(BY_SIGNAL)
+        session.gate.cancel(self.by_signal)
         session.pool.cancel()
         for slot, _ in session.activations.running():
             if not slot.is_signalled:  # the handler raised in the main thread's code itself
-                slot.interrupt(Cancelled(BY_SIGNAL))
+                slot.interrupt(Cancelled(self.by_signal))
 
     # -- who is waited for, who is killed ------------------------------------------------------------------------
 
     def end_everything(self) -> None:
         """After a cancellation: see to it that nothing of the run is left, within the grace."""
         self.end_processes()
-        reason = self._session.requests.cancel_reason or BY_SIGNAL
+        reason = self._session.requests.cancel_reason or self.by_signal
         cause = f"did not end within {cancel_grace_seconds():g} s of the cancellation"
         self._session.pool.abandon(cause, reason)
 
@@ -168,7 +200,7 @@ class Ending:
             processes.send(self.children(), signal.SIGKILL)
             if session.requests.cancel_reason is not None:
                 os._exit(CANCELLED_EXIT)
-            os._exit(TERMINATED_EXIT if self.was_terminated else StoreError.exit_code)
+            os._exit(self.exit_code_by_signal or StoreError.exit_code)
 
 
 def _wait_until(condition: Callable[[], bool], deadline: float) -> None:

@@ -8,7 +8,6 @@ flow the steps decide; here is only what holds however they are driven.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,9 +110,9 @@ def execute_run(
 
     ``given`` are the parameters where the caller has just made the run of them: what is secret in them is not stored.
 
-    0 completed · 1 failed or crashed · 75 goes on later · 130 cancelled. Raises NotFound, NotAllowed or StaleState
-    when the run is not this process's to take. ``guard`` is this process's parent, where that is the run's guard;
-    then session and group are the run's own. ``resumable``: whether a supervisor resumes it; by default what is not
+    0 completed · 1 failed or crashed · 75 goes on later · 130 cancelled · 128 + n ended by signal n. Raises NotFound,
+    NotAllowed or StaleState when the run is not this process's to take. ``guard`` is this process's parent, where that
+    is the run's guard; then session and group are the run's own. ``resumable``: whether a supervisor resumes it; by default what is not
     shown to anybody. ``at_end`` is called with the exit code when the end is recorded and the session still open.
     """
     is_resumable = not echo if resumable is None else resumable
@@ -152,14 +151,12 @@ def execute_run(
         except Suspended:
             state = record(session)
         if at_end is not None and not session.ending.is_by_signal:
-            at_end(session, exit_code(state))
+            at_end(session, exit_code(session, state))
     finally:
         session.close()
     if session.ending.is_by_signal:
-        # As the signal would have ended it: whoever watches sees which, and resumes the run.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
-    return exit_code(state)
+        session.ending.die_of_signal()
+    return exit_code(session, state)
 
 
 def _name(session: Session, row: RunRow, flow: Flow[Any, Any], parameters: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
-from ..effects.interrupts import END_SIGNAL
+from ..effects.interrupts import END_SIGNALS, STOP_SIGNAL
 
 if TYPE_CHECKING:
     from .session import Session
@@ -45,9 +45,9 @@ _fork = threading.local()
 
 
 def _before_fork() -> None:
-    """A SIGTERM that a child gets before it has left our handler behind waits until then, or it would be lost."""
+    """A signal that a child gets before it has left our handler behind waits until then, or it would be lost."""
     if live:
-        _fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {END_SIGNAL})
+        _fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*END_SIGNALS, STOP_SIGNAL})
 
 
 def _after_fork() -> None:

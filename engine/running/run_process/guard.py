@@ -43,6 +43,8 @@ MARGIN_SECONDS: Final = 0.75
 """Beyond the grace: the run's own process ends what it can until then, and says so better."""
 TERM_SECONDS: Final = 2.0
 """Between TERM and KILL, at most."""
+LOCK_SECONDS: Final = 0.5
+"""Between looks for a stopped process that holds the write lock."""
 RECORD_AGAIN_SECONDS: Final = 0.25
 """Between tries to leave a record that the disk has no room for."""
 LEFT_SECONDS: Final = 5.0
@@ -57,6 +59,7 @@ class Guard(ABC):
         self.wards: list[Ward] = []
         self._eyes: dict[str, Eyes] = {}
         self._look_at = time.monotonic() + FIRST_LOOK_SECONDS
+        self._look_for_lock_at = time.monotonic() + LOCK_SECONDS
 
     def tick(self) -> float | None:
         """Look, and do what is due; returns how many seconds later again, None when there is nothing to do."""
@@ -69,7 +72,18 @@ class Guard(ABC):
         for ward in list(self.wards):
             if ward.asked_at is not None:
                 self._enforce(ward, now)
+        if now >= self._look_for_lock_at:
+            self._look_for_lock_at = now + LOCK_SECONDS
+            for ward in self.wards:
+                self._free_lock(ward)
         return max(0.0, self._look_at - time.monotonic())
+
+    def _free_lock(self, ward: Ward) -> None:
+        fields = judging.stat_fields(ward.process.pid)
+        if fields is not None and fields[0] == "T":
+            from .stopped import go_on_to_end_of_transaction
+
+            go_on_to_end_of_transaction(ward, LOCK_SECONDS)
 
     def look(self, now: float) -> None:
         """See what was asked, in each store."""

@@ -18,8 +18,8 @@ first three, these last two and, where futures have done callbacks, on a thread 
 the main thread by a signal, in others at their next bytecode, in coroutines at their await; a worker process is ended
 by the thread that waits for it. A slot is open while user code itself runs and closed while that waits in code of
 ours, which learns of its end by ``gate.check`` or its waker; so the watcher, the writer and the keeper are never
-interrupted. Two come unasked, both in the main thread: the handler of SIGTERM raises ``Cancelled`` where a slot is
-open, takes no lock and leaves the rest to the watcher's next tick; Ctrl-C raises ``KeyboardInterrupt`` wherever that
+interrupted. Two come unasked, both in the main thread: the handler of signals to end raises ``Cancelled`` where a slot
+is open, takes no lock and leaves the rest to the watcher's next tick; Ctrl-C raises ``KeyboardInterrupt`` wherever that
 thread is, in code of ours as well, and ends the run as cancelled.
 
 **What is locked by what.** A run's ``state_lock`` is held from a change of its state, by whatever thread, until its
@@ -64,7 +64,7 @@ from ..runners.threads import Pool
 from . import forks, guarding, marks
 from .activations import Activations
 from .beginnings import Beginnings
-from .ending import BY_SIGNAL, Ending
+from .ending import Ending
 from .node_requests import NodeRequests
 from .result_store import ResultStore
 from .run_requests import RunRequests
@@ -189,6 +189,10 @@ class Session:
             self._telemetry = Writer(self.folder, "telemetry", linger_seconds=0.1)
         return self._telemetry
 
+    def writers(self) -> list[Writer]:
+        """What writes to the store for this run."""
+        return [self.writer] if self._telemetry is None else [self.writer, self._telemetry]
+
     @property
     def keeper(self) -> Keeper:
         """What waits for slots of limits; made, and its modules loaded, with the first task that has tags."""
@@ -215,7 +219,7 @@ class Session:
         """One task, or everything of the run, waits for slots no more."""
         if self._keeper is None:
             return
-        why = reason or self.requests.cancel_reason or BY_SIGNAL
+        why = reason or self.requests.cancel_reason or self.ending.by_signal
         self._keeper.cancel(why) if call is None else self._keeper.drop(call, why)
 
     # -- reading -------------------------------------------------------------------------------------------------

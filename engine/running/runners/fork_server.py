@@ -22,6 +22,7 @@ from typing import Any, Final, NoReturn
 
 from ...states import exits as deaths
 from ...system import processes
+from ...system.dispositions import Inherited
 from .worker_main import Terminal, work
 
 _SET_PARENT_DEATH_SIGNAL: Final = 1
@@ -38,6 +39,7 @@ class WorkerHost:
         self._children: dict[int, int] = {}
         self._ending = False
         self._oom = deaths.OomWatch()
+        self._inherited = Inherited(signal.SIGINT)
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def serve(self) -> None:
@@ -96,7 +98,7 @@ class WorkerHost:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._inherited.restore()
             os.setpgid(0, 0)
             if sys.platform == "linux":
                 ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGKILL))
