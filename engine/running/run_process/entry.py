@@ -7,7 +7,6 @@ flow the steps decide; here is only what holds however they are driven.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,8 +111,9 @@ def execute_run(
 
     0 completed · 1 failed or crashed · 75 goes on later · 130 cancelled · 128 + n ended by signal n. Raises NotFound,
     NotAllowed or StaleState when the run is not this process's to take. ``guard`` is this process's parent, where that
-    is the run's guard; then session and group are the run's own. ``resumable``: whether a supervisor resumes it; by default what is not
-    shown to anybody. ``at_end`` is called with the exit code when the end is recorded and the session still open.
+    is the run's guard; then session and group are the run's own. ``resumable``: whether a supervisor resumes it; by
+    default what is not shown to anybody. ``at_end`` is called with the exit code when the end is recorded and the
+    session still open.
     """
     is_resumable = not echo if resumable is None else resumable
     row, lease = take(
