@@ -13,7 +13,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable
-from typing import AnyStr, Final
+from typing import AnyStr, Final, NamedTuple
 
 MASK: Final = "********"
 SHORTEST: Final = 4
@@ -27,64 +27,80 @@ _ANCHOR: Final = 6
 _COMMON: Final = " etaoinsrlhdcu.0123456789mpgf_:-/wyb=,\\vkxjqz"
 """Letters of logs and code by how often they occur, as far as that matters: any other is rarer."""
 
+
+class _Known(NamedTuple):
+    """All that is masked; exchanged as one, so that no thread sees a part of it."""
+
+    forms: frozenset[str]
+    byte_forms: tuple[bytes, ...]
+    """The longest first."""
+    pattern: re.Pattern[str]
+    byte_pattern: re.Pattern[bytes]
+    anchors: re.Pattern[str]
+    byte_anchors: re.Pattern[bytes]
+
+
 _lock = threading.Lock()
-_forms: set[str] = set()
-_anchors: re.Pattern[str] | None = None
-_byte_anchors: re.Pattern[bytes] | None = None
-_pattern: re.Pattern[str] | None = None
-_bytes_pattern: re.Pattern[bytes] | None = None
-_byte_forms: list[bytes] = []
+_known: _Known | None = None
 _listeners: list[Callable[[], None]] = []
 
 
 def is_active() -> bool:
     """Whether any secret is known."""
-    return _pattern is not None
+    return _known is not None
 
 
 def mask(text: str) -> str:
     """The text without the values of secrets."""
-    if _pattern is None or _anchors is None or _anchors.search(text) is None:
+    known = _known
+    if known is None or known.anchors.search(text) is None:
         return text
-    return _pattern.sub(MASK, text)
+    return known.pattern.sub(MASK, text)
 
 
 def mask_bytes(data: bytes) -> bytes:
     """As ``mask``, for raw output."""
-    return _bytes_pattern.sub(MASK.encode(), data) if _bytes_pattern is not None and holds_secret(data) else data
+    known = _known
+    if known is None or known.byte_anchors.search(data) is None:
+        return data
+    return known.byte_pattern.sub(MASK.encode(), data)
 
 
 def undecided(data: bytes) -> int:
     """How many bytes at the end may be the beginning of a secret's value: they wait for what comes after them."""
+    known = _known
+    if known is None or not data:
+        return 0
     longest = 0
-    for form in _byte_forms:
+    for form in known.byte_forms:
         at = max(0, len(data) - len(form) + 1)
         while (at := data.find(form[:1], at)) >= 0 and len(data) - at > longest:
             if form.startswith(data[at:]):
                 longest = len(data) - at
                 break
             at += 1
-    return len(data) - _outside(_bytes_pattern, data, len(data) - longest)
+    return len(data) - _outside(known.byte_pattern, data, len(data) - longest)
 
 
 def decided_text(text: str) -> int:
     """How many characters of a text that goes on later may be passed on: no end of them begins a secret."""
-    if _pattern is None or not text:
+    known = _known
+    if known is None or not text:
         return len(text)
     longest = 0
-    for form in _forms:
+    for form in known.forms:
         at = max(0, len(text) - len(form) + 1)
         while (at := text.find(form[:1], at)) >= 0 and len(text) - at > longest:
             if form.startswith(text[at:]):
                 longest = len(text) - at
                 break
             at += 1
-    return _outside(_pattern, text, len(text) - longest)
+    return _outside(known.pattern, text, len(text) - longest)
 
 
-def _outside(pattern: re.Pattern[AnyStr] | None, text: AnyStr, place: int) -> int:
+def _outside(pattern: re.Pattern[AnyStr], text: AnyStr, place: int) -> int:
     """The place, or the begin of the secret that it lies in: the end of one may begin another."""
-    if pattern is not None and place < len(text):
+    if place < len(text):
         for found in pattern.finditer(text):
             if found.end() > place:
                 return min(place, found.start())
@@ -93,15 +109,16 @@ def _outside(pattern: re.Pattern[AnyStr] | None, text: AnyStr, place: int) -> in
 
 def longest_form() -> int:
     """Bytes of the longest form that is masked; 0 while none is known."""
-    return len(_byte_forms[0]) if _byte_forms else 0
+    return 0 if _known is None else len(_known.byte_forms[0])
 
 
 def end_of_secret_at(data: bytes, place: int) -> int:
     """Near ``place``, where bytes may be cut so that no end of a secret, which nothing knows, begins what follows."""
-    if _bytes_pattern is None or place <= 0:
+    known = _known
+    if known is None or place <= 0:
         return place
-    first = max(0, place - longest_form())
-    for found in _bytes_pattern.finditer(data, first, place + longest_form()):
+    longest = len(known.byte_forms[0])
+    for found in known.byte_pattern.finditer(data, max(0, place - longest), place + longest):
         if found.start() < place < found.end():
             return found.end()
     return place
@@ -109,9 +126,9 @@ def end_of_secret_at(data: bytes, place: int) -> int:
 
 def holds_secret(data: bytes) -> bool:
     """Whether the bytes hold the value of a secret."""
-    return (
-        _bytes_pattern is not None and _byte_anchors is not None and _byte_anchors.search(data) is not None
-        and _bytes_pattern.search(data) is not None
+    known = _known
+    return known is not None and known.byte_anchors.search(data) is not None and (
+        known.byte_pattern.search(data) is not None
     )
 
 
@@ -120,31 +137,35 @@ def conceal(value: str) -> bool:
     value = value.strip("\r\n")
     if len(value) < SHORTEST:
         return False
-    if value in _forms and json.dumps(value)[1:-1] in _forms and value.encode("utf-8", "replace").hex() in _forms:
-        return True  # known
-    adopt(_forms_of(value))
+    if value not in _concealed:
+        adopt(_forms_of(value))
+        _concealed.add(value)
     return True
+
+
+_concealed: set[str] = set()
+"""Values whose forms are all masked."""
 
 
 def known_forms() -> frozenset[str]:
     """Everything that is masked; for another process of the run, which adopts it."""
-    with _lock:
-        return frozenset(_forms)
+    return frozenset() if _known is None else _known.forms
 
 
 def adopt(forms: Iterable[str]) -> None:
     """Mask what another process of the run masks."""
-    global _pattern, _bytes_pattern, _byte_forms, _anchors, _byte_anchors
+    global _known
     with _lock:
-        if _forms.issuperset(forms):
+        before = known_forms()
+        if before.issuperset(forms):
             return
-        _forms.update(forms)
-        longest_first = sorted(_forms, key=len, reverse=True)
-        _byte_forms = [form.encode("utf-8", "replace") for form in longest_first]
-        _bytes_pattern = re.compile(b"|".join(map(re.escape, _byte_forms)))
-        _pattern = re.compile("|".join(map(re.escape, longest_first)))
-        _anchors = re.compile(_any_of(map(_anchor_of, _forms)))
-        _byte_anchors = re.compile(_any_of(_anchor_of(form.decode()) for form in _byte_forms).encode())
+        longest_first = sorted(before.union(forms), key=len, reverse=True)
+        byte_forms = tuple(form.encode("utf-8", "replace") for form in longest_first)
+        _known = _Known(
+            frozenset(longest_first), byte_forms, re.compile("|".join(map(re.escape, longest_first))),
+            re.compile(b"|".join(map(re.escape, byte_forms))), re.compile(_any_of(map(_anchor_of, longest_first))),
+            re.compile(_any_of(_anchor_of(form.decode()) for form in byte_forms).encode()),
+        )  # fmt: skip
         listeners = list(_listeners)
     for listener in listeners:
         listener()
@@ -217,6 +238,9 @@ def _forms_of(value: str) -> set[str]:
     }  # fmt: skip
     once = json.dumps(value)[1:-1]
     forms |= {json.dumps(once)[1:-1], repr(once)[1:-1], once.replace("/", "\\/"), json.dumps(repr(value)[1:-1])[1:-1]}
+    for encoding in ("ascii", "latin-1"):
+        forms.add(value.encode(encoding, "backslashreplace").decode(encoding))
+    forms.add(value.encode("unicode_escape").decode())
     forms |= _in_lines(b64encode(encoded).decode())
     for quoted in (quote(value, safe="", errors="replace"), quote_plus(value, errors="replace"),
                    quote(value, errors="replace")):  # fmt: skip
