@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from ..engine.errors import NotFound, UsageError
 from ..store.rows import LogRow, RunRow, TaskRow
 from ..store.states import is_terminal
-from ..tui.text.sanitize import clean_lines
+from ..tui.text.sanitize import clean, clean_lines
 from .events import POLL_SECONDS
 from .following import exit_code, tell_end, until_end
 from .formats import LEVELS, clock, level_name
@@ -47,6 +47,7 @@ def configure(command: str, parser: argparse.ArgumentParser) -> None:  # noqa: A
     parser.add_argument("--task", metavar="T", help="lines of this task only: 7, extract[3], or extract for all of it")
     parser.add_argument("--level", metavar="L", help="this level and above: debug, info, warning, error, or a number")
     parser.add_argument("--grep", metavar="RE", help="lines whose message matches this regular expression")
+    parser.add_argument("--raw", action="store_true", help="messages as they were written, escape sequences and all")
     parser.add_argument("-n", "--tail", metavar="N", type=count_argument, help="only the last so many lines")
     parser.set_defaults(handler=logs)
 
@@ -56,7 +57,8 @@ def logs(args: argparse.Namespace, out: Output) -> int:
     pattern, min_level = _pattern(args.grep), _level(args.level)
     reader = require_reader(args, out, f"run {args.run!r}")
     run, task = find_run_or_task(reader, args.run)
-    lines = _Lines(reader, folder_of(args), run, _Selection(reader, run, task, args.task), pattern, min_level, out)
+    chosen = _Selection(reader, run, task, args.task)
+    lines = _Lines(reader, folder_of(args), run, chosen, pattern, min_level, out, is_raw=args.raw)
     lines.store_spooled()
     stored: Iterable[LogRow] = lines.fresh() if args.follow else chain(lines.fresh(), lines.waiting())
     if args.tail is not None:
@@ -152,9 +154,11 @@ class _Lines:
 
     def __init__(
         self, reader: Reader, folder: Path, run: RunRow, selection: _Selection, pattern: re.Pattern[str] | None,
-        min_level: int, out: Output,
+        min_level: int, out: Output, *, is_raw: bool = False,
     ) -> None:
         self._out = out
+        self.is_raw = is_raw
+        """Whether messages are wanted as they were written."""
         self.reader = reader
         self.folder = folder
         self.run = run
@@ -256,15 +260,22 @@ def _print(found: Iterable[LogRow], lines: _Lines, out: Output) -> None:
     for line in found:
         if out.as_json:
             out.json_line(log_shape(line))
+        elif lines.is_raw:
+            out.raw(_text(line, lines.selection, out, is_raw=True))
         else:
             out.line(_text(line, lines.selection, out))
     out.flush()
 
 
-def _text(line: LogRow, selection: _Selection, out: Output) -> str:
+def _text(line: LogRow, selection: _Selection, out: Output, *, is_raw: bool = False) -> str:
     label = one_line(selection.label(line))
     style = next(style for floor, style in _LEVEL_STYLES if line.level >= floor)
-    message = "\n  ".join(clean_lines(line.message)) if out.terminal else line.message
+    if is_raw:
+        message = line.message
+    elif out.terminal:
+        message = "\n  ".join(clean_lines(line.message))
+    else:  # for programs: whole, with its tabs
+        message = "\t".join(clean(part, limit=len(part)) for part in line.message.split("\t"))
     place = out.paint(f"{label}: ", "cyan") if label else ""
     return (f"{out.paint(clock(line.at_us), 'dim')} {out.paint(f'{level_name(line.level):<8}', style)}{place}"
             f"{out.paint(message, style if line.level >= 40 else '')}")

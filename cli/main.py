@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         if sys.stderr.isatty():
-            sys.stderr.write("\n")
+            out.say("")
         return CANCELLED
     return code
 

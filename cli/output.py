@@ -1,25 +1,34 @@
 """Where words go: data to standard output, talk to standard error, colour only to a terminal.
 
-Every command writes through one ``Output``. What comes from the store passes the sanitiser here, so that no control
-byte of somebody's data reaches a terminal; JSON is plain ASCII with everything else escaped.
+Every command writes through one ``Output``, and nothing else of the command line writes to either (a test). Whatever a
+command hands it, no control byte but those of our own colours passes, to a terminal or a pipe that leads to one, and no
+value of a secret that this process knows; JSON is plain ASCII with everything else escaped. ``raw`` alone goes round
+that: for bytes that somebody asked for as they are.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
+from ..engine.secrets.masking import mask
 from ..tui.text.sanitize import clean
-from .table import Cell, Column, paint, render, truncate
+from .table import RESET, STYLES, Cell, Column, paint, render, truncate
 
 _NARROWEST: Final = 40
 """Below this many columns a table is no table; lines then wrap in the terminal instead."""
 
 
+_OUR_COLOURS: Final = frozenset({RESET, *STYLES.values()})
+_STEERING: Final = re.compile(
+    "\x1b\\[[0-9;]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+"""What a terminal obeys: control characters but tab and line feed, and what turns the direction of text."""
 _EMPTY_BRAILLE: Final = "\u2800"
 """Looks like a blank and is none."""
 
@@ -45,12 +54,22 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """One line of data."""
+        sys.stdout.write(guarded(text) + "\n")
+
+    def raw(self, text: str) -> None:
+        """One line of data as it is: whoever asked for it answers for what it does to a terminal."""
         sys.stdout.write(text + "\n")
+
+    def ask(self, question: str) -> str:
+        """What the person at the terminal answers."""
+        sys.stderr.write(guarded(question))
+        sys.stderr.flush()
+        return sys.stdin.readline().strip()
 
     def say(self, text: str, style: str = "") -> None:
         """One line of talk: not data, so it goes to standard error."""
         sys.stdout.flush()
-        sys.stderr.write(paint(text, style, colour=self._talk_colour) + "\n")
+        sys.stderr.write(guarded(paint(text, style, colour=self._talk_colour)) + "\n")
 
     def say_once(self, text: str, style: str = "") -> None:
         """As ``say``, unless that was said before."""
@@ -93,18 +112,18 @@ class Output:
         write = sys.stdout.write
         separator = "[\n"
         for item in items:
-            write(separator + encode(item))
+            write(separator + mask(encode(item)))
             separator = ",\n"
         write("[]\n" if separator == "[\n" else "\n]\n")
 
     def json_line(self, item: Mapping[str, Any]) -> None:
         """One JSON object on a line of its own, sent at once."""
-        sys.stdout.write(encode(item) + "\n")
+        sys.stdout.write(mask(encode(item)) + "\n")
         sys.stdout.flush()
 
     def json_object(self, item: Mapping[str, Any]) -> None:
         """One JSON object, indented for reading."""
-        sys.stdout.write(json.dumps(item, indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(mask(json.dumps(item, indent=2, allow_nan=False)) + "\n")
 
     def flush(self) -> None:
         """Sends what is buffered; a tail must not keep lines back."""
@@ -122,6 +141,22 @@ class Output:
 def encode(item: Mapping[str, Any]) -> str:
     """A JSON object in ASCII: control characters and everything beyond ASCII are escaped."""
     return json.dumps(item, separators=(",", ":"), allow_nan=False)
+
+
+def guarded(text: str) -> str:
+    """The text without anything a terminal obeys but our own colours, and without secrets."""
+    text = mask(text)
+    return text if _STEERING.search(text) is None else _STEERING.sub(_picture, text)
+
+
+def _picture(found: re.Match[str]) -> str:
+    """Shows a control character; an escape sequence that is not ours loses its escape."""
+    text = found[0]
+    if text in _OUR_COLOURS:
+        return text
+    code = ord(text[0])
+    picture = chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else "\ufffd"
+    return picture + text[1:]
 
 
 def one_line(text: str) -> str:

@@ -126,9 +126,7 @@ def _agreed(plan: Plan, out: Output) -> bool:
         return True
     for line in plan.in_words():
         out.say(one_line(line) if not line.startswith("  ") else f"  {one_line(line.strip())}")
-    sys.stderr.write("Run these again? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return out.ask("Run these again? [y/N] ").lower() in ("y", "yes")
 
 
 def _schema(reader: Reader, root: RunRow) -> Mapping[str, Any]:

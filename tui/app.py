@@ -30,12 +30,13 @@ def run_console(
     os.environ["TEXTUAL_ANIMATIONS"] = "none"
     os.environ.setdefault("TEXTUAL_FPS", "30")
     from .actions import keys_path, read_keymap
+    from .text.sanitize import clean
 
     try:
         keymap = read_keymap(keys_path())
         read_only = _open(Path(folder), read_only=read_only)
     except FlowdeckError as error:
-        sys.stderr.write(f"flowdeck: {error}\n")
+        sys.stderr.write(f"flowdeck: {clean(str(error))}\n")
         return error.exit_code
     from .asks import Asker
     from .feed.thread import Feed

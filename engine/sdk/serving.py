@@ -82,6 +82,7 @@ def serve(*deployments: Deployment, limit: int | None = None) -> None:
             raise OptionError(f"serve() takes what flow.to_deployment() gives, not {given!r}")
     from ...store.location import find_store
     from ..daemon.daemon import run_daemon
+    from ..running.output.echo import for_terminal
 
     names = [deployment.name for deployment in deployments]
     for name in names:
@@ -91,5 +92,5 @@ def serve(*deployments: Deployment, limit: int | None = None) -> None:
         run_daemon(find_store(), sorted({deployment.path for deployment in deployments}), limit=limit,
                    deployments=deployments)
     except FlowdeckError as error:
-        sys.stderr.write(f"flowdeck: {error}\n")
+        sys.stderr.write(f"flowdeck: {for_terminal(str(error))}\n")
         raise SystemExit(error.exit_code) from None

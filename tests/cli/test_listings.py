@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -10,7 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flowdeck.cli
 import pytest
+from flowdeck.cli.output import Output
+from flowdeck.cli.table import RESET, STYLES, Cell, Column
+from flowdeck.engine.secrets.masking import conceal
 
 from .conftest import FLOWDECK, Cli
 
@@ -287,3 +292,43 @@ def test_help_names_every_command(seeded: Cli) -> None:
         assert done.returncode == 0
         assert f"usage: flowdeck {name}" in done.stdout
     assert seeded("--version").stdout.startswith("flowdeck ")
+
+
+def test_logs_through_a_pipe_are_cleaned_unless_they_are_wanted_raw(seeded: Cli) -> None:
+    """A pager, ``tail`` and ``grep`` hand on what they read to the terminal."""
+    piped = seeded("logs", "2")
+    assert "about to fail" in piped.stdout
+    assert "no rows" in piped.stdout
+    assert not set(piped.stdout + piped.stderr) & {"\x1b", "\x07", "\x9b"}
+    raw = seeded("logs", "2", "--raw")
+    assert "about to fail \x1b[2J\x1b]0;owned\x07" in raw.stdout
+
+
+def test_no_text_goes_round_the_guard_of_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever a command hands over: our own colours pass, nothing else that a terminal obeys, and no known secret."""
+    out = Output(colour=True)
+    hostile = "a\x1b[2Jb\x1b]0;x\x07c\x9b31md\u202ee\rf\x1b[0;31;5mg\tend kanarie-of-the-guard-1"
+    conceal("kanarie-of-the-guard-1")
+    for say in (out.line, out.say, out.complain):
+        say(hostile)
+    out.table([Column("A")], [[Cell(hostile)]])
+    out.json_line({"key": hostile})
+    out.json_object({hostile: hostile})
+    out.line(f"{STYLES['red']}ours{RESET}")
+    shown = "".join(capsys.readouterr())
+    assert f"{STYLES['red']}ours{RESET}" in shown
+    rest = shown.replace(STYLES["red"], "").replace(RESET, "").replace(STYLES["bold red"], "")
+    assert not set(rest) & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
+    assert "kanarie" not in shown
+
+
+def test_only_the_output_writes_to_the_two_streams() -> None:
+    """The guard stands in one place: no other module of the command line writes, prints or has argparse write."""
+    folder = Path(flowdeck.cli.__file__).parent
+    found = [
+        f"{path.name}:{node.lineno}" for path in sorted(folder.glob("*.py")) if path.name != "output.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+        and (ast.unparse(node.func) == "print" or ast.unparse(node.func).endswith((".stdout.write", ".stderr.write",
+             ".stdout.buffer.write", ".stderr.buffer.write", ".writelines")))
+    ]  # fmt: skip
+    assert found == []

@@ -12,6 +12,7 @@ from ....store.errors import StaleState, StoreError
 from ...encoding.tracebacks import user_traceback
 from ...errors import UsageError
 from ...states.state import Cancelled, State
+from ..output.echo import for_terminal
 
 if TYPE_CHECKING:
     from .session import Session
@@ -61,11 +62,11 @@ def answer(session: Session, state: State, return_state: bool) -> Any:
         return state
     if not state.is_final():
         text = suspended_text(session.root_id, state)
-        sys.stderr.write(f"flowdeck: {text}\n")
+        sys.stderr.write(f"flowdeck: {for_terminal(text)}\n")
         raise RunSuspended(text)
     if state.is_cancelled() and isinstance(state.error, (Cancelled, type(None))):
         text = f"run #{session.root_id} was cancelled: {state.message}"
-        sys.stderr.write(f"flowdeck: {text}\n")
+        sys.stderr.write(f"flowdeck: {for_terminal(text)}\n")
         raise RunCancelled(text)
     code = session.ending.exit_code_by_signal
     if code is not None and state.is_crashed() and isinstance(state.error, Cancelled):
@@ -120,6 +121,6 @@ class _Explain:
         if value is not self._error:
             sys.__excepthook__(kind, value, trace)
         elif isinstance(value, (StoreError, UsageError)):
-            sys.stderr.write(f"flowdeck: {value}\n")
+            sys.stderr.write(f"flowdeck: {for_terminal(str(value))}\n")
         else:
             sys.stderr.write(f"{user_traceback(value)}\n")
