@@ -29,6 +29,7 @@ from .clock import now_us
 from .commands import Command, read
 from .feed.thread import Feed
 from .garbage import Garbage
+from .hang_up import Terminal
 from .look import theme
 from .look.cells import safe
 from .messages import Answered, Arrived, Asked
@@ -115,6 +116,7 @@ class Console(ThinApp):
         self._flows_page: FlowsPage | None = None
         self._limits_page: LimitsPage | None = None
         self._slices: deque[News] = deque()
+        self._terminal: Terminal | None = None
         """Of the news that were taken last, what is still to be passed on."""
         self._garbage = Garbage()
         self._notice_until: float | None = None
@@ -176,7 +178,9 @@ class Console(ThinApp):
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
-                    loop.add_signal_handler(number, self.exit, 0)
+                    loop.add_signal_handler(number, self._end)
+            self._terminal = Terminal()
+            self._terminal.watch(self._end)
         self.asker.tell = self._tell_answer
         self.asker.tell_questions = self._tell_questions
         self.feed.tell = self._tell_news
@@ -190,6 +194,12 @@ class Console(ThinApp):
             self.notice(self._start, good=False)
         elif self._start.kind != "runs":
             self.obey(self._start)
+
+    def _end(self) -> None:
+        """Somebody wants it ended, or its terminal is gone."""
+        if self._terminal is not None:
+            self._terminal.let_go()
+        self.exit(0)
 
     def _tell_news(self) -> None:
         """On the feed's thread."""
@@ -267,6 +277,9 @@ class Console(ThinApp):
 
     def _tick(self) -> None:
         """A second went by."""
+        if self._terminal is not None and self._terminal.is_gone:
+            self._end()
+            return
         moment = now_us()
         if not self.screen.is_modal:
             self.page.tick(moment)

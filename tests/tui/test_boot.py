@@ -133,6 +133,33 @@ def test_a_signal_leaves_the_terminal_as_it_was(terminal: Any, ended: Path, numb
         assert sequence in console.raw
 
 
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_is_gone_ends_it(terminal: Any, ended: Path, ignored: bool) -> None:
+    """Also where the signal of that is ignored, as under nohup: at once, with exit code 0, and nothing spins."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        console = terminal(ended)
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+    console.shows("Completed")
+    console.quiet()
+    before = processor_ticks(console.pid)
+    os.close(console.fd)
+    console.fd = os.open(os.devnull, os.O_RDWR)
+    end = time.monotonic() + 40
+    while (used := processor_ticks(console.pid)) is not None and time.monotonic() < end:
+        spent = used - before
+        time.sleep(0.01)
+    assert console.wait() == 0
+    assert spent < 2 * os.sysconf("SC_CLK_TCK"), "it took as long as it likes, at the cost of a processor"
+
+
+def processor_ticks(pid: int) -> int | None:
+    """What a process has used of processors; None once it has ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return None if fields[0] == "Z" else int(fields[11]) + int(fields[12])
+
+
 def test_q_closes_it_and_says_what_goes_on(terminal: Any, ended: Path) -> None:
     """Exit code 0 and one sentence."""
     console = terminal(ended)
