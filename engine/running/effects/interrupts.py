@@ -136,7 +136,7 @@ class ThreadSlot:
         with self._lock:
             if not self.is_open:
                 self._pending, wake = error, self._wake
-            elif self._is_main and _can_signal():
+            elif self._is_main and signal.getsignal(INTERRUPT_SIGNAL) is _interrupt:
                 self._signalled = error
                 signal.pthread_kill(self._thread_id, INTERRUPT_SIGNAL)
             else:
@@ -438,16 +438,7 @@ def _end(number: int, _frame: object) -> None:
     TerminationHandler.tell(signal.Signals(number))
     slot = current_thread_slot()
     if slot is not None and slot.is_open:
-        raise Cancelled(words_of(signal.Signals(number)))
-
-
-def words_of(number: signal.Signals) -> str:
-    """Why a process ends that a signal told to."""
-    return f"the process received {number.name}"
-
-
-def _can_signal() -> bool:
-    return signal.getsignal(INTERRUPT_SIGNAL) is _interrupt
+        raise Cancelled(f"the process received {signal.Signals(number).name}")
 
 
 def _raise_in_thread(thread_id: int, kind: type[BaseException] | None) -> None:

@@ -20,7 +20,7 @@ from ...settings import cancel_grace_seconds
 from ...states.exits import CANCELLED_EXIT, note_told_to_end
 from ...states.state import Cancelled
 from ...system import processes
-from ..effects.interrupts import TerminationHandler, words_of
+from ..effects.interrupts import TerminationHandler
 from . import guarding, marks
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Ending:
     @property
     def by_signal(self) -> str:
         """Which signal ended it, in words."""
-        return words_of(self.termination.received or signal.SIGTERM)
+        return f"the process received {(self.termination.received or signal.SIGTERM).name}"
 
     @property
     def exit_code_by_signal(self) -> int | None:
