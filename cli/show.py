@@ -87,8 +87,13 @@ def _show_run(
     if tags:
         _fact("tags", ", ".join(map(str, tags)), out)
     if run.parent_run_id is not None:
-        place = "" if run.parent_seq is None else f"/{run.parent_seq}"
-        _fact("inside", f"{run.parent_run_id}{place}", out)
+        place = f"/{run.parent_seq}" if run.parent_seq else ""
+        waits = ", which waits for it" if run.root_id is None and run.parent_seq is not None else ""
+        name = "inside" if run.root_id is not None else "asked by"
+        _fact(name, f"{run.parent_run_id}{place}{waits}", out)
+    for child in reader.asked_for(run.id):
+        waited = "" if child.parent_seq is None or child.ended_at_us is not None else ", waited for"
+        _fact("had run", f"#{child.id} {child.flow_name}: {child.state_name}{waited}", out)
     if run.retry_of is not None:
         made = next(iter(reader.events(run_id=run.id, limit=1)), None)
         known = made is not None and made.message is not None and made.message.startswith("forked")

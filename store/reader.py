@@ -150,6 +150,10 @@ class Reader:
         """Every run that has not ended, subflows too, oldest first."""
         return runs.live(self._state)
 
+    def asked_for(self, run_id: int) -> list[RunRow]:
+        """Runs with processes of their own that a run had deployments make."""
+        return runs.asked_for(self._state, run_id)
+
     def children(self, run_id: int) -> list[RunRow]:
         """The subflow runs a run made itself."""
         return runs.children(self._state, run_id)

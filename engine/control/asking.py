@@ -25,7 +25,7 @@ from ..states.asked import done_by
 from ..states.transitions import move_run
 from ..system import processes
 from ..system.clock import now_us
-from . import reaping
+from . import awaited, reaping
 from .answering import answer, cancel_parts, expire_overdue, until_us
 from .questions import words_of
 
@@ -120,11 +120,12 @@ def resume(asked: Asked, run_input: Any) -> str:
 def cancel(asked: Asked, *, at_once: bool = False) -> str:
     """End it with all its parts. ``at_once``, or asked for a second time: its code gets no grace."""
     conn, run, lease, actor, _ = asked
+    at_once = at_once or run.intent == "cancel" or run.state_type == "CANCELLING"
+    awaited.end_all(conn, run.id, at_once, asked.folder)
     if lease is None:
         cancel_parts(conn, run, now_us(), actor)
         move_run(conn, run, "cancel", at_us=now_us(), actor=actor, cause=done_by("cancel", actor), intent="none")
         return "cancelled"
-    at_once = at_once or run.intent == "cancel" or run.state_type == "CANCELLING"
     runs.set_intent(
         conn, run.id, "cancel", at_us=now_us(), actor=actor, message=supervision.AT_ONCE if at_once else "cancel"
     )

@@ -72,7 +72,13 @@ SELECT_LIVE: Final = (
     f"SELECT {RUN_COLUMNS} FROM flow_run INDEXED BY flow_run_live WHERE ended_at_us IS NULL ORDER BY id"
 )
 """Left to itself SQLite prefers the order of the ids, and walks a million ended runs."""
-SELECT_CHILDREN: Final = f"SELECT {RUN_COLUMNS} FROM flow_run WHERE parent_run_id = ? ORDER BY id"
+SELECT_CHILDREN: Final = (
+    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE parent_run_id = ? AND root_id IS NOT NULL ORDER BY id"
+)
+SELECT_ASKED_FOR: Final = (
+    f"SELECT {RUN_COLUMNS} FROM flow_run WHERE parent_run_id = ? AND root_id IS NULL ORDER BY id"
+)
+SET_PARENT: Final = "UPDATE flow_run SET parent_run_id = ?, parent_seq = ? WHERE id = ? AND root_id IS NULL"
 SELECT_OF_ROOT: Final = f"SELECT {RUN_COLUMNS} FROM flow_run WHERE root_id = ? ORDER BY id"
 SELECT_COUNTS: Final = "SELECT state_type, count(*) FROM flow_run GROUP BY state_type"
 SELECT_NAMED: Final = f"SELECT {RUN_COLUMNS} FROM flow_run WHERE name = ? ORDER BY id DESC LIMIT 1"
@@ -289,6 +295,16 @@ def children(connection: Connection, run_id: int) -> list[RunRow]:
     return [RunRow._make(row) for row in connection.execute(SELECT_CHILDREN, (run_id,))]
 
 
+def asked_for(connection: Connection, run_id: int) -> list[RunRow]:
+    """The runs with processes of their own that a run had deployments make, oldest first."""
+    return [RunRow._make(row) for row in connection.execute(SELECT_ASKED_FOR, (run_id,))]
+
+
+def set_parent(connection: Connection, run_id: int, parent_run_id: int, parent_seq: int | None) -> None:
+    """A run with a process of its own was asked for by another, which waits at ``parent_seq``, or does not (None)."""
+    connection.execute(SET_PARENT, (parent_run_id, parent_seq, run_id))
+
+
 def of_root(connection: Connection, root_id: int) -> list[RunRow]:
     """Every run that lives in the process of a root run, at any depth, without the root itself."""
     return [RunRow._make(row) for row in connection.execute(SELECT_OF_ROOT, (root_id,))]
@@ -335,7 +351,7 @@ def listing(
         number = search.removeprefix("#")
         values += [like, like, like, like, int(number) if number.isdecimal() and len(number) < 19 else -1]
     if roots_only:
-        conditions.append("parent_run_id IS NULL")
+        conditions.append("root_id IS NULL")
     found: list[RunRow] = []
     for state in sorted(set(states)) if states is not None else (None,):
         of_state = [*conditions, "state_type = ?"] if state is not None else conditions

@@ -86,7 +86,7 @@ class OpenRun:
         for run_id, row in rows.items():
             if run_id in self.family:
                 self.family[run_id] = runs[run_id] = row
-            elif row.parent_run_id in self.family:
+            elif row.root_id is not None and row.parent_run_id in self.family:
                 before = set(self.family)
                 changed.update(self._adopt(row))
                 runs.update({each: self.family[each] for each in self.family.keys() - before})

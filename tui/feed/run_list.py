@@ -129,7 +129,7 @@ class RunList:
         changed: dict[int, RunRow] = {}
         moment = now_us()
         for run_id, row in rows.items():
-            if row.parent_run_id is not None:
+            if row.root_id is not None:
                 continue
             old = self.listed.pop(run_id, None)
             self._live.pop(run_id, None)

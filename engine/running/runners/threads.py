@@ -112,7 +112,10 @@ class Pool:
         with self._lock:
             self._calls.add(call)
         if call.task.is_async and self._limit >= MOST_THREADS:
-            self._submit_async(call, self.steps_of(call), context.copy())
+            try:
+                self._submit_async(call, self.steps_of(call), context.copy())
+            except RuntimeError as error:  # the system has no thread for an event loop: nobody may wait for it
+                self.settle(call, State("CRASHED", None, f"it could not begin: {error}", error=error))
         else:  # one of a bounded pool has a thread of it, with an event loop of its own
             call.context = context
             self.put(call)

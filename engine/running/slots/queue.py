@@ -165,13 +165,24 @@ class Keeper:
                 self._deadlines.add(ask)
             if ask.call is not None:
                 self._by_call[ask.call] = ask
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="flowdeck-slots", daemon=True)
-                self._thread.start()
+            trouble = self._start() if self._thread is None else ""
+        if trouble:
+            self.end(ask, "refused", trouble)
         if ask.done():
             self._forget(ask)  # told to end while it was written
         self._last_move = time.monotonic()
         self._wake.set()
+
+    def _start(self) -> str:
+        """Have a thread look; why that cannot be, in words: the next one who asks tries again."""
+        thread = threading.Thread(target=self._serve, name="flowdeck-slots", daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._thread = None
+            return f"slots cannot be waited for: a thread that looks for them cannot be made: {error}"
+        return ""
 
     def _forget(self, ask: Ask) -> None:
         with self._lock:
