@@ -306,7 +306,8 @@ class Told:
         """Until somebody tells, or the time is up."""
         timers = [] if seconds is None else [self._loop.call_later(seconds, self._event.set)]
         slot = current_thread_slot()
-        if slot is not None and slot.needs_pulse:
+        # What is raised in such a thread comes only once that runs Python code, which it may not for long.
+        if slot is not None and slot.is_open and threading.current_thread() is not threading.main_thread():
 
             def pulse() -> None:
                 timers[-1] = self._loop.call_later(_PULSE_SECONDS, pulse)

@@ -159,11 +159,6 @@ class ThreadSlot:
             raise (Suspended if isinstance(self._pending, Suspended) else Cancelled)(str(self._pending))
 
     @property
-    def needs_pulse(self) -> bool:
-        """Whether what is raised in this thread comes only once it runs Python code, which it may not for long."""
-        return self.is_open and not self._is_main
-
-    @property
     def is_signalled(self) -> bool:
         """Whether a signal's handler raises in this code right now."""
         return self._is_main and self.is_open
@@ -394,8 +389,7 @@ class TerminationHandler:
         self._live.append(self)
         if len(self._live) > 1:
             return
-        wanted: dict[signal.Signals, Any] = {INTERRUPT_SIGNAL: _interrupt, STOP_SIGNAL: _stop}
-        wanted.update(dict.fromkeys(END_SIGNALS, _end))
+        wanted = {INTERRUPT_SIGNAL: _interrupt, STOP_SIGNAL: _stop, **dict.fromkeys(END_SIGNALS, _end)}
         for number, handler in wanted.items():
             known = signal.getsignal(number)
             is_ours = number == INTERRUPT_SIGNAL or (number == signal.SIGTERM and known is not signal.SIG_IGN)
@@ -404,9 +398,8 @@ class TerminationHandler:
 
     def remove(self) -> None:
         """Put back what was there."""
-        if self not in self._live:
-            return
-        self._live.remove(self)
+        if self in self._live:
+            self._live.remove(self)
         if self._live:
             return
         for number, previous in self._previous.items():
@@ -425,8 +418,7 @@ class TerminationHandler:
 
 def _interrupt(_number: int, _frame: object) -> None:
     slot = current_thread_slot()
-    ours = slot.take_signalled() if slot is not None else None
-    if ours is not None:
+    if slot is not None and (ours := slot.take_signalled()) is not None:
         raise ours
 
 
