@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from ..engine.errors import NotFound, UsageError
+from ..store.patterns import Pattern, PatternError
 from ..store.rows import LogRow, RunRow, TaskRow
 from ..store.states import is_terminal
 from ..tui.text.sanitize import clean, clean_lines
@@ -80,13 +80,13 @@ def follow_run(reader: Reader, folder: Path, run: RunRow, out: Output) -> int:
     return _follow(_Lines(reader, folder, run, _Selection(reader, run, None, None), None, 0, out), out)
 
 
-def _pattern(text: str | None) -> re.Pattern[str] | None:
+def _pattern(text: str | None) -> Pattern | None:
     if text is None:
         return None
     try:
-        return re.compile(text)
-    except re.error as error:
-        raise UsageError(f"--grep: {text!r} is no regular expression: {error}") from None
+        return Pattern(text)
+    except PatternError as error:
+        raise UsageError(f"--grep: {error}") from None
 
 
 def _level(text: str | None) -> int:
@@ -153,7 +153,7 @@ class _Lines:
     """The lines somebody asked for, each handed out once."""
 
     def __init__(
-        self, reader: Reader, folder: Path, run: RunRow, selection: _Selection, pattern: re.Pattern[str] | None,
+        self, reader: Reader, folder: Path, run: RunRow, selection: _Selection, pattern: Pattern | None,
         min_level: int, out: Output, *, is_raw: bool = False,
     ) -> None:
         self._out = out

@@ -57,7 +57,7 @@ from .tables import (
     variables,
 )
 from .tables.limits import Queue
-from .tables.logs import MAX_SCAN
+from .tables.logs import MAX_SCAN, Searchable
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _TASK_INDEX: Final = re.compile(r"(.+)\[(\d+)\]")
@@ -288,7 +288,7 @@ class Reader:
         min_level: int = 0,
         run_id: int | None = None,
         task_seq: int | None = None,
-        pattern: str | re.Pattern[str] | None = None,
+        pattern: str | Searchable | None = None,
         from_line: int = 0,
         limit: int = 1000,
         scan: int = MAX_SCAN,

@@ -542,7 +542,7 @@ def test_imports_of_the_console_go_down() -> None:
 def test_only_the_feed_reads_the_store() -> None:
     """Rooms above and below the feed know the store's rows, states and words; its reader and files only the feed."""
     values = ("flowdeck.store.rows", "flowdeck.store.states", "flowdeck.store.errors", "flowdeck.store.tables.nodes",
-              "flowdeck.store.tables.usages")  # fmt: skip
+              "flowdeck.store.tables.usages", "flowdeck.store.patterns")  # fmt: skip
     wrong = [
         f"{place(module, one.line)} imports {one.name}"
         for module in modules().values()

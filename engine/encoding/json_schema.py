@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from typing import Any, Final, NamedTuple
+
+from ...store.patterns import Pattern, PatternError
 
 Schema = dict[str, Any]
 Problem = tuple[str, str]
@@ -237,8 +238,8 @@ def _wrong_text(value: str, schema: Schema) -> list[str]:
 
 def _matches(pattern: str, value: str) -> bool:
     try:
-        return re.search(pattern, value) is not None
-    except re.error:
+        return Pattern(pattern).search(value)
+    except PatternError:
         return True  # Rust's syntax, which pydantic reads; the model has the last word
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from ..connection import Connection
 from ..rows import LogMatches, LogRow
@@ -20,6 +20,14 @@ SELECT_PAGE: Final = f"SELECT {LOG_COLUMNS} FROM log WHERE root_id = ? AND line 
 
 MAX_SCAN: Final = 50_000
 """Lines a search looks at in one call unless told otherwise: some 20 ms."""
+
+
+class Searchable(Protocol):
+    """What can be searched for in a text: one of ``store.patterns``, which ends soon, or of ``re``."""
+
+    def search(self, text: str, /) -> object:
+        """Something true where it is found."""
+        ...
 
 
 def append(connection: Connection, rows: Iterable[LogRow]) -> None:
@@ -49,7 +57,7 @@ def search(
     min_level: int = 0,
     run_id: int | None = None,
     task_seq: int | None = None,
-    pattern: str | re.Pattern[str] | None = None,
+    pattern: str | Searchable | None = None,
     from_line: int = 0,
     limit: int = 1000,
     scan: int = MAX_SCAN,
@@ -82,7 +90,7 @@ def search(
             conditions.append("instr(message, ?)")
             values.append(pattern)
     where = f"FROM log WHERE {' AND '.join(conditions)} ORDER BY line"
-    if isinstance(pattern, re.Pattern):
+    if pattern is not None and not isinstance(pattern, str):
         found = _matching(connection, root_id, where, values, pattern, limit)
     else:
         rows = connection.execute(f"SELECT {LOG_COLUMNS} {where} LIMIT ?", (*values, limit))
@@ -98,7 +106,7 @@ def _matching(
     root_id: int,
     where: str,
     values: list[int | str],
-    pattern: re.Pattern[str],
+    pattern: Searchable,
     limit: int,
 ) -> list[LogRow]:
     """The lines a compiled pattern is found in. Only their texts are fetched to look at: few lines fit."""

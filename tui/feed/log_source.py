@@ -6,13 +6,13 @@ must not wait for anybody. A store in trouble gives no lines; the feed says what
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from ...store.errors import StoreError
+from ...store.patterns import Pattern
 from ...store.reader import Reader
 from ...store.rows import LogRow
 
@@ -53,7 +53,7 @@ class StoreLog:
             return ()
 
     def search(
-        self, pattern: re.Pattern[str] | None, min_level: int, task: tuple[int, int] | None, from_line: int, limit: int
+        self, pattern: Pattern | None, min_level: int, task: tuple[int, int] | None, from_line: int, limit: int
     ) -> tuple[Sequence[int], int]:
         """The next lines that fit, and where to go on; for other threads than the two above."""
         with self._search_lock:

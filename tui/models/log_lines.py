@@ -5,7 +5,6 @@ A bounded number stays ready, whatever the length of the log. Every text passes 
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -21,6 +20,7 @@ from ..text import times
 from ..text.sanitize import clean, to_ascii
 
 if TYPE_CHECKING:
+    from ...store.patterns import Pattern
     from ...store.rows import LogRow
     from .log_search import LogSource
 
@@ -50,7 +50,7 @@ class Lines:
 
     def __init__(self) -> None:
         self.source: LogSource | None = None
-        self.pattern: re.Pattern[str] | None = None
+        self.pattern: Pattern | None = None
         self._ready: OrderedDict[int, Line] = OrderedDict()
 
     def forget(self) -> None:
@@ -94,10 +94,9 @@ class Lines:
         style = level_style(row.level)
         segments: list[Segment] = []
         end = 0
-        for found in self.pattern.finditer(text) if self.pattern is not None else ():
-            if found.end() > found.start():
-                segments += [Segment(text[end : found.start()], style), Segment(found.group(), palette.hit)]
-                end = found.end()
+        for first, after in self.pattern.spans(text) if self.pattern is not None else ():
+            segments += [Segment(text[end:first], style), Segment(text[first:after], palette.hit)]
+            end = after
         segments.append(Segment(text[end:], style))
         return Line(row, Strip([segment for segment in segments if segment.text]), text)
 

@@ -6,15 +6,19 @@ line numbers that grows from the first line on, in pieces, and goes on growing w
 
 from __future__ import annotations
 
-import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ...store.patterns import Pattern
+from ...store.patterns import pattern_of as compile_pattern
+
 if TYPE_CHECKING:
     from ...store.rows import LogRow
+
+__all__ = ["Found", "LogSource", "Query", "Scan", "Searches", "TaskRef", "compile_pattern"]
 
 TaskRef = tuple[int, int]
 """Run id and seq."""
@@ -30,7 +34,7 @@ class LogSource(Protocol):
         """Up to ``limit`` lines from a line on; at once, for it is called while drawing."""
 
     def search(
-        self, pattern: re.Pattern[str] | None, min_level: int, task: TaskRef | None, from_line: int, limit: int
+        self, pattern: Pattern | None, min_level: int, task: TaskRef | None, from_line: int, limit: int
     ) -> tuple[Sequence[int], int]:
         """Numbers of the next lines that fit, and where to go on. It may look at few lines only and find none."""
 
@@ -38,7 +42,7 @@ class LogSource(Protocol):
 class Query(NamedTuple):
     """What a line must be to be found."""
 
-    pattern: re.Pattern[str] | None = None
+    pattern: Pattern | None = None
     min_level: int = 0
     task: TaskRef | None = None
 
@@ -133,12 +137,3 @@ class Searches:
         if not scan.asked and scan.next_from < self.count and not query.everything:
             scan.asked = True
             self._ask(query, scan.next_from)
-
-
-def compile_pattern(text: str) -> re.Pattern[str]:
-    """A text as people type it: a regular expression if it is one, else itself; a capital makes case matter."""
-    flags = 0 if text != text.lower() else re.IGNORECASE
-    try:
-        return re.compile(text, flags)
-    except re.error:
-        return re.compile(re.escape(text), flags)

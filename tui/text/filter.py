@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from ...store.patterns import pattern_of as compile_pattern
 from ...store.rows import RunRow
 from ...store.states import NAMES, STATE_TYPES, TERMINAL_TYPES
 
@@ -78,15 +79,6 @@ def parse(text: str) -> Filter:
     return Filter(text.strip(), tuple(tests), states, problem)
 
 
-def compile_pattern(text: str) -> re.Pattern[str]:
-    """A regular expression; literal when it is none; ignoring case unless it has a capital."""
-    flags = re.IGNORECASE if text == text.lower() else 0
-    try:
-        return re.compile(text, flags)
-    except re.error:
-        return re.compile(re.escape(text), flags)
-
-
 def _negate(test: Test) -> Test:
     return lambda run, now_us: not test(run, now_us)
 
@@ -96,7 +88,7 @@ def _pattern_test(text: str) -> Test:
 
     def test(run: RunRow, _: int) -> bool:
         line = f"#{run.id} {run.flow_name} {run.name} {run.state_name} {run.tags if run.tags != '[]' else ''}"
-        return search(line) is not None or (run.cause is not None and search(run.cause) is not None)
+        return search(line) or (run.cause is not None and search(run.cause))
 
     return test
 

@@ -35,6 +35,7 @@ from ..text.sanitize import clean, to_ascii
 if TYPE_CHECKING:
     from textual import events
 
+    from ...store.patterns import Pattern
     from ...store.rows import LogRow
 
 LEVELS: Final = (0, 20, 30, 40)
@@ -130,7 +131,7 @@ class LogView(Widget, can_focus=True):
         return self._lines.source
 
     @property
-    def pattern(self) -> re.Pattern[str] | None:
+    def pattern(self) -> Pattern | None:
         """What is searched for."""
         return self._lines.pattern
 
