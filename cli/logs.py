@@ -239,7 +239,8 @@ class _Lines:
             telemetry.close()
 
     def _is_spooled(self, attempt: int) -> bool:
-        from ..store.spool import KINDS, spool_path
+        from ..store.spool import spool_path
+        from ..store.spool_reading import KINDS
 
         return any(os.path.exists(spool_path(self.folder, self.root_id, attempt, kind)) for kind in KINDS)
 

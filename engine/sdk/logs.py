@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ..running.calls.frame import require_frame
-from ..running.output.log_handler import RUN_LOGGER
+from ..running.output.log_handler import run_logger
 
 _disabled: ContextVar[bool] = ContextVar("flowdeck_run_logger_disabled", default=False)
 _SILENT = logging.Logger("flowdeck.disabled", logging.CRITICAL + 1)
@@ -20,10 +20,7 @@ def get_run_logger() -> logging.Logger:
     if _disabled.get():
         return _SILENT
     require_frame("get_run_logger()")
-    logger = logging.getLogger(RUN_LOGGER)
-    if logger.level != logging.DEBUG:
-        logger.setLevel(logging.DEBUG)
-    return logger
+    return run_logger()
 
 
 @contextmanager

@@ -15,7 +15,9 @@ from flowdeck.store import spool
 from flowdeck.store.connection import connect, transaction
 from flowdeck.store.opening import open_store
 from flowdeck.store.rows import LogRow
-from flowdeck.store.spool import MAX_LINE, SpoolWriter, drain, drain_leftovers, spool_path
+from flowdeck.store.spool import SpoolWriter, drain, drain_leftovers, spool_path
+from flowdeck.store.spool_lines import MAX_LINE
+from flowdeck.store.spool_reading import Reading
 from flowdeck.store.tables import leases, logs, runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -426,11 +428,11 @@ def test_what_another_drained_to_its_end_is_not_stored_again(folder: Path, telem
     """Not even by one who had read it before, when neither the file nor its offset is there any more."""
     writer = SpoolWriter(folder, 1, 1)
     os.write(writer.out_fd, b"one\ntwo\n")
-    read_before = spool._read_piece(folder, telemetry, 1, 1, "out", final=True)
+    read_before = Reading(folder, 1, 1, lambda name: spool._offset(telemetry, name), final=True).next()
     assert read_before is not None
     assert drain(folder, telemetry, 1, 1, final=True) == 2
-    with read_before.file:
-        assert spool._store(telemetry, 1, read_before) is None
+    assert spool._store(telemetry, 1, read_before) is None
+    read_before.close()
     assert _messages(telemetry) == ["one", "two"]
     writer.close()
 

@@ -55,6 +55,7 @@ from . import borders
 
 if TYPE_CHECKING:
     from ..calls.frame import Frame
+    from ..output.speakers import Speaker, Speakers
 
 INTERRUPT_SIGNAL = signal.SIGURG
 """What wakes the main thread. Nothing happens by default when it comes, so one that comes late does no harm."""
@@ -77,7 +78,10 @@ _local = _Local()
 class ThreadSlot:
     """User code running in the current thread."""
 
-    __slots__ = ("_injected", "_is_main", "_lock", "_outer", "_pending", "_signalled", "_thread_id", "_wake", "is_open")
+    __slots__ = (
+        "_injected", "_is_main", "_lock", "_outer", "_pending", "_signalled", "_speaker", "_speakers", "_thread_id",
+        "_wake", "is_open",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._thread_id = threading.get_ident()
@@ -88,6 +92,8 @@ class ThreadSlot:
         self._signalled: BaseException | None = None
         self._outer: ThreadSlot | None = None
         self._wake: Callable[[], None] | None = None
+        self._speakers: Speakers | None = None
+        self._speaker: Speaker | None = None
         self.is_open = False
 
     def call(self, frame: Frame, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -96,7 +102,9 @@ class ThreadSlot:
         self._outer = _local.slot
         _local.slot = self
         forks = borders.forks
+        capture = frame.run.session.capture
         try:
+            self._speakers, self._speaker = capture.enter(self, frame)
             self.open()
             return fn(*args, **kwargs)
         except BaseException as error:
@@ -107,7 +115,7 @@ class ThreadSlot:
                 if borders.forks != forks:
                     borders.end_child(frame)
                 self.close()  # an interruption may still land in here
-                frame.run.session.capture.end_lines(frame)
+                capture.leave(self, frame)
             finally:
                 _local.slot = self._outer
                 current_frame.reset(token)
@@ -117,6 +125,8 @@ class ThreadSlot:
         with self._lock:
             self.is_open = True
             pending, self._pending = self._pending, None
+            if self._speakers is not None and self._speaker is not None:
+                self._speakers.since.add(self._speaker)
         if pending is not None:
             raise pending
 
@@ -218,7 +228,9 @@ class CoroutineSlot:
         outer, _local.slot = _local.slot, None
         task = context.run(lambda: self._loop.create_task(_carry(frame, fn, args, kwargs), context=context))
         self._task = task
+        capture = frame.run.session.capture
         self.is_open = True
+        capture.enter(self, frame, is_coroutine=True)
         try:
             if self._error is not None:
                 task.cancel()
@@ -234,6 +246,7 @@ class CoroutineSlot:
                 raise self._error from None
             raise
         finally:
+            capture.leave(self, frame)
             self.is_open = False
             _local.slot = outer
         if type(value) is _Carried:

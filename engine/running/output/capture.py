@@ -18,17 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 from ....store.connection import Connection, connect
 from ....store.errors import StoreError
-from ....store.spool import SpoolWriter, drain, open_to_read
+from ....store.spool import SpoolWriter, drain
 from ...secrets.masking import is_active, mask, when_concealed
 from ...system.clock import now_us
 from ..calls.frame import current_frame
+from .children import before_children
 from .echo import for_terminal
-from .log_handler import RunHandler
+from .log_handler import take_records
+from .speakers import Speaker, Speakers
 from .streams import RunStream, write_all
+from .unfinished import UnfinishedLines
 
 if TYPE_CHECKING:
     from ..calls.frame import Frame
     from .masked_output import MaskedOutput
+    from .speakers import Slot
+    from .streams import Unfinished
 
 _DRAIN_SECONDS = 0.05
 _BROKEN_SECONDS = 1.0
@@ -41,20 +46,27 @@ class Capture:
 
     def __init__(self, folder: Path, root_id: int, attempt: int, *, echo: bool) -> None:
         self._folder = folder
-        self._root_id = root_id
+        self.root_id = root_id
         self._attempt = attempt
         self._echo = echo
-        self._spool = SpoolWriter(folder, root_id, attempt)
-        self._handler = RunHandler(self)
+        self._spool = SpoolWriter(folder, root_id, attempt, whose=self._whose)
+        self._speakers = Speakers(root_id)
+        self._unfinished = UnfinishedLines(self._spool)
+        self._pid = os.getpid()
         self._telemetry: Connection | None = None
         self._next_drain = 0.0
         self._saved: list[int] = []
         self._shows_terminal: bool | None = None
         """Whether the lines that a person sees go to a terminal, which must not obey them; None: not known yet."""
         self._echoed = [0, 0]
+        self._echo_fds: tuple[int, int] | None = None
+        self._echo_lock = threading.Lock()
         self._drained_sizes = (0, 0, 0)
         self._drain_lock = threading.Lock()
         self._streams: tuple[Any, Any] = (None, None)
+        self._ours: tuple[Any, Any] = (None, None)
+        self._led: list[Any] = []
+        """Python's streams that lead to ours."""
         self._root_level: int | None = None
         self._owns = False
         self._masked: list[MaskedOutput] = []
@@ -72,31 +84,59 @@ class Capture:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        self._streams = (sys.stdout, sys.stderr)
         self._saved = [os.dup(1), os.dup(2)]
         os.dup2(self._spool.out_fd, 1)
         os.dup2(self._spool.err_fd, 2)
         self._stop_listening = when_concealed(self._mask_descriptors)
         if is_active():
             self._mask_descriptors()
-        sys.stdout = RunStream(self, "stdout", 20, self._saved[0] if self._echo else None, self._streams[0])
-        sys.stderr = RunStream(self, "stderr", 30, self._saved[1] if self._echo else None, self._streams[1])
+        if self._echo:
+            self._echo_fds = self._spool.open_raw()
+        self._put_streams(*(self._saved if self._echo else (None, None)))
         root = logging.getLogger()
-        root.addHandler(self._handler)
-        if root.level == logging.WARNING and len(root.handlers) == 1:
+        take_records(_capturing)
+        before_children(_before_child)
+        if root.level == logging.WARNING and not root.handlers:
             self._root_level = root.level
             root.setLevel(logging.INFO)
+        self._spool.marks_from_here()
 
     def start_in_worker(self, terminal: tuple[int, int] | None, level: int) -> None:
         """In a worker process of the run: records go to the same spool; who reads descriptors 1 and 2 is our parent."""
         global _owner
         _owner, self._owns = self, True
         self._saved = list(terminal or ())
-        sys.stdout = RunStream(self, "stdout", 20, self._saved[0] if terminal else None, sys.stdout)
-        sys.stderr = RunStream(self, "stderr", 30, self._saved[1] if terminal else None, sys.stderr)
-        root = logging.getLogger()
-        root.addHandler(self._handler)
-        root.setLevel(level)
+        self._spool.whose = None
+        self._put_streams(*(terminal or (None, None)))
+        take_records(_capturing)
+        logging.getLogger().setLevel(level)
+
+    def _put_streams(self, out: int | None, err: int | None) -> None:
+        """Ours in place of Python's; and whoever holds on to Python's own writes to ours as well."""
+        self._streams = (sys.stdout, sys.stderr)
+        ours = RunStream(self, "stdout", 20, out, sys.stdout), RunStream(self, "stderr", 30, err, sys.stderr)
+        self._ours = ours
+        for stream, originals in zip(ours, ((sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)), strict=True):
+            for original in originals:
+                # What was bound before the run (a handler made at the file's top) looks its ``write`` up anew.
+                with suppress(AttributeError, TypeError):  # whatever stands there may take no attributes
+                    original.write, original.flush = stream.write, stream.flush  # type: ignore[method-assign, union-attr]
+                    self._led.append(original)
+        sys.stdout, sys.stderr = ours
+
+    def _take_streams_away(self) -> None:
+        for original in self._led:
+            for name in ("write", "flush"):
+                original.__dict__.pop(name, None)
+        self._led.clear()
+        sys.stdout, sys.stderr = self._streams
+        for stream in self._ours:
+            stream.lead_to(self._stream_now)
+
+    def _stream_now(self, name: str) -> Any:
+        """Where something that still holds a stream of this capture, which is over, prints to."""
+        place = 0 if name == "stdout" else 1
+        return self._streams[place] if _owner is None else _owner._ours[place]
 
     @property
     def terminal(self) -> tuple[int, int] | None:
@@ -122,25 +162,30 @@ class Capture:
         """Put everything back and move the last lines into the store."""
         global _owner
         if self._owns:
-            for stream in (sys.stdout, sys.stderr, *self._streams):
-                # The originals, too: bytes written to ``sys.stdout.buffer`` belong to the run.
+            for stream in (sys.stdout, sys.stderr, *self._ours):
                 with suppress(Exception):  # user code may have put anything there, or closed it
+                    stream.flush()
+            self._take_streams_away()
+            for stream in self._streams:
+                # Bytes that somebody wrote to its buffer belong to the run.
+                with suppress(Exception):
                     stream.flush()
             if self._stop_listening is not None:
                 self._stop_listening()
             os.dup2(self._saved[0], 1)
             os.dup2(self._saved[1], 2)
+            self._spool.before = None
             for masked in self._masked:
                 masked.close()
-            sys.stdout, sys.stderr = self._streams
             root = logging.getLogger()
-            root.removeHandler(self._handler)
-            if self._root_level is not None:
+            if self._root_level is not None and root.level == logging.INFO:
                 root.setLevel(self._root_level)
+            self._spool.mark(now_us(), is_cut=True)
+        self._unfinished.write()
         with suppress(FileNotFoundError):  # somebody removed the store: its writer says so
             self._drain(final=True)
         if self._owns:
-            for descriptor in self._saved:
+            for descriptor in (*self._saved, *(self._echo_fds or ())):
                 os.close(descriptor)
             with _owner_lock:
                 _owner = None
@@ -154,12 +199,19 @@ class Capture:
             from .masked_output import MaskedOutput
 
             self._masked = [MaskedOutput(1, self._spool.out_fd), MaskedOutput(2, self._spool.err_fd)]
+            self._spool.before = self._take_masked
+
+    def _take_masked(self) -> None:
+        for masked in self._masked:
+            masked.take()
 
     def tick(self) -> None:
         """Move what is new into the store, at most every 50 ms."""
         now = time.monotonic()
         if now >= self._next_drain:
             self._spool.write_kept()
+            self._spool.mark(now_us())
+            self._unfinished.tick()
             self._next_drain = now + _DRAIN_SECONDS
             try:
                 self._drain(final=False)
@@ -179,7 +231,7 @@ class Capture:
             self._echo_raw()
         if self._telemetry is None:
             self._telemetry = connect(self._folder, "telemetry")
-        drain(self._folder, self._telemetry, self._root_id, self._attempt, final=final)
+        drain(self._folder, self._telemetry, self.root_id, self._attempt, final=final, live=not final)
         self._drained_sizes = sizes
 
     def _sizes(self) -> tuple[int, int, int]:
@@ -191,34 +243,84 @@ class Capture:
 
     def _echo_raw(self) -> None:
         """Show the person what C code and children wrote, byte for byte."""
-        for index, kind in enumerate(("out", "err")):
-            with open(open_to_read(self._folder, self._root_id, self._attempt, kind), "rb", buffering=0) as file:
-                file.seek(self._echoed[index])
-                while data := file.read(1 << 16):
+        if self._echo_fds is None:
+            return
+        with self._echo_lock:
+            for index, descriptor in enumerate(self._echo_fds):
+                while data := os.pread(descriptor, 1 << 16, self._echoed[index]):
                     self._echoed[index] += len(data)
                     write_all(self._saved[index], data)
 
+    def _whose(self) -> Speaker:
+        """Asked when raw output has come: whose it is. The person sees it before what follows."""
+        if self._echo and self._owns and self._pid == os.getpid():
+            self._echo_raw()
+        return self._speakers.look()
+
+    def enter(self, slot: Slot, frame: Frame, *, is_coroutine: bool = False) -> tuple[Speakers, Speaker]:
+        """Code of ``frame`` begins: what the descriptors carried so far was others'."""
+        self.show_what_came()
+        return self._speakers, self._speakers.enter(slot, frame, is_coroutine=is_coroutine)
+
+    def leave(self, slot: Slot, frame: Frame) -> None:
+        """Code of ``frame`` has ended, and with it its unfinished lines."""
+        self.end_lines(frame)
+        self._take_masked()
+        self._spool.mark(now_us(), is_cut=self._speakers.is_alone(slot))
+        self._speakers.leave(slot)
+
+    def show_what_came(self) -> None:
+        """What stands in the descriptors now was written before what follows, which is shown, or written by another."""
+        self._take_masked()
+        self._spool.mark(now_us())
+
+    def tell_unfinished(self, line: Unfinished, run_id: int, task_seq: int | None, stream: str) -> None:
+        """Who looks at the run sees this line as it grows."""
+        self._unfinished.add(line, run_id, task_seq, stream)
+
+    def changed_unfinished(self) -> None:
+        """One of those lines is another now."""
+        self._unfinished.is_stale = True
+
+    def end_unfinished(self, line: Unfinished) -> None:
+        """It is kept as a whole line instead."""
+        self._unfinished.end(line)
+
     def record(
         self, run_id: int, task_seq: int | None, level: int, logger: str, stream: str, message: str,
-        *, show: bool = False,
+        *, show: bool | None = None,
     ) -> None:  # fmt: skip
-        """Keep one line; a text of several lines becomes one record. ``show``: the person sees it whatever stream."""
+        """Keep one line; a text of several lines becomes one record. ``show``: whether the person sees it here."""
         message = mask(message)
         # Only code of the run waits for room on a full disk: the threads that look after it must not.
         is_users = current_frame.get() is not None
         self._spool.record(now_us(), run_id, task_seq, level, logger, stream, message, wait=is_users)
-        if self._echo and (show or stream == "log") and (owner := _owner) is not None:
+        if show is None:
+            show = stream == "log"
+        if self._echo and show and (owner := _owner) is not None:
             owner._show(run_id, task_seq, level, message)
 
-    def record_here(self, level: int, logger: str, stream: str, message: str) -> None:
+    @property
+    def append(self) -> Callable[[int, bytes, bool], None]:
+        """Keeps one line that was made a record already; at last whether to wait for room."""
+        return self._spool.append
+
+    def record_here(self, level: int, logger: str, stream: str, message: str, *, show: bool = True) -> None:
         """Keep one line of whatever run and task the current code belongs to."""
         frame = current_frame.get()
         if frame is None:
-            self.record(self._root_id, None, level, logger, stream, message)
+            self.record(self.root_id, None, level, logger, stream, message, show=show)
         else:
             # Another root run in this process has a capture, and a spool, of its own.
-            capture = frame.run.session.capture
-            capture.record(frame.run.id, frame.task.seq if frame.task else None, level, logger, stream, message)
+            capture, seq = frame.run.session.capture, frame.task.seq if frame.task else None
+            capture.record(frame.run.id, seq, level, logger, stream, message, show=show)
+
+    def show_here(self, level: int, message: str) -> None:
+        """Let the person see a line of the current code that is kept."""
+        frame = current_frame.get()
+        if self._echo and (owner := _owner) is not None:
+            place = (self.root_id, None) if frame is None else (frame.run.id, frame.task.seq if frame.task else None)
+            owner._show(*place, level, mask(message))
 
     def end_lines(self, frame: Frame) -> None:
         """The code of ``frame`` has returned: an unfinished line that this thread printed is a line."""
@@ -236,6 +338,7 @@ class Capture:
         """Have every line written so far in the store; before the run's end is recorded."""
         for masked in self._masked:
             masked.settle()
+        self._spool.mark(now_us())
         try:
             self._drain(final=False)
         except (StoreError, FileNotFoundError):
@@ -253,9 +356,20 @@ class Capture:
         write_all(self._saved[1], text.encode("utf-8", "backslashreplace"))
 
 
+def _capturing() -> Capture | None:
+    """What captures in this process now."""
+    return _owner
+
+
+def _before_child() -> None:
+    """What one program wrote comes before what the next one writes, through another descriptor, too."""
+    if (owner := _owner) is not None and owner._owns:
+        owner.show_what_came()
+
+
 def inherited(folder: str, root_id: int) -> Capture | None:
     """In a process forked from one of the run's: what captures there, with all its descriptors."""
     owner = _owner
-    if owner is None or (os.path.abspath(owner._folder), owner._root_id) != (folder, root_id):
+    if owner is None or (os.path.abspath(owner._folder), owner.root_id) != (folder, root_id):
         return None
     return owner
