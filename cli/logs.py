@@ -240,7 +240,7 @@ class _Lines:
 
     def _is_spooled(self, attempt: int) -> bool:
         from ..store.spool import spool_path
-        from ..store.spool_reading import KINDS
+        from ..store.spool_lines import KINDS
 
         return any(os.path.exists(spool_path(self.folder, self.root_id, attempt, kind)) for kind in KINDS)
 

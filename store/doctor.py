@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from . import files, spool, spool_reading, trust
+from . import files, spool, spool_lines, trust
 from .checkpoint import wal_reset_bug, wal_size
 from .connection import (
     DATABASES,
@@ -82,7 +82,7 @@ def _permissions(folder: str) -> Iterator[Finding]:
     paths = [(folder, 0o700)]
     for database in DATABASES:
         paths += [(database_path(folder, database) + end, 0o600) for end in ("", "-wal", "-shm")]
-    paths.append((os.path.join(folder, spool_reading.FOLDER), 0o700))
+    paths.append((os.path.join(folder, spool_lines.FOLDER), 0o700))
     wide = []
     for path, expected in paths:
         try:

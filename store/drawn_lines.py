@@ -17,8 +17,6 @@ MAX_ROWS: Final = 64
 _HIDDEN_CURSOR_ROWS: Final = 32
 """Who hides the cursor draws blocks of rows: so many are held until it shows the cursor again."""
 _MAX_STYLE: Final = 128
-_MOVES: Final = re.compile(r"\r|\x08(?:[^\n\x08]*\x08){2}|\x1b\[(?:[0-9;]*[ABCDEFGHJKPX]|\?25[lh])")
-"""What makes a line a drawing; colours do not, nor does a backspace or two in what may be no text at all."""
 _TOKEN: Final = re.compile(
     r"[\n\r\b\t]|\x1b\[(?P<given>[0-9;:?<=>]*)[ -/]*(?P<what>[@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
     r"|[^\n\r\b\t\x1b]+|\x1b"
@@ -28,21 +26,8 @@ _Cell = tuple[str, str]
 """Its colours, as sequences, and its character; empty behind a wide one."""
 
 
-def moves(text: str) -> bool:
-    """Whether a piece of text moves the cursor within what was written; an end of line as ``\\r\\n`` does not."""
-    return _MOVES.search(text.replace("\r\n", "\n")) is not None
-
-
-def is_drawing(line: str) -> bool:
-    """Whether a line is drawn."""
-    return moves(line.removesuffix("\r"))
-
-
 def as_drawn(line: str) -> str:
-    """What a terminal shows of one line in the end."""
-    line = line.removesuffix("\r")
-    if _MOVES.search(line) is None:
-        return line
+    """What a terminal shows of one line, which moves its cursor, in the end."""
     drawing = Drawing()
     drawing.feed(line)
     return drawing.row_text()

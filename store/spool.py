@@ -31,8 +31,7 @@ from . import files
 from .connection import Connection, connect, database_path, transaction
 from .driver_errors import is_store_trouble, translate, translate_os
 from .rows import LogRow
-from .spool_lines import Line, Mark, mark, parse_records, record
-from .spool_reading import FOLDER, KINDS, Piece, Reading, Source, within
+from .spool_lines import FOLDER, KINDS, Line, Mark, Piece, Reading, Source, mark, parse_records, record, within
 from .states import TERMINAL_TYPES
 from .tables import leases, logs, runs
 
@@ -77,7 +76,7 @@ class SpoolWriter:
         self.before: Callable[[], None] | None = None
         """Called before each record: to have in the files what is on its way there."""
         self._ends = [0, 0]
-        self._open = [False, False]
+        self._is_open = False
         """Whether something stands in the files that no mark has ended as a line."""
         self._folder = folder
         self._now_fd = -1
@@ -107,23 +106,28 @@ class SpoolWriter:
         if self.whose is not None:
             out, err = self._ends
             if _seek(self.out_fd, 0, 2) != out or _seek(self.err_fd, 0, 2) != err:
-                line = self._marks(at_us) + line
-        if self._kept or self._torn or not self._write(line):
-            self._append_later(line, wait=wait)
+                marks, ends = self._marks(at_us)
+                self._append(marks + line, wait=wait)
+                self._ends = ends
+                return
+        self._append(line, wait=wait)
 
     def mark(self, at_us: int, *, is_cut: bool = False) -> bool:
         """What came through the descriptors belongs to who ran; ``is_cut``: it ends there. Whether anything came."""
         ends, seek = self._ends, os.lseek
         if self.whose is not None and (
-            seek(self.out_fd, 0, 2) != ends[0] or seek(self.err_fd, 0, 2) != ends[1] or (is_cut and any(self._open))
+            seek(self.out_fd, 0, 2) != ends[0] or seek(self.err_fd, 0, 2) != ends[1] or (is_cut and self._is_open)
         ):
-            line = self._marks(at_us, is_cut=is_cut)
-            if self._kept or self._torn or not self._write(line):
-                self._append_later(line, wait=False)
+            marks, ends_now = self._marks(at_us, is_cut=is_cut)
+            self._append(marks, wait=False)
+            self._ends = ends_now
+            self._is_open = not is_cut
             return True
         return False
 
-    def _append_later(self, line: bytes, *, wait: bool) -> None:
+    def _append(self, line: bytes, *, wait: bool) -> None:
+        if not self._kept and not self._torn and self._write(line):
+            return
         error = sys.exc_info()[1]  # that is on its way through the code that says this
         is_leaving = self._was_interrupted or (error is not None and not isinstance(error, Exception))
         wait = wait and not is_leaving
@@ -134,16 +138,21 @@ class SpoolWriter:
         else:
             self._kept.append(line)
 
-    def _marks(self, at_us: int, *, is_cut: bool = False) -> bytes:
+    def _marks(self, at_us: int, *, is_cut: bool = False) -> tuple[bytes, list[int]]:
+        """What is to be written before what is written now, and the ends it tells of.
+
+        Those count as told once it is written: else another thread's record could come between.
+        """
         whose = self.whose() if self.whose is not None else (self.root_id, None)
-        found = b""
+        found, ends = b"", [*self._ends]
         for place, (kind, descriptor) in enumerate((("out", self.out_fd), ("err", self.err_fd))):
-            end = os.lseek(descriptor, 0, os.SEEK_END)
-            if end != self._ends[place] or (is_cut and self._open[place]):
+            end = _seek(descriptor, 0, os.SEEK_END)
+            if end != ends[place] or is_cut:
                 found += mark(kind, end, at_us, *whose, is_cut=is_cut)
-                self._ends[place] = end
-                self._open[place] = not is_cut
-        return found
+                ends[place] = end
+        if not is_cut:
+            self._is_open = True
+        return found, ends
 
     def marks_from_here(self) -> None:
         """What stands in the files already is nobody's who runs here."""

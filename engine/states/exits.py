@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from ...store import files
 from ...store.errors import StoreError
-from ...store.spool_reading import FOLDER as SPOOL
+from ...store.spool_lines import FOLDER as SPOOL
 from .machine import RunEvent
 
 OUT_OF_MEMORY: Final = "out of memory: killed by the kernel"

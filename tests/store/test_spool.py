@@ -16,8 +16,7 @@ from flowdeck.store.connection import connect, transaction
 from flowdeck.store.opening import open_store
 from flowdeck.store.rows import LogRow
 from flowdeck.store.spool import SpoolWriter, drain, drain_leftovers, spool_path
-from flowdeck.store.spool_lines import MAX_LINE
-from flowdeck.store.spool_reading import Reading
+from flowdeck.store.spool_lines import MAX_LINE, Reading
 from flowdeck.store.tables import leases, logs, runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -54,8 +54,7 @@ from ...states.state import Cancelled
 from . import borders
 
 if TYPE_CHECKING:
-    from ..calls.frame import Frame
-    from ..output.speakers import Speaker, Speakers
+    from ..calls.frame import Frame, Speaker, Speakers
 
 INTERRUPT_SIGNAL = signal.SIGURG
 """What wakes the main thread. Nothing happens by default when it comes, so one that comes late does no harm."""

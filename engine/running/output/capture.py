@@ -21,19 +21,15 @@ from ....store.errors import StoreError
 from ....store.spool import SpoolWriter, drain
 from ...secrets.masking import is_active, mask, when_concealed
 from ...system.clock import now_us
-from ..calls.frame import current_frame
-from .children import before_children
-from .echo import for_terminal
-from .log_handler import take_records
-from .speakers import Speaker, Speakers
+from ..calls.frame import Speaker, Speakers, current_frame
+from .log_handler import before_children, take_records
 from .streams import RunStream, write_all
-from .unfinished import UnfinishedLines
 
 if TYPE_CHECKING:
-    from ..calls.frame import Frame
+    from ..calls.frame import Frame, Slot
     from .masked_output import MaskedOutput
-    from .speakers import Slot
     from .streams import Unfinished
+    from .unfinished import UnfinishedLines
 
 _DRAIN_SECONDS = 0.05
 _BROKEN_SECONDS = 1.0
@@ -51,7 +47,7 @@ class Capture:
         self._echo = echo
         self._spool = SpoolWriter(folder, root_id, attempt, whose=self._whose)
         self._speakers = Speakers(root_id)
-        self._unfinished = UnfinishedLines(self._spool)
+        self._unfinished: UnfinishedLines | None = None
         self._pid = os.getpid()
         self._telemetry: Connection | None = None
         self._next_drain = 0.0
@@ -181,7 +177,8 @@ class Capture:
             if self._root_level is not None and root.level == logging.INFO:
                 root.setLevel(self._root_level)
             self._spool.mark(now_us(), is_cut=True)
-        self._unfinished.write()
+        if self._unfinished is not None:
+            self._unfinished.write()
         with suppress(FileNotFoundError):  # somebody removed the store: its writer says so
             self._drain(final=True)
         if self._owns:
@@ -211,7 +208,8 @@ class Capture:
         if now >= self._next_drain:
             self._spool.write_kept()
             self._spool.mark(now_us())
-            self._unfinished.tick()
+            if self._unfinished is not None:
+                self._unfinished.tick()
             self._next_drain = now + _DRAIN_SECONDS
             try:
                 self._drain(final=False)
@@ -276,15 +274,21 @@ class Capture:
 
     def tell_unfinished(self, line: Unfinished, run_id: int, task_seq: int | None, stream: str) -> None:
         """Who looks at the run sees this line as it grows."""
+        if self._unfinished is None:
+            from .unfinished import UnfinishedLines
+
+            self._unfinished = UnfinishedLines(self._spool)
         self._unfinished.add(line, run_id, task_seq, stream)
 
     def changed_unfinished(self) -> None:
         """One of those lines is another now."""
-        self._unfinished.is_stale = True
+        if self._unfinished is not None:
+            self._unfinished.is_stale = True
 
     def end_unfinished(self, line: Unfinished) -> None:
         """It is kept as a whole line instead."""
-        self._unfinished.end(line)
+        if self._unfinished is not None:
+            self._unfinished.end(line)
 
     def record(
         self, run_id: int, task_seq: int | None, level: int, logger: str, stream: str, message: str,
@@ -331,6 +335,8 @@ class Capture:
     def tell(self, text: str) -> None:
         """Say something to the person who started the run, past the store; in a daemon's run nobody would see it."""
         if self._echo and self._owns:
+            from .echo import for_terminal
+
             shown = for_terminal(text) if os.isatty(self._saved[1]) else text
             write_all(self._saved[1], f"flowdeck: {shown}\n".encode("utf-8", "backslashreplace"))
 
@@ -349,6 +355,8 @@ class Capture:
         if self._shows_terminal is None:
             self._shows_terminal = os.isatty(self._saved[1])
         if self._shows_terminal:
+            from .echo import for_terminal
+
             message = for_terminal(message)
         where = f"{run_id}/{task_seq}" if task_seq is not None else f"#{run_id}"
         stamp = time.strftime("%H:%M:%S")

@@ -8,7 +8,10 @@ must not wait for room on it.
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -152,3 +155,38 @@ def _message_of(record: logging.LogRecord) -> tuple[bool, str]:
             f"a log call at {where} does not fit together: {describe_exception(error)}: {preview(record.msg)}"
         )
     return True, message
+
+
+# ---- hearing that Python starts another program; audit hooks would cost every call of every logger ----------------
+
+_listeners: list[Callable[[], None]] = []
+
+
+def before_children(listener: Callable[[], None]) -> None:
+    """From now on this is called before a program is started by ``subprocess`` or ``os``, or a child forked."""
+    if not _listeners:
+        import _posixsubprocess  # what subprocess stands on, which a short run has no use for
+
+        below: Any = _posixsubprocess
+        below.fork_exec = _telling(below.fork_exec)
+        if (subprocess := sys.modules.get("subprocess")) is not None:
+            subprocess.__dict__["_fork_exec"] = below.fork_exec
+        os.system = _telling(os.system)
+        os.system.__module__ = "os"  # where pickle finds it in whatever process
+        os.register_at_fork(before=_tell)
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def _telling(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def told(*args: Any, **kwargs: Any) -> Any:
+        _tell()
+        return function(*args, **kwargs)
+
+    return told
+
+
+def _tell() -> None:
+    for listener in _listeners:
+        listener()

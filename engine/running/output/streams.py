@@ -16,8 +16,7 @@ from threading import get_ident
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from ....store.drawn_lines import Drawing, moves
-from ....store.spool_lines import MAX_LINE, record_head, record_of
+from ....store.spool_lines import MAX_LINE, moves, record_head, record_of
 from ...secrets import masking
 from ..calls.frame import current_frame
 from .log_handler import Repetition, repeating
@@ -25,6 +24,7 @@ from .log_handler import Repetition, repeating
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ....store.drawn_lines import Drawing
     from ..calls.frame import Frame
     from .capture import Capture
 
@@ -260,6 +260,8 @@ class RunStream(io.TextIOBase):
 
     def _draw(self, line: Unfinished, text: str) -> None:
         if line.drawing is None:
+            from ....store.drawn_lines import Drawing  # few runs draw
+
             line.drawing = Drawing()
             line.drawing.feed(line.text)
             line.unshown, line.text, line.shown = line.text[line.shown :], "", 0
