@@ -76,6 +76,7 @@ class SpoolWriter:
         self.before: Callable[[], None] | None = None
         """Called before each record: to have in the files what is on its way there."""
         self._ends = [0, 0]
+        self.is_closed = False
         self._is_open = False
         """Whether something stands in the files that no mark has ended as a line."""
         self._folder = folder
@@ -126,7 +127,7 @@ class SpoolWriter:
         return False
 
     def _append(self, line: bytes, *, wait: bool) -> None:
-        if not self._kept and not self._torn and self._write(line):
+        if self.is_closed or (not self._kept and not self._torn and self._write(line)):
             return
         error = sys.exc_info()[1]  # that is on its way through the code that says this
         is_leaving = self._was_interrupted or (error is not None and not isinstance(error, Exception))
@@ -168,7 +169,7 @@ class SpoolWriter:
     def show(self, records: Sequence[bytes]) -> None:
         """Replace what is shown of the lines that are not whole yet."""
         if self._now_fd < 0:
-            if not records:
+            if not records or self.is_closed:
                 return
             self._now_fd = files.open_to_write(self._folder, within(self.root_id, self.attempt, NOW))
         data = b"".join(records)
@@ -200,9 +201,13 @@ class SpoolWriter:
             return False
 
     def close(self) -> None:
-        """Close the descriptors; the files stay until they are drained."""
+        """Close the descriptors; the files stay until they are drained. What comes later is of no run."""
         self.write_kept()
-        for descriptor in (self.record_fd, self.out_fd, self.err_fd, self._now_fd):
+        descriptors = (self.record_fd, self.out_fd, self.err_fd, self._now_fd)
+        self.whose = None
+        self.is_closed = True  # before: a number that is free may be another file's at once
+        self.record_fd = self.out_fd = self.err_fd = self._now_fd = -1
+        for descriptor in descriptors:
             if descriptor >= 0:
                 os.close(descriptor)
 
