@@ -8,6 +8,7 @@ what a run is.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from ... import context
@@ -64,16 +65,19 @@ class Speakers:
         self._slots: dict[Slot, Speaker] = {}
         self._coroutines: set[Slot] = set()
         self.since: set[Speaker] = set()
-        """Who has run since the last look; whose slot opens again adds himself."""
+        """Who has run since the last look."""
 
-    def enter(self, slot: Slot, frame: Frame, *, is_coroutine: bool) -> Speaker:
-        """Code begins, just after a look."""
+    def enter(self, slot: Slot, frame: Frame, *, is_coroutine: bool) -> Callable[[], None]:
+        """Code begins, just after a look; returns what it calls when it goes on."""
         speaker = (frame.run.id, frame.task.seq if frame.task is not None else None)
         if is_coroutine and speaker[1] is None:
             self._coroutines.add(slot)
         self._slots[slot] = speaker
         self.since = self._running() | {speaker}
-        return speaker
+        return partial(self._note, speaker)
+
+    def _note(self, speaker: Speaker) -> None:
+        self.since.add(speaker)
 
     def leave(self, slot: Slot) -> None:
         """Code has ended, just after a look."""

@@ -54,7 +54,7 @@ from ...states.state import Cancelled
 from . import borders
 
 if TYPE_CHECKING:
-    from ..calls.frame import Frame, Speaker, Speakers
+    from ..calls.frame import Frame
 
 INTERRUPT_SIGNAL = signal.SIGURG
 """What wakes the main thread. Nothing happens by default when it comes, so one that comes late does no harm."""
@@ -77,10 +77,8 @@ _local = _Local()
 class ThreadSlot:
     """User code running in the current thread."""
 
-    __slots__ = (
-        "_injected", "_is_main", "_lock", "_outer", "_pending", "_signalled", "_speaker", "_speakers", "_thread_id",
-        "_wake", "is_open",
-    )  # fmt: skip
+    __slots__ = ("_injected", "_is_main", "_lock", "_note", "_outer", "_pending", "_signalled", "_thread_id", "_wake",
+                 "is_open")  # fmt: skip
 
     def __init__(self) -> None:
         self._thread_id = threading.get_ident()
@@ -91,8 +89,7 @@ class ThreadSlot:
         self._signalled: BaseException | None = None
         self._outer: ThreadSlot | None = None
         self._wake: Callable[[], None] | None = None
-        self._speakers: Speakers | None = None
-        self._speaker: Speaker | None = None
+        self._note: Callable[[], None] | None = None
         self.is_open = False
 
     def call(self, frame: Frame, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -103,7 +100,7 @@ class ThreadSlot:
         forks = borders.forks
         capture = frame.run.session.capture
         try:
-            self._speakers, self._speaker = capture.enter(self, frame)
+            self._note = capture.enter(self, frame)
             self.open()
             return fn(*args, **kwargs)
         except BaseException as error:
@@ -124,8 +121,8 @@ class ThreadSlot:
         with self._lock:
             self.is_open = True
             pending, self._pending = self._pending, None
-            if self._speakers is not None and self._speaker is not None:
-                self._speakers.since.add(self._speaker)
+            if self._note is not None:
+                self._note()
         if pending is not None:
             raise pending
 

@@ -14,19 +14,24 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ....store.connection import Connection, connect
 from ....store.errors import StoreError
 from ....store.spool import SpoolWriter, drain
+from ...encoding.tracebacks import user_traceback
 from ...secrets.masking import is_active, mask, when_concealed
+from ...states.state import describe_exception
 from ...system.clock import now_us
 from ..calls.frame import Speaker, Speakers, current_frame
 from .log_handler import before_children, take_records
 from .streams import RunStream, write_all
 
 if TYPE_CHECKING:
+    from ..calls.flow_run import FlowRun
     from ..calls.frame import Frame, Slot
+    from ..calls.task_call import TaskCall
+    from ..effects.host import Subject
     from .masked_output import MaskedOutput
     from .streams import Unfinished
     from .unfinished import UnfinishedLines
@@ -35,6 +40,12 @@ _DRAIN_SECONDS = 0.05
 _BROKEN_SECONDS = 1.0
 _owner_lock = threading.Lock()
 _owner: Capture | None = None
+
+
+ENGINE_LOGGER: Final = "flowdeck.engine"
+"""The name that the engine's own lines bear."""
+_TOLD: Final = "_flowdeck_told_in_run"
+"""Marks an exception whose traceback is in the log: on its way up from a task it is not told again in full."""
 
 
 class Capture:
@@ -255,10 +266,10 @@ class Capture:
             self._echo_raw()
         return self._speakers.look()
 
-    def enter(self, slot: Slot, frame: Frame, *, is_coroutine: bool = False) -> tuple[Speakers, Speaker]:
-        """Code of ``frame`` begins: what the descriptors carried so far was others'."""
+    def enter(self, slot: Slot, frame: Frame, *, is_coroutine: bool = False) -> Callable[[], None]:
+        """Code of ``frame`` begins: what the descriptors carried so far was others'. Returns what it calls to go on."""
         self.show_what_came()
-        return self._speakers, self._speakers.enter(slot, frame, is_coroutine=is_coroutine)
+        return self._speakers.enter(slot, frame, is_coroutine=is_coroutine)
 
     def leave(self, slot: Slot, frame: Frame) -> None:
         """Code of ``frame`` has ended, and with it its unfinished lines."""
@@ -362,6 +373,42 @@ class Capture:
         stamp = time.strftime("%H:%M:%S")
         text = f"{stamp} {logging.getLevelName(level):<7} {where:<8} {message}\n"
         write_all(self._saved[1], text.encode("utf-8", "backslashreplace"))
+
+
+class RunLog:
+    """The engine's own lines in the log of one root run; from any thread."""
+
+    def __init__(self, capture: Capture, root_id: int) -> None:
+        self._capture = capture
+        self._root_id = root_id
+
+    def line(self, run_id: int, seq: int | None, level: int, text: str) -> None:
+        """About a run, or within it about a task, known by its number."""
+        self._capture.record(run_id, seq, level, ENGINE_LOGGER, "log", text)
+
+    def task(self, call: Subject, level: int, text: str) -> None:
+        """About a task or the call of a subflow."""
+        self.line(call.run.id, call.seq, level, text)
+
+    def run(self, run: FlowRun, level: int, text: str) -> None:
+        """About a run."""
+        self.line(run.id, None, level, text)
+
+    def task_exception(self, call: TaskCall, error: BaseException) -> None:
+        """The traceback of a failed attempt, without our frames."""
+        self.exception((call.run.id, call.seq), f"{call.name} failed", error)
+
+    def run_exception(self, run: FlowRun, error: BaseException) -> None:
+        """As ``task_exception``, for the flow function."""
+        self.exception((run.id, None), f"flow {run.flow.name} failed", error)
+
+    def exception(self, ids: tuple[int, int | None], what: str, error: BaseException) -> None:
+        """Keep a user's traceback without our frames, in one record; one line when this very error was told before."""
+        if error.__dict__.get(_TOLD) == self._root_id:
+            self.line(*ids, 40, f"{what}: {describe_exception(error)}")
+            return
+        error.__dict__[_TOLD] = self._root_id
+        self.line(*ids, 40, f"{what}\n{user_traceback(error)}")
 
 
 def _capturing() -> Capture | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ....store.result_files import ResultFiles
     from ...encoding.codec import Encoded
     from ..calls.task_call import TaskCall
-    from ..output.run_log import RunLog
+    from ..output.capture import RunLog
 
 INLINE_BYTES: Final = 64 * 1024
 """A larger result becomes a file beside the database."""

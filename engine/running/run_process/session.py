@@ -57,8 +57,7 @@ from ..lifecycle import calling
 from ..lifecycle.asking import Expectations, Questions
 from ..lifecycle.task_endings import abandon_operation
 from ..lifecycle.task_steps import call_steps
-from ..output.capture import Capture
-from ..output.run_log import RunLog
+from ..output.capture import Capture, RunLog
 from ..runners.callbacks import Callbacks
 from ..runners.threads import Pool
 from . import forks, guarding, marks
