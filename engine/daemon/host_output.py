@@ -9,11 +9,11 @@ well and empties it when the daemon is gone, so that nobody is ended by printing
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from ..secrets.masking import mask
+from ..system.clock import Clock
 from .saying import Line
 
 READ_BYTES: Final = 64 * 1024
@@ -42,7 +42,7 @@ class Descriptors(Protocol):
 class HostOutput:
     """The pipe of one code host, and its lines."""
 
-    def __init__(self, path: str, loop: Descriptors, say: Callable[[str], None]) -> None:
+    def __init__(self, path: str, loop: Descriptors, say: Callable[[str], None], clock: Clock) -> None:
         self._path = path
         self._loop = loop
         self._say = say
@@ -51,7 +51,8 @@ class HostOutput:
         self._is_too_long = False
         """The line has no end yet and was told as far as lines are shown."""
         self._room = float(LINES_AT_ONCE)
-        self._counted_at = time.monotonic()
+        self._clock = clock
+        self._counted_at = clock().monotonic
         self._left_out = 0
         self._is_watched = False
         self.read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
@@ -104,7 +105,7 @@ class HostOutput:
         return bool(data)
 
     def _tell(self, line: bytes) -> None:
-        now = time.monotonic()
+        now = self._clock().monotonic
         self._room = min(LINES_AT_ONCE, self._room + (now - self._counted_at) * LINES_PER_SECOND)
         self._counted_at = now
         if self._room < 1:

@@ -208,9 +208,8 @@ class Hosts:
 
     def _watch_unsent(self, host: Host) -> None:
         if host in self._all and host.line.fileno() >= 0:
-            self._loop.watch_writable(
-                host.line.fileno(), partial(self._flush, host) if host.line.unsent_bytes else None
-            )
+            ready = partial(self._flush, host) if host.line.unsent_bytes else None
+            self._loop.watch_writable(host.line.fileno(), ready)
 
     def _flush(self, host: Host) -> None:
         host.line.flush()
@@ -219,8 +218,9 @@ class Hosts:
     # -- processes -----------------------------------------------------------------------------------------------
 
     def _start(self, served: Served) -> Host:
-        host = Host(served.path, self._folder, self._clock().monotonic, HostOutput(served.path, self._loop, self._say),
-                    nursery=self._nursery, spawn=self._spawn, open_files=self._open_files)
+        output = HostOutput(served.path, self._loop, self._say, self._clock)
+        host = Host(served.path, self._folder, self._clock().monotonic, output, nursery=self._nursery,
+                    spawn=self._spawn, open_files=self._open_files)
         self._all.add(host)
         self._loop.watch(host.line.fileno(), partial(self._hear, served, host))
         host.watch_end(self._loop, partial(self._gone, served, host))
