@@ -13,7 +13,6 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple
 from zlib import crc32
 
@@ -22,6 +21,7 @@ from ..secrets.masking import holds_secret, is_active, mask
 from ..secrets.secret import SECRET_TYPES, conceal_typed
 from ..states.state import describe_exception, storable
 from .digest import blake2b
+from .sizes import size_bytes
 
 if TYPE_CHECKING:
     import pickle
@@ -37,8 +37,6 @@ _OURS = _PREFIX.encode()
 _MAY_BE_TYPED = re.compile("|".join(SECRET_TYPES).encode())
 """In a pickle that holds what its type says is secret, or a class that mentions such a type."""
 _LONG_TEXT = 1 << 20
-_SAMPLE = 16
-"""Items looked at to tell whether a collection is large."""
 LARGE_BYTES = 8 << 20
 """From this size on a result is not pickled in memory first."""
 _PREVIEWED_BYTES = 4096
@@ -196,22 +194,11 @@ def _as_ever() -> Any:
 
 
 def is_large(value: Any) -> bool:
-    """Whether a value, or one in it, is large bytes, text or an array: it then goes to its file as it is pickled."""
+    """Whether it goes to its file as it is pickled, so that it is in memory once."""
     kind = type(value)
     if kind in _PLAIN and kind is not str:
         return False
-    if kind is list or kind is tuple or kind is dict:
-        sample = list(islice(value.values() if kind is dict else value, _SAMPLE))
-        return bool(sample) and sum(map(_buffer_bytes, sample)) * len(value) >= LARGE_BYTES * len(sample)
-    return _buffer_bytes(value) >= LARGE_BYTES
-
-
-def _buffer_bytes(value: Any) -> int:
-    try:
-        size = len(value) if isinstance(value, (bytes, str, bytearray)) else getattr(value, "nbytes", 0)
-        return size if isinstance(size, int) else 0
-    except Exception:  # noqa: BLE001 - the user's __getattr__, __class__ or __len__
-        return 0
+    return size_bytes(value) >= LARGE_BYTES
 
 
 def encode_into(value: Any, file: IO[bytes]) -> Encoded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import weakref
 
 from flowdeck.engine.running.calls.lineage import Lineage
@@ -71,3 +72,48 @@ def test_what_several_tasks_returned_comes_from_none_of_them() -> None:
     assert [lineage.name_of(thing) for thing in things] == ["1/0", None, None, None]
     assert [lineage.origin(thing) for thing in things] == [(1, 0), (1, 10), (1, 2), (1, 3)]
     assert lineage.name_of(holder) == "1/12"
+
+
+def test_objects_are_gone_with_whoever_held_them() -> None:
+    """At once: alone, in collections, in a state; a collection around them is known as long as it is there."""
+    lineage = Lineage()
+    for wrap in (lambda item: item, lambda item: [item], lambda item: {"a": 1, "b": item}, lambda item: (1, item)):
+        thing = Thing()
+        gone, value = weakref.ref(thing), wrap(thing)
+        lineage.track(value, (1, 1))
+        del thing
+        assert lineage.origin(value) == (1, 1)
+        assert lineage.origin(wrap(Thing())) is None
+        del value
+        assert gone() is None
+
+
+def test_large_plain_results_go_when_they_are_dropped() -> None:
+    """Bytes, text, and lists of them: what is left in memory is less than two of them, whatever their number."""
+    lineage = Lineage()
+    for make in (lambda: bytes(4_000_000), lambda: "x" * 4_000_000, lambda: [b"x" * 400_000 for _ in range(10)]):
+        tracemalloc.start()
+        for number in range(20):
+            lineage.track(make(), (1, number))
+        held, _ = tracemalloc.get_traced_memory()
+        lineage.let_go()
+        left, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 14_000_000
+        assert left < 8_000_000
+
+
+def test_an_identity_that_is_used_again_is_another_objects() -> None:
+    """However soon an object takes the place of one that was dropped."""
+    lineage, reused = Lineage(), 0
+    for make in (Thing, lambda: [1, 2], lambda: [Thing()], lambda: " ".join(["a", "b"]), lambda: {"a": Thing()}):
+        for number in range(600):
+            value = make()
+            place = id(value)
+            lineage.track(value, (1, number))
+            del value
+            other = make()
+            reused += id(other) == place
+            assert lineage.origin(other) is None
+            assert lineage.name_of(other) is None
+    assert reused > 100, "the test met what it is about"

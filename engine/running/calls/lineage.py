@@ -24,6 +24,7 @@ from typing import Any
 
 from ...authoring.authored import Authored
 from ...encoding.fingerprint import attributes_of
+from ...encoding.sizes import size_bytes
 
 _UNTRACKED = frozenset({
     int, float, bool, complex, type(None), type(...), type(NotImplemented), type, range, FunctionType,
@@ -38,9 +39,6 @@ _MOST_HELD = 512
 _OWN_REFERENCES = 2
 """Those to what is looked through: the entry's and getrefcount's argument."""
 _MOST_GUARDS = 8
-_UNKNOWN_BYTES = 1_000
-_SAMPLE = 16
-_SAMPLED = 64
 _DEEPEST = 3
 _MOST_WITHIN = 256
 """So far a result is searched for objects that other tasks returned before."""
@@ -131,7 +129,7 @@ class Lineage:
         if within:
             entry.within = tuple(within)
             return
-        entry.held, entry.size_bytes = value, _size_bytes(value)
+        entry.held, entry.size_bytes = value, size_bytes(value)
         self._held[id(value)] = entry
         self._new += 1
         self._new_bytes += entry.size_bytes
@@ -259,26 +257,3 @@ def _parts(value: Any) -> Iterable[Any]:
     except AttributeError:
         return ()
     return islice(fields.values(), _MOST_WITHIN) if type(fields) is dict else ()
-
-
-def _size_bytes(value: Any) -> int:
-    """About how much memory plain data has, by a sample of it; runs no code of anybody's class."""
-    left, counted = [(value, 1.0)], float(_own_bytes(value))
-    for _ in range(_SAMPLED):
-        if not left:
-            break
-        item, weight = left.pop()
-        parts = list(islice(_parts(item), _SAMPLE))
-        if not parts:
-            continue
-        weight *= (len(item) if type(item) in _PLAIN else len(parts)) / len(parts)
-        for part in parts:
-            counted += _own_bytes(part) * weight
-            if type(part) in _PLAIN:
-                left.append((part, weight))
-    return int(counted)
-
-
-def _own_bytes(value: Any) -> int:
-    kind = type(value)
-    return sys.getsizeof(value) if kind in _PLAIN or kind in _UNTRACKED or kind is bytearray else _UNKNOWN_BYTES
