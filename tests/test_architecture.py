@@ -91,6 +91,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "engine/running/run_process/guard.py": "a forked process: says it, then ends",
     "engine/running/run_process/guarding.py": "a forked process: ends",
     "engine/encoding/codec.py": "the user's __reduce__ and __repr__",
+    "engine/encoding/sizes.py": "the user's __getattr__ and __len__",
     "engine/running/effects/effects.py": "user code; the steps that called it decide",
     "engine/running/calls/flow_run.py": "classes of theirs that no longer unpickle",
     "engine/running/lifecycle/flow_steps.py": "the user's flow, and its retry condition",

@@ -21,7 +21,6 @@ from ..secrets.masking import holds_secret, is_active, mask
 from ..secrets.secret import SECRET_TYPES, conceal_typed
 from ..states.state import describe_exception, storable
 from .digest import blake2b
-from .sizes import size_bytes
 
 if TYPE_CHECKING:
     import pickle
@@ -198,6 +197,10 @@ def is_large(value: Any) -> bool:
     kind = type(value)
     if kind in _PLAIN and kind is not str:
         return False
+    if kind is str or kind is bytes:
+        return len(value) >= LARGE_BYTES
+    from .sizes import size_bytes
+
     return size_bytes(value) >= LARGE_BYTES
 
 

@@ -58,14 +58,17 @@ def _own_bytes(value: Any) -> int:
 
 def _parts(value: Any) -> Iterable[Any]:
     kind = type(value)
+    found: Iterable[Any]
     if kind is dict:
-        return value.values()
+        found = value.values()
+        return found
     if kind in _COLLECTIONS:
-        return value  # type: ignore[no-any-return]
+        found = value
+        return found
     if kind in _MEASURED:
         return ()
     try:
         held = object.__getattribute__(value, "__dict__")
     except AttributeError:
         return ()
-    return held.values() if type(held) is dict else ()
+    return list(held.values()) if type(held) is dict else ()

@@ -74,8 +74,9 @@ def _compare(graph: Graph, condition: Any, value: Any, **options: Any) -> TaskNo
     return graph.add_call(Task(compare, name=f'CompareValue: "{value}"'), (condition,), options)
 
 
-def _run_before(graph: Graph, condition: TaskNode, node: Node) -> None:
-    each = graph.nodes[condition].mapped and graph.nodes[node].mapped
+def _run_before(graph: Graph, condition: TaskNode, node: Node, mapped: bool = False) -> None:
+    """With ``mapped`` each run of the condition decides for one of the node, which is mapped from then on."""
+    each = mapped or (graph.nodes[condition].mapped and graph.nodes[node].mapped)
     graph.add_edge(condition, node, mapped=each)
 
 
@@ -110,7 +111,7 @@ def switch(condition: Any, cases: dict[Any, Any], mapped: bool = False) -> None:
         with tags("switch"):
             compared = _compare(graph, condition, value, mapped=mapped)
         for task in tasks if isinstance(tasks, (list, tuple, set)) else [tasks]:
-            _run_before(graph, compared, graph.add_task(task))
+            _run_before(graph, compared, graph.add_task(task), mapped)
 
 
 def ifelse(condition: Any, true_task: Any, false_task: Any, mapped: bool = False) -> None:

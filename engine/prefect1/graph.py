@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from ..authoring import drawable
 from ..authoring.drawable import Drawable, Drawing
 from ..authoring.tasks import Task
+from ..context import current_tags
 from .computing import computing
 from .parameters import Node, Parameter
 from .wiring import (
@@ -41,6 +42,7 @@ class TaskNode(Node):
     def __init__(self, graph: Drawing | None, task: Task[..., Any], original: Task[..., Any] | None = None) -> None:
         super().__init__(graph, task.name)
         self.task = task
+        task.tags |= current_tags.get()
         self.original = original
         """The task itself, where it was put into a flow without being called."""
         parameters = task.signature.parameters.values()
@@ -54,8 +56,7 @@ class TaskNode(Node):
     @property
     def base_name(self) -> str:
         """The name without the number that tells calls of one task apart."""
-        found: str = self.task.__dict__.get("flowdeck_base_name", self.name)
-        return found
+        return cast("str", self.task.__dict__.get("flowdeck_base_name", self.name))
 
     def __iter__(self) -> Iterator[Any]:
         from .tasks import outputs_of

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from ..authoring.options import check_options
+from ..context import current_tags
 from ..states.state import State
 from .rules import Rules, rules_of_task
 from .state_handlers import on_failure_handler
@@ -46,6 +47,8 @@ def make_task(task: Task[..., Any], fn: Callable[..., Any] | None, given: dict[s
     classic = {option: value for option, value in given["classic"].items() if value is not None}
     check_options(what, classic, {*ours, *CLASSIC_OPTIONS})
     options |= _in_engine_words(what, classic, options)
+    if type(task) is not Task and (around := current_tags.get()):
+        options["tags"] = {*(options["tags"] or ()), *around}
     outputs_of(fn, classic.get("nout"))
     if any(option in classic for option in _CACHING):
         from .caching import caching_options

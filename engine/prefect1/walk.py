@@ -34,6 +34,7 @@ class Walk:
             node: node.convert(values[node.name]) for node in graph.parameters() if node not in given
         }
         """Of a parameter its value, of a call its future, of a mapped call its futures."""
+        self._runs_of_elements: dict[Node, list[Any]] = {}
         for node, state in given.items():
             future: Future[Any] = Future(None)
             future.resolve(state.plain())
@@ -58,13 +59,12 @@ class Walk:
         return True
 
     def _unfinished(self, node: TaskNode) -> list[Future[Any]]:
-        """What has to end before it is known how often a mapped node runs, and whether it does at all."""
-        if not self.graph.nodes[node].mapped:
-            return []
+        """What has to end before it is known how often a mapped node runs, if it does, and what a flat list holds."""
+        is_mapped = self.graph.nodes[node].mapped
         sources = [
             self.outcomes.get(edge.upstream_task)
             for edge in self.graph.edges_to(node)
-            if not _is_run_by_run(edge, self.outcomes.get(edge.upstream_task))
+            if edge.flattened or (is_mapped and not _is_run_by_run(edge, self.outcomes.get(edge.upstream_task)))
         ]
         futures = chain.from_iterable(found if isinstance(found, FutureList) else [found] for found in sources)
         return [future for future in futures if isinstance(future, Future) and not future.done()]
@@ -78,9 +78,10 @@ class Walk:
             lambda: {edge: self.outcomes[edge.upstream_task] for edge in edges},
         )
         upstream.refusal = refusal
-        if refusal is not None:
-            # Not to begin, so not given anything; but it comes after all of them, as the graph says.
-            upstream.extend(out for edge in edges if _has_future(out := self.outcomes[edge.upstream_task]))
+        # One that is not to begin is not given anything, and one that is flat no future; it comes after all of them, as
+        # the graph says.
+        unseen = edges if refusal is not None else [edge for edge in edges if edge.flattened]
+        upstream.extend(out for edge in unseen if _has_future(out := self.outcomes[edge.upstream_task]))
         args = [self._filled(value) for value in wiring.args]
         kwargs = {name: self._filled(value) for name, value in wiring.kwargs.items()}
         frame = require_frame(node.name)
@@ -96,7 +97,7 @@ class Walk:
         if isinstance(value, dict):
             return {key: self._filled(item) for key, item in value.items()}
         if isinstance(value, flatten):
-            return self._filled(value.value)
+            return [element for element, _ in _flat(self._filled(value.value))]
         if is_wrapped(value):
             return type(value)(self._filled(value.value))
         items = [self._filled(item) for item in value]
@@ -147,9 +148,17 @@ class Walk:
         found = {}
         for edge in edges:
             outcome = self.outcomes[edge.upstream_task]
-            run_by_run = _is_run_by_run(edge, outcome) and place < len(outcome)
-            found[edge] = outcome[place] if run_by_run else outcome
+            runs = self._flat_runs(edge.upstream_task) if edge.flattened else outcome
+            run_by_run = _is_run_by_run(edge, outcome) and place < len(runs)
+            found[edge] = runs[place] if run_by_run else outcome
         return found
+
+    def _flat_runs(self, source: Node) -> Any:
+        """Of each element of what a mapped node came to, made flat, the run that it comes from."""
+        outcome = self.outcomes[source]
+        if source not in self._runs_of_elements and isinstance(outcome, FutureList):
+            self._runs_of_elements[source] = [run for _, run in _flat(outcome)]
+        return self._runs_of_elements.get(source, outcome)
 
     def _refusal(self, node: TaskNode, edges: list[Edge]) -> State | None:
         """Why no run of a mapped node starts, as far as that is decided for all of them together."""
@@ -173,7 +182,7 @@ class Walk:
         if is_unmapped(value):
             return self._filled(value.value)
         if isinstance(value, flatten):
-            return _Each(list(chain.from_iterable(_result(item) for item in _result(self._filled(value.value)))))
+            return _Each([element for element, _ in _flat(self._filled(value.value))])
         filled = self._filled(value)
         is_many = hasattr(filled, "__iter__") and not isinstance(filled, (str, bytes, dict))
         if isinstance(value, Node) or is_many:
@@ -199,7 +208,7 @@ def _at(value: Any, place: int) -> Any:
 
 def _is_run_by_run(edge: Edge, outcome: Any) -> bool:
     """Whether each run of a mapped node needs its own run of that one only."""
-    return edge.mapped and not edge.flattened and isinstance(outcome, FutureList)
+    return edge.mapped and isinstance(outcome, FutureList)
 
 
 def _has_future(outcome: Any) -> bool:
@@ -209,6 +218,19 @@ def _has_future(outcome: Any) -> bool:
 def _unmappable(error: BaseException | None) -> State:
     what = "nothing was given to map over" if error is None else describe_exception(error)
     return State("FAILED", None, f"At least one upstream state has an unmappable result: {what}", error=error)
+
+
+def _flat(value: Any) -> Iterator[tuple[Any, Any]]:
+    """The elements of the elements, each with the run it comes from; a bare one, and a run without a result, is one."""
+    for item in _result(value):
+        if isinstance(item, Future) and not item.has_completed:
+            yield item, item
+            continue
+        elements = _result(item)
+        if isinstance(elements, (str, bytes)) or not hasattr(elements, "__iter__"):
+            elements = (elements,)
+        for element in elements:
+            yield element, item
 
 
 def _result(value: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...store.states import NAMES, TERMINAL_TYPES, is_terminal
 from ..errors import RunCrashed, RunFailed, UpstreamFailed
 from ..secrets.masking import mask
+from ..system.awaiting import also_awaited
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -169,11 +170,20 @@ class State:
         """The state as the engine keeps it."""
         return self
 
+    @also_awaited
     def result(self, raise_on_failure: bool = True) -> Any:
-        """The value of a completed run; raises what ended it otherwise.
+        """The value of a completed run; raises what ended it otherwise. In coroutines it may be awaited, as in Prefect.
 
         With ``raise_on_failure=False`` the exception is returned instead of raised.
         """
+        return self.value_or_error(raise_on_failure)
+
+    async def aresult(self, raise_on_failure: bool = True) -> Any:
+        """Prefect's other name of ``await state.result()``."""
+        return self.value_or_error(raise_on_failure)
+
+    def value_or_error(self, raise_on_failure: bool = True) -> Any:
+        """As ``result``, which looks at the code that calls it."""
         if self.is_completed():
             return self.data
         error = self.error if self.error is not None else self._as_error()

@@ -7,6 +7,7 @@ from flowdeck import (
     FilterTask,
     Flow,
     Parameter,
+    Task,
     apply_map,
     case,
     flatten,
@@ -15,9 +16,11 @@ from flowdeck import (
     merge,
     resource_manager,
     switch,
+    tags,
     task,
     unmapped,
 )
+from flowdeck.signals import SKIP
 from flowdeck.state import Failed, Skipped, Success, TriggerFailed
 from flowdeck.store.reader import Reader
 
@@ -286,3 +289,89 @@ def test_tasks_of_a_resources_block_wait_for_it_without_its_value(reader: Reader
     rows = {row.name: row.seq for row in reader.tasks(run.id)}
     edges = {(edge.from_seq, edge.to_seq) for edge in reader.edges(run.id)}
     assert {(rows["Database.setup"], rows["use"]), (rows["use"], rows["Database.cleanup"])} <= edges
+
+
+def test_mapped_branches_are_taken_run_by_run() -> None:
+    """``switch``, ``ifelse``, ``merge`` with ``mapped=True``: of tasks that were called and of those that were not."""
+
+    @task
+    def small() -> str:
+        return "small"
+
+    @task
+    def large() -> str:
+        return "large"
+
+    with Flow("branches") as flow:
+        numbers = ident.map([1, 5, 2])
+        ifelse(_over_three.map(numbers), large, small, mapped=True)
+        sizes = merge(large, small, mapped=True)
+        a, b = ident("was a"), negate.map([1, 2])
+        switch(ident.map(["a", "b"]), {"a": a, "b": b}, mapped=True)
+        letters = merge(a, b, mapped=True)
+    state = flow.run()
+    assert isinstance(state, Success)
+    assert state.result[sizes].result == ["small", "large", "small"]
+    assert state.result[letters].result == ["was a", -2]
+
+
+@task
+def _over_three(x: int) -> bool:
+    return x > 3
+
+
+@task
+def around(x: int) -> list[int]:
+    if x == 2:
+        raise SKIP("no")
+    return [x, -x]
+
+
+def test_flatten_takes_what_there_is() -> None:
+    """Bare items, texts whole; in a plain call a flat list; of a run that has no result the one that it was for."""
+    with Flow("flat") as flow:
+        bare = ident.map(flatten([1, [2, 3], "ab", ("cd", range(2))]))
+        plain = ident(flatten(around.map([1, 3])))
+        given = ident(flatten(ident([[1], 2])))
+        skipped = inc.map(flatten(around.map([1, 2, 3])))
+        twice = inc.map(flatten(flatten(ident([[[1, 2]], [[3]]]))))
+    state = flow.run()
+    assert state.result[bare].result == [1, 2, 3, "ab", "cd", range(2)]
+    assert state.result[plain].result == [1, -1, 3, -3]
+    assert state.result[given].result == [1, 2]
+    assert state.result[skipped].result == [2, 0, None, 4, -2]
+    assert [type(one) for one in state.result[skipped].map_states] == [Success, Success, Skipped, Success, Success]
+    assert state.result[twice].result == [2, 3, 4]
+
+
+def test_tags_around_what_is_drawn_are_its_tags(reader: Reader) -> None:
+    """Called, mapped, put in without a call, made of a class in the block; nested blocks add up; no others get them."""
+
+    class Made(Task):
+        def run(self) -> int:
+            return 1
+
+    @task(tags=["own"])
+    def tagged() -> int:
+        return 1
+
+    @task(name="put in")
+    def put_in() -> int:
+        return 1
+
+    with Flow("tags") as flow:
+        with tags("db"):
+            ident(1)
+            with tags("slow"):
+                negate.map([1])
+                tagged()
+            flow.add_task(put_in)
+            made = Made(name="made")
+        made()
+        inc(1)
+    assert isinstance(flow.run(), Success)
+    found = {row.key: row.tags for row in reader.tasks(1)}
+    assert found == {
+        "ident": '["db"]', "negate": '["db", "slow"]', "tagged": '["db", "own", "slow"]', "put in": '["db"]',
+        "made": '["db"]', "inc": "[]",
+    }  # fmt: skip

@@ -324,3 +324,32 @@ def test_a_bounded_pool_bounds_async_tasks(reader) -> None:
     asyncio.run(whole())
     assert max(most) == 2
     assert len(most) == 8
+
+
+def test_the_result_of_a_state_may_be_awaited(effects) -> None:
+    """In coroutines ``await state.result()`` and ``state.result()`` are one, of tasks and flows, failed ones too."""
+
+    @task
+    def one():
+        return 1
+
+    @task
+    async def fails():
+        raise ValueError("no")
+
+    @flow
+    async def child():
+        return 2
+
+    @flow
+    async def whole():
+        bad = await fails(return_state=True)
+        with pytest.raises(ValueError, match="no"):
+            await bad.result()
+        error = await bad.result(raise_on_failure=False)
+        state = one(return_state=True)
+        return [await state.result(), state.result(), await (await child(return_state=True)).result(),
+                await state.aresult(), type(error).__name__]  # fmt: skip
+
+    state = asyncio.run(whole(return_state=True))
+    assert state.result() == [1, 1, 2, 1, "ValueError"]

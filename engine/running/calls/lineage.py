@@ -24,7 +24,6 @@ from typing import Any
 
 from ...authoring.authored import Authored
 from ...encoding.fingerprint import attributes_of
-from ...encoding.sizes import size_bytes
 
 _UNTRACKED = frozenset({
     int, float, bool, complex, type(None), type(...), type(NotImplemented), type, range, FunctionType,
@@ -129,6 +128,8 @@ class Lineage:
         if within:
             entry.within = tuple(within)
             return
+        from ...encoding.sizes import size_bytes
+
         entry.held, entry.size_bytes = value, size_bytes(value)
         self._held[id(value)] = entry
         self._new += 1

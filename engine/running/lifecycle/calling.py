@@ -42,7 +42,7 @@ def call(
             future.wait()
         recorded = recall_at_once(made) if made.is_replay else None
         state: State = recorded if recorded is not None else drive(session, call_steps(made))
-    return _kept(made, state) if return_state else state.result()
+    return _kept(made, state) if return_state else state.value_or_error()
 
 
 async def call_async(
@@ -56,7 +56,7 @@ async def call_async(
         for future in made.dependencies():
             await Await(future).perform_async(session)
         state = await drive_async(session, call_steps(made))
-    return _kept(made, state) if return_state else state.result()
+    return _kept(made, state) if return_state else state.value_or_error()
 
 
 def _context() -> contextvars.Context:
