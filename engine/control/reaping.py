@@ -25,6 +25,7 @@ from ..states.machine import RunEvent, TaskEvent
 from ..states.transitions import move_run, move_task
 from ..system import processes
 from ..system.clock import now_us
+from ..system.output_files import sweep_outputs
 from . import without_room
 from .answering import held, until_us
 from .crash_counting import Count, Fate, count, fate_of, fate_of_death, spare
@@ -280,6 +281,7 @@ def reap(connection: Connection, telemetry: Connection, folder: str, lease: Leas
                      crash_retries=DEFAULT_CRASH_RETRIES if known is None else int(known))
     deaths.forget_exits(folder, run_id, last_attempt)
     judging.sweep_presences(folder)
+    sweep_outputs()
     return settled
 
 

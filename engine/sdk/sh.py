@@ -13,7 +13,6 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections import deque
@@ -24,9 +23,11 @@ from ..authoring.tasks import Task
 from ..errors import CommandFailed, CommandTimedOut, UsageError
 from ..running.calls.frame import current_frame
 from ..running.effects.interrupts import engine_code, woken_by
+from ..secrets.masking import mask
 from ..settings import cancel_grace_seconds
 from ..states import exits as deaths
 from ..system import processes
+from ..system.output_files import OutputFile
 from .sh_output import Stream, read_outputs
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ _LAST_LINES: Final = 5
 _GUARD: Final = (
     'trap "" TERM INT HUP; read -r _; '
     'for p in $(grep -lzxF "$1" /proc/[0-9]*/environ 2>/dev/null); do '
-    'p=${p#/proc/}; kill -s KILL "${p%/environ}" 2>/dev/null; done; kill -s KILL 0'
+    'p=${p#/proc/}; kill -s KILL "${p%/environ}" 2>/dev/null; done; rm -f "${1#*=}"; kill -s KILL 0'
+)
+_SEEN: Final = (
+    "the words of this command hold the value of a secret, which every user of this machine can see in the list of "
+    "processes while it runs: hand it over as sh(…, env={'NAME': secret}), or on the command's standard input"
 )
 
 
@@ -124,8 +129,8 @@ class _Command:
         self._lifeline = -1
         self._timed_out = False
         self._interrupted = False
-        descriptor, self._output = tempfile.mkstemp(prefix="flowdeck-output-")
-        os.close(descriptor)
+        self._output_file = OutputFile()
+        self._output = self._output_file.path
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._environment = _environment(env, self._output)
         self._cwd = cwd
@@ -143,6 +148,8 @@ class _Command:
     def run(self) -> None:
         """From start to end; the tree is gone when this returns or raises."""
         self._say(20, "log", f"$ {self._shown}")
+        if any(mask(word) != word for word in self._words):
+            self._say(30, "log", _SEEN)
         try:
             if not self._interrupted:
                 self._start()
@@ -269,7 +276,7 @@ class _Command:
         try:
             self._outputs = read_outputs(self._output, self._say)
         finally:
-            os.unlink(self._output)
+            self._output_file.close()
 
     # -- its words -----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ KEPT_BYTES: Final = 1024 * 1024
 """So much of the end of each stream is in the result; the log has all of it."""
 MAX_LINE: Final = 64 * 1024
 
-
 class Stream:
     """One of the two streams: whole lines go on, the end is kept."""
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, NoReturn
 
+from ...store import trust
 from ..errors import NotAllowed, NotFound, SecretExists, UsageError
 from ..system.awaiting import also_awaited
 from . import masking
@@ -287,6 +288,7 @@ def _write(folder: str, name: str, value: str, *, overwrite: bool) -> None:
     unfinished = os.path.join(folder, f".{name}.{os.getpid()}.{threading.get_ident()}")
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
+        _refuse_untrusted(folder, is_folder=True)
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with open(descriptor, "w", encoding="utf-8", newline="") as file:
@@ -340,6 +342,26 @@ def _read(path: str) -> str | None:
         os.close(descriptor)
         return None
     with open(descriptor, encoding="utf-8", errors="replace", newline="") as file:
-        if stat.S_IMODE(mode) & 0o077:
-            raise UsageError(f"the secret {path} can be read by others: chmod 600 {path}")
+        _refuse_untrusted(path, is_folder=False)
+        if stat.S_IMODE(mode) & 0o077 and not _is_credential(path, mode) and not trust.is_vouched_for(path):
+            raise UsageError(
+                f"the secret {path} can be read by others: chmod 600 {path}; or, where nobody else is on this machine, "
+                f"set {trust.ENVIRONMENT_VARIABLE}={path}"
+            )
         return file.read(_LONGEST).rstrip("\r\n")
+
+
+def _refuse_untrusted(path: str, *, is_folder: bool) -> None:
+    """Refuse a secret, or a folder for secrets, that somebody else could have written or could exchange."""
+    found = trust.objection_to(path, is_folder=is_folder)
+    if found is not None:
+        raise UsageError(
+            f"the secret {path} is not used: {found}. {found.remedy}; or, where you trust whoever can write it, set "
+            f"{trust.ENVIRONMENT_VARIABLE}={path}"
+        )
+
+
+def _is_credential(path: str, mode: int) -> bool:
+    """Whether it is systemd's, who lets one user read it by an access list, which the mode shows as the group's."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and os.path.dirname(path) == folder and not stat.S_IMODE(mode) & 0o037

@@ -116,3 +116,40 @@ def test_saved_by_a_run(store: Path, folder: Path, reader: Reader) -> None:
 
     assert main() == len(VALUE)
     assert not any(VALUE.encode() in path.read_bytes() for path in store.rglob("*") if path.is_file())
+
+
+def test_a_place_that_others_may_write_is_refused_with_the_remedy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write the folder, or one above it, exchanges the secret: not read, not written."""
+    Secret(value=VALUE).save("party")
+    for place, mode in ((folder, 0o777), (folder.parent, 0o777)):
+        before = place.stat().st_mode & 0o7777
+        place.chmod(mode)
+        with pytest.raises(UsageError, match=rf"can be written by everybody.*chmod go-w {place}"):
+            Secret("party").get()
+        with pytest.raises(UsageError, match=f"chmod go-w {place}"):
+            Secret(value="another-one-16").save("second")
+        monkeypatch.setenv("FLOWDECK_TRUST", str(folder))
+        assert Secret("party").get() == VALUE
+        monkeypatch.delenv("FLOWDECK_TRUST")
+        place.chmod(before)
+    assert os.listdir(folder) == ["party"]
+    if os.geteuid() == 0:
+        os.chown(folder / "party", 1, 1)
+        with pytest.raises(UsageError, match=r"belongs to .*not to you"):
+            Secret("party").get()
+
+
+def test_what_systemd_hands_over_is_read_though_its_mode_shows_a_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group's bits are those of an access list for the one user."""
+    credential = tmp_path / "token"
+    credential.write_text(VALUE)
+    credential.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert Secret("token").get() == VALUE
+    credential.chmod(0o444)
+    with pytest.raises(UsageError, match=r"can be read by others.*FLOWDECK_TRUST"):
+        Secret("token").get()

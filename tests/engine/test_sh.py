@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flowdeck import CommandFailed, CommandTimedOut, ThreadPoolTaskRunner, async_sh, flow, sh
+from flowdeck import CommandFailed, CommandTimedOut, Secret, ThreadPoolTaskRunner, async_sh, flow, sh
 from flowdeck.engine.control.control import Control
 from flowdeck.engine.errors import UsageError
 from flowdeck.store.reader import Reader
@@ -329,3 +329,46 @@ def test_freeze_stops_the_commands_of_a_run_too(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     eventually(lambda: not is_alive(int(pid)))
+
+
+def test_the_file_of_outputs_of_a_killed_run_is_removed(box, tmp_path, monkeypatch):
+    """By who settles the run; one that is in use, or of somebody else, stays."""
+    places = tmp_path / "tmp"
+    places.mkdir()
+    others = places / "flowdeck-output-other"
+    others.touch()
+    os.chown(others, 1, 1) if os.geteuid() == 0 else others.unlink()
+    box.write("held.py", """
+        from flowdeck import sh
+        @flow(crash_retries=0)
+        def held(n: int):
+            sh(f"touch in{n}; exec sleep 1000", cwd=HERE)
+    """)
+    box.daemon(TMPDIR=str(places))
+    runs = [box.submit("held", n=n) for n in range(2)]
+    box.wait(lambda: (box.root / "in0").exists() and (box.root / "in1").exists())
+    made = set(places.glob("flowdeck-output-*")) - {others}
+    assert len(made) == 2
+    os.kill(box.reader.lease_of(runs[0]).pid, signal.SIGKILL)
+    box.wait_state(runs[0], "Crashed")
+    box.wait(lambda: len(set(places.glob("flowdeck-output-*")) - {others}) == 1)
+    assert box.state(runs[1]) == "Running"
+    os.kill(box.reader.lease_of(runs[1]).pid, signal.SIGKILL)
+    box.wait(lambda: not set(places.glob("flowdeck-output-*")) - {others})
+    assert others.exists() or os.geteuid() != 0
+
+
+def test_a_secret_among_a_commands_words_is_warned_of(store, reader, monkeypatch):
+    """The list of processes shows words to everybody; the environment only to its user."""
+    monkeypatch.setenv("FLOWDECK_SECRET_SHOWN", "kanarie-in-the-list-5")
+
+    @flow
+    def main():
+        sh("true kanarie-in-the-list-5")
+        sh(["true", "--password=kanarie-in-the-list-5"])
+        sh("true $TOKEN", env={"TOKEN": Secret("shown")})
+
+    main()
+    warned = [line.message for line in reader.logs(1) if "list of processes" in line.message]
+    assert len(warned) == 2
+    assert "env={'NAME': secret}" in warned[0]
