@@ -6,7 +6,7 @@ STAMP = $(VENV)/.installed
 # Hundreds of processes are started by tests and benchmarks, as users start them: from compiled modules.
 export PYTHONDONTWRITEBYTECODE =
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-again check mypy bench bench-peers crash compat-prefect screenshots docs clean
+.PHONY: help demo test test-again check mypy lock bench bench-peers crash compat-prefect screenshots docs clean
 
 help: ## list the targets
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ mypy: $(STAMP)
 	@rm -rf build/mypy && mkdir -p build/mypy/flowdeck
 	@ln -s $(addprefix ../../../,$(wildcard public/*.py) public/py.typed public/schedules public/testing store engine tui cli examples) build/mypy/flowdeck/
 	cd build/mypy && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p flowdeck
+
+# One file for all platforms and Pythons: pip install --require-hashes -r requirements.lock
+UV = build/uv/bin/uv
+lock: ## write requirements.lock anew: each dependency by version and hashes
+	@test -x $(UV) || { $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet --disable-pip-version-check uv; }
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --extra dev --no-header --no-annotate --no-emit-index-url --output-file requirements.lock pyproject.toml
 
 bench: $(STAMP) ## measure the budgets of docs/design.md, side by side with their floors
 	$(BIN)/python -m benchmarks

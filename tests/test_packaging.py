@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 pytestmark = pytest.mark.xdist_group("wheel")
 
@@ -86,3 +89,20 @@ def test_the_version_is_said_once() -> None:
     import flowdeck
 
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == flowdeck.__version__
+
+
+def test_the_lock_holds_every_dependency_by_version_and_hashes() -> None:
+    """``requirements.lock`` is what ``make lock`` makes of pyproject.toml: a dependency that was changed is missing."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
+    pinned: dict[str, str] = {}
+    for entry in (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+        requirement, *hashes = entry.split("--hash=sha256:")
+        name, _, version = requirement.partition(";")[0].strip().partition("==")
+        assert version, f"no exact version: {entry[:60]}"
+        assert hashes, f"no hash: {name}"
+        assert all(re.fullmatch(r"[0-9a-f]{64}", one.strip()) for one in hashes), name
+        pinned[canonicalize_name(name)] = version
+    wrong = [str(one) for one in wanted
+             if (version := pinned.get(canonicalize_name(one.name))) is None or not one.specifier.contains(version)]
+    assert wrong == [], "run `make lock`"
