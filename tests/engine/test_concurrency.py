@@ -661,3 +661,35 @@ def test_two_processes_share_a_limit_and_waste_none_of_it(store: Path, script: A
     assert most == 2
     took = (edges[-1][0] - edges[0][0]) / 1e9
     assert took < 6, took
+
+
+def test_who_cannot_be_looked_after_while_it_waits_is_told_so(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no thread left for the one that looks, a wait would never end; the next one tries anew."""
+    set_limit("one", 1)
+    refused = []
+    start = threading.Thread.start
+
+    def no_thread(thread: threading.Thread) -> None:
+        if thread.name == "flowdeck-slots" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+
+    @task
+    def waits() -> str:
+        with pytest.raises(ConcurrencySlotAcquisitionError, match="can't start new thread"), concurrency("one"):
+            raise AssertionError
+        with pytest.raises(TimeoutError), concurrency("one", timeout_seconds=0.1):
+            raise AssertionError
+        return "told"
+
+    @flow
+    def main() -> str:
+        with concurrency("one"):
+            return waits.submit().result()
+
+    assert main() == "told"
+    assert refused
+    assert comes_free(store, "one")

@@ -12,6 +12,7 @@ from flowdeck.engine.control.control import Control, Node
 from flowdeck.engine.errors import NotAllowed, NotFound, ParameterError
 from flowdeck.engine.running.run_process.claiming import claim_here
 from flowdeck.engine.running.run_process.entry import execute_run
+from flowdeck.store.connection import connect
 
 
 @pytest.fixture
@@ -317,6 +318,40 @@ def test_what_the_run_does_not_come_to_again_is_no_longer_waited_for(reader, eff
     control.retry(1)
     assert newly(effects, lambda: again(1, whole)) == ["first", "second", "second"]
     assert {row.state_name for run in (1, 2) for row in reader.tasks(run)} == {"Completed"}
+
+
+def test_an_end_is_recorded_whatever_attempt_a_subflow_is_at(store, reader, control, again) -> None:
+    """A subflow that began again since its calls were given up, and is not come to: they are skipped all the same."""
+    fail = []
+
+    @task
+    def first():
+        if fail:
+            raise ValueError
+        return [1, 2]
+
+    @task
+    def second(x):
+        return x
+
+    @flow
+    def child(x):
+        return second(x)
+
+    @flow
+    def whole():
+        got = first()
+        return child(got)
+
+    whole()
+    fail.append(1)
+    control.retry(Node(1, 1))
+    connection = connect(store, "state")
+    connection.execute("UPDATE flow_run SET attempt = attempt + 2 WHERE id = 2")
+    connection.close()
+    again(1, whole)
+    assert reader.run(1).state_name == "Failed"
+    assert [row.state_name for row in reader.tasks(2)] == ["Skipped"]
 
 
 def test_a_new_run_is_forked_with_other_parameters(store, reader, effects, etl, control, again) -> None:

@@ -12,6 +12,10 @@ from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
+from flowdeck.engine.control.reaping import reap_dead_runs
+from flowdeck.engine.system.processes import process_stat
+from flowdeck.store.connection import transaction
+from flowdeck.store.tables import runs
 
 STUBBORN = {
     "bare except": """
@@ -235,8 +239,12 @@ def leaves():
         os.kill(child, signal.SIGKILL)
 
 
-def test_neighbours_in_the_pipeline_live_on(box):
-    """``python flow.py | tee log``, as an interactive shell starts it: in a group that the script leads."""
+@pytest.mark.parametrize("how", ["cancelled", "frozen, thawed, cancelled", "killed, settled by others"])
+def test_neighbours_in_the_pipeline_live_on(box, how):
+    """``python flow.py | tee log``, as an interactive shell starts it: in a group that the script leads.
+
+    Whatever is done to the run, by its guard or by who finds it dead, is done to nobody else of that group.
+    """
     path = box.write("flows.py", held(STUBBORN["bare except"]) + MAIN.format(flow="held"))
     script = subprocess.Popen([sys.executable, path], process_group=0, stdin=subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -244,11 +252,23 @@ def test_neighbours_in_the_pipeline_live_on(box):
     neighbour = subprocess.Popen(["sleep", "300"], process_group=script.pid)
     try:
         box.wait(lambda: pids(box, "holds"))
-        box.control.cancel(1)
-        assert script.wait(30) == -signal.SIGKILL
+        if how.startswith("frozen"):
+            box.wait_state(1, "Running")
+            box.control.freeze(1)
+            box.wait(lambda: stopped(script.pid))
+            assert not stopped(neighbour.pid)
+            box.control.thaw(1)
+            assert neighbour.poll() is None
+        if how.startswith("killed"):
+            box.update(lambda state: runs.set_intent(state, 1, "cancel", at_us=1, actor="tester"))
+            os.kill(script.pid, signal.SIGKILL)
+        else:
+            box.control.cancel(1)
+        assert script.wait(60) == -signal.SIGKILL
+        reap_dead_runs(box.folder)
         box.wait_state(1, "Cancelled")
         assert neighbour.poll() is None
-        box.reader.runs()
+        assert not stopped(neighbour.pid)
     finally:
         for process in (neighbour, script):
             process.kill()
@@ -399,6 +419,43 @@ def test_a_cancellation_is_never_taken_back(box, request_):
     assert box.reader.run(run_id).intent == "cancel"
     box.wait_state(run_id, "Cancelled")
     box.wait(lambda: not alive(pid), 5)
+
+
+@pytest.mark.parametrize("by", ["script", "daemon"])
+def test_a_second_cancellation_is_enforced_after_the_first_was_overtaken(box, by):
+    """Whatever stood in its place meanwhile: written by another version, or by hand."""
+    run_id = start(box, held(STUBBORN["C code that holds the GIL"]), "held", by=by, FLOWDECK_CANCEL_GRACE_SECONDS="3")
+    pid = box.wait(lambda: pids(box, "holds"))[0]
+    box.control.cancel(run_id)
+    time.sleep(0.3)  # long enough for whoever looks
+    box.update(lambda state: state.execute("UPDATE flow_run SET intent = 'pause' WHERE id = ?", (run_id,)))
+    time.sleep(0.3)
+    box.control.cancel(run_id)
+    row = box.wait_state(run_id, "Cancelled")
+    box.wait(lambda: not alive(pid))
+    assert row.cause.startswith("cancelled by tester@here via test")
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_a_process_whose_run_another_one_has_ends_and_records_nothing(box, ahead):
+    """By one attempt or by several: it is fenced as soon as it sees that, long before it would write anything."""
+    run_id = start(box, held("while True: time.sleep(0.05)"), "held", by="script")
+    pid = box.wait(lambda: pids(box, "holds"))[0]
+    other = subprocess.Popen(["sleep", "300"])
+    box.scripts.append(other)
+    started = process_stat(other.pid).started_ticks
+
+    def take_over(state):
+        with transaction(state):
+            state.execute("UPDATE flow_run SET attempt = ?, state_type = 'PENDING', state_name = 'Pending'"
+                          " WHERE id = ?", (1 + ahead, run_id))
+            state.execute("UPDATE lease SET attempt = ?, pid = ?, pid_started_ticks = ? WHERE run_id = ?",
+                          (1 + ahead, other.pid, started, run_id))
+
+    box.update(take_over)
+    box.wait(lambda: not alive(pid))
+    assert box.state(run_id) == "Pending"
+    assert box.reader.lease_of(run_id).pid == other.pid
 
 
 def test_the_last_of_a_scripts_runs_is_guarded_as_the_first(box):

@@ -64,6 +64,11 @@ class Timers:
                 heapq.heapify(self._heap)
                 self._taken_back = 0
 
+    @property
+    def pending(self) -> int:
+        """How many are kept, those that were taken back and are still to be cleared away with them."""
+        return len(self._heap)
+
     def take_due(self) -> list[Callable[[], None]]:
         """What is to be called now, the earliest first; they are no longer kept."""
         due: list[Callable[[], None]] = []
