@@ -12,7 +12,8 @@ from ..engine.errors import NotFound
 from ..store.rows import ArtifactRow
 from ..tui.text.artifact_text import plain_lines
 from ..tui.text.sanitize import clean
-from .formats import ago, iso
+from ..tui.text.times import ago
+from .formats import iso
 from .opening import open_reader
 from .output import Output, one_line
 from .table import Column

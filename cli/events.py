@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Iterator
-from datetime import date
 from typing import TYPE_CHECKING, Final
 
 from ..store.rows import EventRow
+from ..tui.text.times import localised, moment, zone
 from . import marks
-from .formats import clock, local
 from .listings import count_argument
 from .opening import find_run, folder_of, open_reader, require_reader
 from .output import Output, one_line
@@ -99,19 +98,16 @@ def _follow(args: argparse.Namespace, run_id: int | None, last_id: int, out: Out
 
 
 def _print(found: Iterable[EventRow], out: Output) -> None:
-    day: date | None = None
+    now_us = time.time_ns() // 1000
     for event in found:
         if out.as_json:
             out.json_line(event_shape(event))
             continue
-        today = local(event.at_us).date()
-        if today != day:
-            day = today
-            out.line(out.paint(f"{today:%A %Y-%m-%d}", "dim"))
-        out.line(_event_line(event, out))
+        out.say_once(f"times: {zone(now_us)}", "dim")
+        out.line(_event_line(event, now_us, out))
 
 
-def _event_line(event: EventRow, out: Output) -> str:
+def _event_line(event: EventRow, now_us: int, out: Output) -> str:
     task = "" if event.task_seq is None else f"/{event.task_seq}"
     place = "" if event.run_id is None else f"#{event.run_id}{task}"
     if event.to_name is not None and event.to_type is not None:
@@ -120,6 +116,6 @@ def _event_line(event: EventRow, out: Output) -> str:
         what = out.paint(f"{mark} {one_line(event.to_name)}", marks.style(event.to_type, event.to_name)) + came
     else:
         what = out.paint(event.kind, "magenta")
-    message = f"  {one_line(event.message)}" if event.message else ""
-    return (f"{out.paint(clock(event.at_us), 'dim')}  {place:<9} {what}{message}"
+    message = f"  {localised(one_line(event.message), now_us)}" if event.message else ""
+    return (f"{out.paint(moment(event.at_us, now_us, milliseconds=True), 'dim')}  {place:<9} {what}{message}"
             f"  {out.paint(one_line(event.actor), 'dim')}")

@@ -1,6 +1,6 @@
-"""How times, durations and values are written: ISO 8601 for programs, short words for people.
+"""How durations and values are written for people, and moments for programs: ISO 8601. Pure functions.
 
-Pure functions; the caller says what time it is. Nothing here reads a clock or a terminal.
+Moments for people are ``tui.text.times``'s, for the console and the command line alike.
 """
 
 from __future__ import annotations
@@ -48,40 +48,6 @@ def duration(duration_us: int) -> str:
     if whole < _DAY:
         return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE:02d}m"
     return f"{whole // _DAY}d {whole % _DAY // _HOUR:02d}h"
-
-
-def ago(at_us: int, now_us: int) -> str:
-    """An instant seen from now: ``now``, ``12s ago``, ``in 4m``, ``3h ago``; beyond 30 days the local date."""
-    distance = (now_us - at_us) / 1_000_000
-    span = abs(distance)
-    if span < 1:
-        return "now"
-    if span < _MINUTE:
-        text = f"{span:.0f}s"
-    elif span < _HOUR:
-        text = f"{span // _MINUTE:.0f}m"
-    elif span < 2 * _DAY:
-        text = f"{span // _HOUR:.0f}h"
-    elif span < 30 * _DAY:
-        text = f"{span // _DAY:.0f}d"
-    else:
-        return local(at_us).strftime("%Y-%m-%d")
-    return f"{text} ago" if distance > 0 else f"in {text}"
-
-
-def local(at_us: int) -> datetime:
-    """The instant in the machine's own time zone."""
-    return (_EPOCH + timedelta(microseconds=at_us)).astimezone()
-
-
-def stamp(at_us: int) -> str:
-    """The instant as local date and time to the second."""
-    return local(at_us).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def clock(at_us: int) -> str:
-    """The instant as local time of day to the millisecond."""
-    return local(at_us).strftime("%H:%M:%S.%f")[:-3]
 
 
 def size(size_bytes: int) -> str:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..engine.errors import InputError, NotAllowed
 from ..store.rows import InputRow
-from .formats import iso, stamp
+from ..tui.text.times import stamp
+from .formats import iso
 from .opening import find_run_or_task, folder_of, require_reader
 from .output import Output, one_line
 
@@ -88,7 +90,7 @@ def question_lines(reader: Reader, run_id: int) -> list[tuple[str, str]]:
     if first.json_schema is not None:
         facts += _wanted(json.loads(first.json_schema))
     if first.until_us is not None:
-        facts.append(("until", stamp(first.until_us)))
+        facts.append(("until", stamp(first.until_us, time.time_ns() // 1000)))
     if len(found) > 1:
         facts.append(("asks", f"{len(found) - 1} more after that"))
     facts.append(("answer", f"flowdeck resume {run_id}{_example(first)}"))

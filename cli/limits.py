@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..engine.errors import NotFound
 from ..store.tables.usages import Usage, Who
-from .formats import ago, iso, plural
+from ..tui.text.times import ago
+from .formats import iso, plural
 from .opening import folder_of, open_reader
 from .output import Output, one_line
 from .table import Cell, Column

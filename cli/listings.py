@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 from ..engine.errors import UsageError
 from ..store.rows import RunRow, ScheduleRow
 from ..store.states import NAMES, is_terminal
+from ..tui.text.times import ago, moment, with_ago, zone
 from ..tui.text.waiting import Daemon, why
 from . import marks
-from .formats import ago, duration, plural
+from .formats import duration, plural
 from .opening import FILL_HINT, daemon_of, disk_trouble, folder_of, open_reader
 from .output import Output
 from .shapes import deployment_shape, run_shape, schedule_shape
@@ -46,6 +47,7 @@ SCHEDULE_COLUMNS: Final = (
     Column("ID", "right"),
     Column("FLOW", min_width=10),
     Column("WHEN", min_width=10),
+    Column("ZONE", drop_order=3),
     Column("NEXT", "right"),
     Column("LAST", "right", drop_order=2),
     Column("IF MISSED", drop_order=1),
@@ -189,7 +191,7 @@ def list_flows(args: argparse.Namespace, out: Output) -> int:
         out.json_array(
             deployment_shape(
                 deployment,
-                [schedule_shape(schedule, describe(schedule)) for schedule in schedules.get(deployment.name, [])],
+                [schedule_shape(schedule) for schedule in schedules.get(deployment.name, [])],
                 problems.get(deployment.path),
                 last.get(deployment.name),
             )
@@ -223,31 +225,36 @@ def list_schedules(args: argparse.Namespace, out: Output) -> int:
     reader = open_reader(args, out)
     schedules = [] if reader is None else sorted(reader.schedules(), key=_soonest_first)
     if out.as_json:
-        out.json_array(schedule_shape(schedule, describe(schedule)) for schedule in schedules)
+        out.json_array(schedule_shape(schedule) for schedule in schedules)
         return 0
     if not schedules:
         out.say("no schedules yet: write @flow(schedule=\"0 6 * * *\") and start `flowdeck up PATH…`")
         return 0
     now_us = time.time_ns() // 1000
     out.table(SCHEDULE_COLUMNS, [_schedule_cells(schedule, now_us, out) for schedule in schedules])
+    out.say(f"NEXT is in {zone(now_us)}", "dim")
     if reader is not None and reader.daemon() is None:
         out.say("no daemon is running, so nothing starts by itself: `flowdeck up PATH…`", "yellow")
     return 0
 
 
 def _schedule_cells(schedule: ScheduleRow, now_us: int, out: Output) -> list[Cell]:
+    from ..engine.schedules.kinds import from_json
+
+    found = from_json(schedule.spec)
     due_us = schedule.next_due_at_us
     if not schedule.active:
         due = Cell("paused", "yellow")
     elif due_us is None:
         due = Cell("never", "dim")
     else:
-        due = Cell(ago(due_us, now_us), "cyan" if due_us > now_us else "yellow")
+        due = Cell(with_ago(moment(due_us, now_us), due_us, now_us), "cyan" if due_us > now_us else "yellow")
     last_us = schedule.last_due_at_us
     return [
         Cell(str(schedule.id), "dim"),
         out.cell(schedule.deployment, "bold"),
-        out.cell(describe(schedule)),
+        out.cell(found.describe()),
+        out.cell(f"{getattr(found, 'timezone', 'UTC')}, {found.zone_source()}", "dim"),
         due,
         Cell("" if last_us is None else ago(last_us, now_us), "dim"),
         out.cell(_IF_MISSED.get(schedule.catchup, schedule.catchup)),

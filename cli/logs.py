@@ -20,9 +20,10 @@ from ..store.patterns import Pattern, PatternError
 from ..store.rows import LogRow, RunRow, TaskRow
 from ..store.states import is_terminal
 from ..tui.text.sanitize import clean, clean_lines
+from ..tui.text.times import moment, zone
 from .events import POLL_SECONDS
 from .following import exit_code, tell_end, until_end
-from .formats import LEVELS, clock, level_name
+from .formats import LEVELS, level_name
 from .listings import count_argument, reason
 from .opening import daemon_of, find_run_or_task, folder_of, require_reader
 from .output import Output, one_line
@@ -258,17 +259,19 @@ def _follow(lines: _Lines, out: Output) -> int:
 
 
 def _print(found: Iterable[LogRow], lines: _Lines, out: Output) -> None:
+    now_us = time.time_ns() // 1000
     for line in found:
         if out.as_json:
             out.json_line(log_shape(line))
         elif lines.is_raw:
-            out.raw(_text(line, lines.selection, out, is_raw=True))
+            out.raw(_text(line, now_us, lines.selection, out, is_raw=True))
         else:
-            out.line(_text(line, lines.selection, out))
+            out.say_once(f"times: {zone(now_us)}", "dim")
+            out.line(_text(line, now_us, lines.selection, out))
     out.flush()
 
 
-def _text(line: LogRow, selection: _Selection, out: Output, *, is_raw: bool = False) -> str:
+def _text(line: LogRow, now_us: int, selection: _Selection, out: Output, *, is_raw: bool = False) -> str:
     label = one_line(selection.label(line))
     style = next(style for floor, style in _LEVEL_STYLES if line.level >= floor)
     if is_raw:
@@ -278,5 +281,6 @@ def _text(line: LogRow, selection: _Selection, out: Output, *, is_raw: bool = Fa
     else:  # for programs: whole, with its tabs
         message = "\t".join(clean(part, limit=len(part)) for part in line.message.split("\t"))
     place = out.paint(f"{label}: ", "cyan") if label else ""
-    return (f"{out.paint(clock(line.at_us), 'dim')} {out.paint(f'{level_name(line.level):<8}', style)}{place}"
+    at = out.paint(moment(line.at_us, now_us, milliseconds=True), "dim")
+    return (f"{at} {out.paint(f'{level_name(line.level):<8}', style)}{place}"
             f"{out.paint(message, style if line.level >= 40 else '')}")

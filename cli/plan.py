@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..engine.encoding.code_hash import is_changed
 from ..store.rows import CacheRow, RunRow, TaskRow
 from ..store.tables import cache
-from .formats import ago, stamp
+from ..tui.text.times import ago, stamp
 from .output import Output, one_line
 from .table import Cell, Column
 
@@ -109,9 +109,10 @@ def _prospect(
     if entry is None:
         return "runs", f"nothing is cached of it ({row.state_name} in #{last.id})"
     if entry.expires_at_us is not None and cache.is_stale(entry, time.time_ns() // 1000):
-        return "runs", f"what was cached of it expired {stamp(entry.expires_at_us)}"
+        return "runs", f"what was cached of it expired {stamp(entry.expires_at_us, time.time_ns() // 1000)}"
     # To the minute: many calls with entries of one run are one line.
-    until = f", expires {stamp(entry.expires_at_us)[:16]}" if entry.expires_at_us is not None else ""
+    minute = stamp(entry.expires_at_us, time.time_ns() // 1000)[:16]
+    until = f", expires {minute}" if entry.expires_at_us is not None else ""
     return "cached", f"from #{entry.run_id}{until}, if its key comes out the same"
 
 

@@ -124,14 +124,19 @@ def log_shape(line: LogRow) -> dict[str, Any]:
     }
 
 
-def schedule_shape(schedule: ScheduleRow, describe: str) -> dict[str, Any]:
+def schedule_shape(schedule: ScheduleRow) -> dict[str, Any]:
     """A schedule; ``when`` says in words what ``spec`` says in full."""
+    from ..engine.schedules.kinds import from_json
+
+    found = from_json(schedule.spec)
     return {
         "id": schedule.id,
         "deployment": schedule.deployment,
         "slug": schedule.slug,
         "kind": schedule.kind,
-        "when": describe,
+        "when": found.describe(),
+        "timezone": getattr(found, "timezone", "UTC"),
+        "timezone_from": found.zone_source(),
         "active": schedule.active,
         "next_due_at": iso(schedule.next_due_at_us) if schedule.active else None,
         "last_due_at": iso(schedule.last_due_at_us),

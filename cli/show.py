@@ -13,9 +13,10 @@ from ..engine.running.calls.replay import what_next
 from ..store.errors import StoreError
 from ..store.rows import RunRow, TaskRow
 from ..store.states import is_terminal
+from ..tui.text.times import ago, stamp, with_ago, zone
 from . import marks
 from .artifacts import artifact_shape, show_artifacts
-from .formats import ago, duration, plural, size, stamp
+from .formats import duration, plural, size
 from .inputs import question_lines, question_shape
 from .listings import reason, state_cell, took
 from .opening import daemon_of, disk_trouble, find_run_or_task, require_reader
@@ -78,11 +79,12 @@ def _show_run(
     if run.result_preview and run.state_type == "COMPLETED":
         _fact("result", run.result_preview, out)
     if run.started_at_us is None:
-        _fact("starts", f"{stamp(run.scheduled_at_us)} ({ago(run.scheduled_at_us, now_us)})", out)
+        _fact("starts", with_ago(stamp(run.scheduled_at_us, now_us), run.scheduled_at_us, now_us), out)
     else:
-        _fact("started", f"{stamp(run.started_at_us)} ({ago(run.started_at_us, now_us)})", out)
+        _fact("started", with_ago(stamp(run.started_at_us, now_us), run.started_at_us, now_us), out)
     if run.ended_at_us is not None:
-        _fact("ended", f"{stamp(run.ended_at_us)} ({ago(run.ended_at_us, now_us)})", out)
+        _fact("ended", with_ago(stamp(run.ended_at_us, now_us), run.ended_at_us, now_us), out)
+    _fact("zone", zone(now_us), out)
     tags = json.loads(run.tags)
     if tags:
         _fact("tags", ", ".join(map(str, tags)), out)
@@ -259,9 +261,10 @@ def _show_task(run: RunRow, task: TaskRow, reader: Reader, out: Output, now_us: 
         ("a retry", _next(run, task, reader)),
         ("name", task.name),
         ("of", f"#{run.id} {run.flow_name} · {run.name}"),
-        ("started", "" if task.started_at_us is None else f"{stamp(task.started_at_us)} "
-                                                         f"({ago(task.started_at_us, now_us)})"),
-        ("ended", "" if task.ended_at_us is None else stamp(task.ended_at_us)),
+        ("started", "" if task.started_at_us is None else with_ago(
+            stamp(task.started_at_us, now_us), task.started_at_us, now_us)),
+        ("ended", "" if task.ended_at_us is None else stamp(task.ended_at_us, now_us)),
+        ("zone", "" if task.started_at_us is None else zone(now_us)),
         ("CPU", "" if task.cpu_us is None else duration(task.cpu_us)),
         ("memory", "" if task.peak_rss_bytes is None else f"{size(task.peak_rss_bytes)} at most"),
         ("subflow", "" if task.child_run_id is None else f"#{task.child_run_id}"),

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from ..engine.errors import NotFound, UsageError
 from ..store.rows import VariableRow
-from .formats import ago, iso
+from ..tui.text.times import ago
+from .formats import iso
 from .opening import folder_of, open_reader
 from .output import Output, one_line
 from .table import Column

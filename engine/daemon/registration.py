@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from ...store.connection import Connection, transaction
 from ...store.rows import DeploymentRow, FlowFileRow, ScheduleRow
 from ...store.tables import deployments, events, schedules
+from ..schedules.kinds import same_times
 from ..schedules.ticks import next_due_us
 
 ACTOR: Final = "engine"
@@ -100,11 +101,13 @@ def _register_schedules(connection: Connection, deployment: str, wanted: list[di
     known = {row.slug: row for row in schedules.of_deployment(connection, deployment)}
     for entry in wanted:
         row = known.pop(entry["slug"], None)
-        changed = row is None or row.spec != entry["spec"]
+        changed = row is None or not same_times(row.spec, entry["spec"])
         due_us = next_due_us(entry["spec"], at_us) if changed or row is None else row.next_due_at_us
         schedule_id = schedules.upsert(connection, ScheduleRow(
             0, deployment, entry["slug"], entry["kind"], entry["spec"], entry["parameters"], entry["catchup"],
             entry["catchup_window_seconds"], entry["overlap"], entry["active"], due_us, None))
+        if row is not None and not changed and row.spec != entry["spec"]:
+            schedules.advance(connection, schedule_id, row.next_due_at_us)  # the words alone are other ones
         if row is not None and changed:
             _say(connection, schedule_id, f"{deployment}/{entry['slug']}: its times have changed", at_us)
         if row is not None and _was_stopped(row):

@@ -61,7 +61,7 @@ class Saying:
         elif self._to_journal:  # which knows the time
             shown = f"<{_JOURNAL_LEVELS[line.level]}>{_one_line(line)}"
         else:
-            shown = f"{at:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + f"Z {_one_line(line)}"
+            shown = f"{at.astimezone().isoformat(' ', 'milliseconds')} {_one_line(line)}"
         self._write(shown)
 
     def trouble(self, text: str, error: Exception | None) -> None:

@@ -27,6 +27,7 @@ from ..schedules.schedule import Schedule, last_before, next_after
 from ..schedules.ticks import from_us, next_due_us, to_us
 from ..states.asked import done_by
 from ..states.transitions import move_run
+from ..system.clock import in_words
 from .flow_limits import is_limited
 from .saying import Line
 
@@ -197,8 +198,9 @@ class Scheduler:
             made = [] if last is None else [to_us(last)]
         records = []
         if not made or made[0] != first_us:
-            until = _text(made[0] if made else at_us)
-            records.append(f"ticks from {_text(first_us)} until {until} made no run: missed while {self.missed_while} "
+            until = in_words(made[0] if made else at_us)
+            records.append(f"ticks from {in_words(first_us)} until {until} made no run: missed while "
+                           f"{self.missed_while} "
                            f"(catchup={row.catchup!r}, window {row.catchup_window_seconds:g} s)")
         last_us = made[-1] if made else at_us
         following = next_after(schedule, from_us(last_us if row.catchup == "all" else max(at_us, last_us)))
@@ -212,7 +214,7 @@ class Scheduler:
         before = self._caught_up.get(row.id)
         if before is None:
             if goes_on:
-                return [f"catching up all missed ticks from {_text(made[0])} on, {BATCH} at a time"]
+                return [f"catching up all missed ticks from {in_words(made[0])} on, {BATCH} at a time"]
             return [f"catching up {len(made)} missed ticks"] if len(made) > 1 else []
         return [] if goes_on else [f"caught up {before + len(made)} missed ticks"]
 
@@ -298,7 +300,7 @@ class Scheduler:
         row, deployment = one.row, one.deployment
         if live and row.overlap == "skip" and not one.catching_up:
             first = live[0]
-            text = (f"{row.deployment}/{row.slug}: tick of {_text(due_us)} made no run: run #{first.id} is still "
+            text = (f"{row.deployment}/{row.slug}: tick of {in_words(due_us)} made no run: run #{first.id} is still "
                     f"{first.state_name} (overlap='skip')")
             self._record(row, at_us, text, run_id=first.id)
             self._say(text)
@@ -372,7 +374,3 @@ def _ticks(schedule: Schedule, since_us: int, until_us: int) -> Iterator[int]:
     while tick is not None and (at_us := to_us(tick)) <= until_us:
         yield at_us
         tick = next_after(schedule, tick)
-
-
-def _text(at_us: int) -> str:
-    return f"{from_us(at_us):%Y-%m-%dT%H:%M:%SZ}"

@@ -39,7 +39,7 @@ class Composite(General):
                  active: bool = True) -> None:
         super().__init__(parameters=parameters, slug=slug, catchup=catchup,
                          catchup_window_seconds=catchup_window_seconds, overlap=overlap, active=active)
-        self.clock = clock
+        self.clock, self.zone_from = clock, clock.zone_from
         self.filters, self.or_filters = list(filters), list(or_filters)
         self.not_filters, self.adjustments = list(not_filters), list(adjustments)
         for chosen in (*self.filters, *self.or_filters, *self.not_filters, *self.adjustments):

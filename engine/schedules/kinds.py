@@ -13,8 +13,9 @@ from ..errors import ScheduleError
 from .options import General
 from .schedule import Cron, Interval, Schedule
 
-__all__ = ["from_json", "from_times", "parse", "to_json"]
+__all__ = ["from_json", "from_times", "parse", "same_times", "to_json"]
 
+_SOURCE: Final = "zone_from"
 _RULE_BEGINS: Final = ("FREQ=", "RRULE", "DTSTART", "RDATE")
 
 
@@ -45,13 +46,27 @@ def parse(value: Any) -> list[Schedule]:
 
 
 def to_json(schedule: Schedule) -> str:
-    """What decides the times of a schedule, as text that is equal when they are."""
-    return json.dumps(schedule.times(), sort_keys=True)
+    """What decides the times of a schedule, and where its zone comes from when that does not tell itself."""
+    source = {} if schedule.zone_from is None else {_SOURCE: schedule.zone_from}
+    return json.dumps({**schedule.times(), **source}, sort_keys=True)
+
+
+def same_times(one: str, other: str) -> bool:
+    """Whether two stored schedules have the same times."""
+    return one == other or _times(one) == _times(other)
+
+
+def _times(text: str) -> Any:
+    return {key: value for key, value in json.loads(text).items() if key != _SOURCE}
 
 
 def from_json(text: str, **options: Any) -> Schedule:
     """The schedule that ``to_json`` wrote; ``options`` are those that do not decide its times."""
-    return from_times(json.loads(text), **options)
+    times = json.loads(text)
+    source = times.pop(_SOURCE, None)
+    schedule = from_times(times, **options)
+    schedule.zone_from = source
+    return schedule
 
 
 def from_times(times: dict[str, Any], **options: Any) -> Schedule:

@@ -20,7 +20,7 @@ Overlap = Literal["skip", "queue", "allow", "cancel_running"]
 class Options:
     """What every schedule carries besides its times."""
 
-    __slots__ = ("active", "catchup", "catchup_window_seconds", "overlap", "parameters", "slug")
+    __slots__ = ("_zone_from", "active", "catchup", "catchup_window_seconds", "overlap", "parameters", "slug")
     kind: str
 
     def __init__(self, *, parameters: dict[str, Any] | None, slug: str | None, catchup: Catchup,
@@ -43,6 +43,26 @@ class Options:
     def describe(self) -> str:
         """For people: ``cron 0 6 * * * (UTC)``, ``every 5 minutes``."""
         raise NotImplementedError
+
+    @property
+    def zone_from(self) -> str | None:
+        """Where its zone comes from, when the zone itself does not tell: see ``zone_source``."""
+        return getattr(self, "_zone_from", None)
+
+    @zone_from.setter
+    def zone_from(self, source: str | None) -> None:
+        # Else left unset: such a schedule pickles, and is hashed as an input, as in versions that did not know it.
+        if source is not None:
+            self._zone_from = source
+        elif self.zone_from is not None:
+            del self._zone_from
+
+    def zone_source(self) -> str:
+        """Where its zone comes from, in words."""
+        if self.zone_from is None:
+            return "the default" if getattr(self, "timezone", "UTC") == "UTC" else "as given"
+        return {"local": "this machine's", "anchor": "of its first date", "rule": "of its rule", "given": "as given",
+                }[self.zone_from]
 
     def _all(self) -> tuple[Any, ...]:
         return (self.times(), self.parameters, self.slug, self.catchup, self.catchup_window_seconds, self.overlap,

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ..errors import ScheduleError
 from .options import Catchup, General, Overlap
-from .time_zones import has_name, instant_of, name_of_zone, plain, zone_name, zone_of_name
+from .time_zones import has_name, instant_of, name_of_zone, plain, source_of_zone, zone_name, zone_of_name
 
 __all__ = ["Dates", "RRule"]
 
@@ -50,13 +50,17 @@ class RRule(General):
         self.rrule = _checked_rule(rrule)
         named = _ZONE_IN_RULE.search(self.rrule)
         self.timezone = zone_name(timezone if timezone is not None or named is None else named.group(1))
+        self.zone_from = source_of_zone(timezone) if timezone is not None or named is None else "rule"
 
     @classmethod
     def from_rrule(cls, rule: Any, timezone: str | None = None, **options: Any) -> RRule:
         """From dateutil's own ``rrule`` or ``rruleset``; without a ``timezone`` that of its start holds."""
+        source = source_of_zone(timezone)
         if timezone is None and has_name(zone := zone_of_rule(rule)):
-            timezone = name_of_zone(zone)
-        return cls(_text_of(rule), timezone, **options)
+            timezone, source = name_of_zone(zone), "rule"
+        made = cls(_text_of(rule), timezone, **options)
+        made.zone_from = source
+        return made
 
     def times(self) -> dict[str, Any]:
         """What decides the times, as JSON values."""
@@ -175,7 +179,7 @@ class Dates(General):
                  catchup_window_seconds: float = _A_DAY, overlap: Overlap = "skip", active: bool = True) -> None:
         super().__init__(parameters=parameters, slug=slug, catchup=catchup,
                          catchup_window_seconds=catchup_window_seconds, overlap=overlap, active=active)
-        self.timezone = zone_name(timezone)
+        self.timezone, self.zone_from = zone_name(timezone), source_of_zone(timezone)
         if isinstance(dates, (str, bytes)) or not isinstance(dates, Iterable):
             raise ScheduleError(f"Dates({dates!r}): give a list of datetimes")
         self.dates: list[datetime] = sorted({_moment(one, self.timezone) for one in dates})

@@ -27,7 +27,7 @@ from typing import Any, Final, cast
 
 from ..errors import ScheduleError
 from .options import Catchup, General, Options, Overlap
-from .time_zones import has_name, instant_of, name_of_zone, plain, zone_name, zone_of_name
+from .time_zones import has_name, instant_of, name_of_zone, plain, source_of_zone, zone_name, zone_of_name
 
 __all__ = ["Cron", "Interval", "Schedule", "check", "last_before", "next_after"]
 
@@ -63,7 +63,7 @@ class Cron(Options):
         super().__init__(parameters=parameters, slug=slug, catchup=catchup,
                          catchup_window_seconds=catchup_window_seconds, overlap=overlap, active=active)
         self.cron = _checked_cron(cron)
-        self.timezone = zone_name(timezone)
+        self.timezone, self.zone_from = zone_name(timezone), source_of_zone(timezone)
         self.day_or = bool(day_or)
 
     def times(self) -> dict[str, Any]:
@@ -100,8 +100,9 @@ class Interval(Options):
         if not _SHORTEST_SECONDS <= self.seconds < math.inf:
             raise ScheduleError(f"Interval({seconds!r}): an interval is at least {_SHORTEST_SECONDS} seconds long")
         anchor = None if anchor_date is None else plain(anchor_date)
+        self.zone_from = source_of_zone(timezone)
         if timezone is None and anchor is not None and has_name(anchor.tzinfo):
-            timezone = name_of_zone(anchor.tzinfo)
+            timezone, self.zone_from = name_of_zone(anchor.tzinfo), "anchor"
         self.timezone = zone_name(timezone)
         if anchor is not None and anchor.tzinfo is None:
             anchor = anchor.replace(tzinfo=zone_of_name(self.timezone))

@@ -54,6 +54,11 @@ def zone_name(name: str | None) -> str:
     return name
 
 
+def source_of_zone(name: str | None) -> str | None:
+    """Where the zone comes from that ``zone_name`` makes of a name, when it does not tell itself."""
+    return {"local": "local", "UTC": "given"}.get(name) if name is not None else None
+
+
 @lru_cache(maxsize=256)
 def zone_of_name(name: str) -> ZoneInfo:
     """The zone of that IANA name; ``ScheduleError`` with the nearest one when there is none."""

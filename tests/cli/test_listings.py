@@ -294,6 +294,7 @@ def test_help_names_every_command(seeded: Cli) -> None:
     assert seeded("--version").stdout.startswith("flowdeck ")
 
 
+
 def test_logs_through_a_pipe_are_cleaned_unless_they_are_wanted_raw(seeded: Cli) -> None:
     """A pager, ``tail`` and ``grep`` hand on what they read to the terminal."""
     piped = seeded("logs", "2")
@@ -332,3 +333,50 @@ def test_only_the_output_writes_to_the_two_streams() -> None:
              ".stdout.buffer.write", ".stderr.buffer.write", ".writelines")))
     ]  # fmt: skip
     assert found == []
+
+SCHEDULED = """
+from datetime import datetime
+from zoneinfo import ZoneInfo
+from flowdeck import *
+
+@flow(schedule=[
+    Cron("0 6 * * *", timezone="America/New_York", slug="given"),
+    Cron("0 6 * * *", slug="default"),
+    Cron("0 6 * * *", timezone="local", slug="local"),
+    Interval(86_400, anchor_date=datetime(2026, 1, 1, 9, tzinfo=ZoneInfo("Asia/Kathmandu")), slug="anchor"),
+    RRule("DTSTART;TZID=Asia/Tokyo:20260101T060000\\nRRULE:FREQ=DAILY", slug="rule"),
+])
+def planned():
+    print("said")
+"""
+
+
+def test_moments_are_in_the_readers_zone_which_is_said_once(cli: Cli, until: Callable[..., None]) -> None:
+    """``schedules`` tells each one's next moment, its zone and where that comes from; others say theirs as well."""
+    cli.flows.write_text(SCHEDULED)
+    cli.environment["TZ"] = "Europe/Berlin"
+    daemon = cli.start("daemon", str(cli.flows))
+    until(lambda: len(parsed(cli("schedules", "--json"))) == 5, "the schedules to be known")
+    shown = cli("schedules")
+    assert re.search(r"^NEXT is in (CET|CEST) \(UTC\+0[12]:00\)$", shown.stderr, re.M)
+    for zone in ("America/New_York, as given", "UTC, the default", "Europe/Berlin, this machine's",
+                 "Asia/Kathmandu, of its first date", "Asia/Tokyo, of its rule"):
+        [line] = [line for line in shown.stdout.splitlines() if zone in line]
+        assert re.search(r"\d\d:\d\d:\d\d \(in .*\)", line)
+    found = parsed(cli("schedules", "--json"))
+    assert {(one["slug"], one["timezone_from"]) for one in found} == {
+        ("given", "as given"), ("default", "the default"), ("local", "this machine's"), ("anchor", "of its first date"),
+        ("rule", "of its rule")}  # fmt: skip
+    assert all(ISO.fullmatch(one["next_due_at"]) for one in found)
+    assert cli("run", str(cli.flows)).returncode == 0
+    for command in (["logs", "@last"], ["events"]):
+        done = cli(*command, TZ="Asia/Kathmandu")
+        assert done.stderr.splitlines().count("times: UTC+05:45") == 1
+        assert all(re.match(r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d{3} ", line) for line in done.stdout.splitlines())
+    assert re.search(r"started +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d .*\n(.*\n)*  zone +UTC\+05:45\n",
+                     cli("show", "@last", TZ="Asia/Kathmandu").stdout)
+    daemon.terminate()
+    said = daemon.communicate(timeout=60)[1]
+    assert said
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0[12]:00 ", line) for line in said.splitlines())
+

@@ -18,6 +18,7 @@ from flowdeck.engine.errors import ParameterError
 from flowdeck.store.rows import EdgeRow, TaskRow
 from flowdeck.store.states import NAMES
 from flowdeck.tui.look import theme
+from flowdeck.tui.text import times
 
 COLUMNS = (
     Column("RUN", "right"), Column("NAME", min_width=6, drop_order=1), Column("STATE"),
@@ -100,9 +101,10 @@ def test_times_are_iso_in_utc_with_microseconds() -> None:
 def test_distance_in_time_is_said_both_ways() -> None:
     """What is past is ago, what is to come is in."""
     now = 1_769_839_200_000_000
-    assert formats.ago(now - 12_000_000, now) == "12s ago"
-    assert formats.ago(now + 240_000_000, now) == "in 4m"
-    assert formats.ago(now - 400_000, now) == "now"
+    assert times.ago(now - 12_000_000, now) == "12 s ago"
+    assert times.ago(now + 240_000_000, now) == "in 4 min"
+    assert times.ago(now + 19_980_000_000, now) == "in 5 h 33 min"
+    assert times.ago(now - 400_000, now) == "now"
 
 
 def test_levels_between_the_named_ones_keep_their_number() -> None:

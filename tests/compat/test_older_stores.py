@@ -200,7 +200,9 @@ def test_what_had_finished_does_not_run_again(gone_on: tuple[Box, list[str]]) ->
     box, before = gone_on
     for flow, run in box.runs.items():
         ran = [line.removeprefix("ran ") for line in lines(box, before, flow)[1] if line.startswith("ran ")]
-        assert (flow, ran) == (flow, run["ran"])
+        # A key that names code is no other Python's, whose names of code are not comparable.
+        by_code = ["by hash"] if flow == "cached" and box.facts["python"] != PYTHON else []
+        assert (flow, ran) == (flow, by_code + run["ran"])
 
 
 def test_values_are_what_they_were(gone_on: tuple[Box, list[str]]) -> None:

@@ -163,6 +163,7 @@ def test_spawned_runs_that_import_for_long_are_started_once(box):
     box.write("plain.py", "effect('import')\ntime.sleep(1.5)\nthreading = __import__('threading')\n"
                           "threading.Thread(target=time.sleep, args=(10**6,), daemon=True).start()\n" + PLAIN)
     box.daemon()
+    box.wait(lambda: box.reader.deployments())  # the daemon does not wait for an import that takes long
     numbers = queue(box, "plain", 4)
     box.wait(lambda: ended(box, numbers))
     all_completed_once(box, numbers)

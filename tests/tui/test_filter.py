@@ -52,10 +52,10 @@ def test_every_waiting_run_says_what_it_waits_for() -> None:
     """Time, slot, retry, a person, a daemon; and who asked for what."""
     waiting = RUN._replace(state_type="SCHEDULED", state_name="Scheduled", cause=None, ended_at_us=None,
                            wake_at_us=NOW + HOUR, attempt=1)  # fmt: skip
-    assert why(waiting, NOW, ALIVE) == "starts in 60 min"
+    assert why(waiting, NOW, ALIVE) == "starts in 1 h"
     assert why(waiting._replace(wake_at_us=NOW - HOUR), NOW, NONE) == "waits for a daemon: none runs"
-    assert why(waiting._replace(wake_at_us=NOW - HOUR), NOW, ALIVE) == "late by 60 min"
-    assert why(waiting._replace(state_name="AwaitingRetry"), NOW, ALIVE) == "retries in 60 min"
+    assert why(waiting._replace(wake_at_us=NOW - HOUR), NOW, ALIVE) == "late by 1 h"
+    assert why(waiting._replace(state_name="AwaitingRetry"), NOW, ALIVE) == "retries in 1 h"
     slot = waiting._replace(state_name="AwaitingSlot", cause="waits for a slot of api, 2nd in line")
     assert why(slot, NOW, ALIVE) == "waits for a slot of api, 2nd in line"
     paused = waiting._replace(state_type="PAUSED", state_name="Paused")

@@ -28,7 +28,7 @@ def lines_of(run: RunRow, tries: int, details: Details | None, daemon: Daemon, n
     if run.result_preview is not None:
         lines += _title("Result") + _block(run.result_preview)
     if details is not None:
-        lines += _process(details.lease)
+        lines += _process(details.lease, now_us)
         lines += _metrics(details.metrics)
         for artifact in details.artifacts:
             lines += _artifact(artifact)
@@ -45,10 +45,11 @@ def _about(run: RunRow, tries: int, daemon: Daemon, now_us: int) -> list[Spans]:
         _field("Deployment", run.deployment),
         _field("Tries", f"{tries}" + (f", {run.crash_count} crashes" if run.crash_count else "")),
         _field("Asked for", None if run.intent == "none" else run.intent),
-        _field("Created", f"{times.stamp(run.created_at_us)} by {run.actor}"),
-        _field("Scheduled", times.stamp(run.scheduled_at_us)),
-        _field("Started", times.stamp(run.started_at_us) if run.started_at_us else None),
-        _field("Ended", times.stamp(run.ended_at_us) if run.ended_at_us else None),
+        _field("Created", f"{times.stamp(run.created_at_us, now_us, milliseconds=True)} by {run.actor}"),
+        _field("Scheduled", times.stamp(run.scheduled_at_us, now_us, milliseconds=True)),
+        _field("Started", times.stamp(run.started_at_us, now_us, milliseconds=True) if run.started_at_us else None),
+        _field("Ended", times.stamp(run.ended_at_us, now_us, milliseconds=True) if run.ended_at_us else None),
+        _field("Zone", times.zone(now_us)),
         _field("Ran for", times.duration(run.duration_us) if run.duration_us is not None else None),
         _field("Subflow of", f"#{run.parent_run_id}" if run.parent_run_id else None),
         _field("Retry of", f"#{run.retry_of}" if run.retry_of else None),
@@ -94,14 +95,14 @@ def _json_lines(text: str) -> list[Spans]:
     ]
 
 
-def _process(lease: LeaseRow | None) -> list[Spans]:
+def _process(lease: LeaseRow | None, now_us: int) -> list[Spans]:
     if lease is None:
         return []
     lines = [
         *_title("Process"),
         _field("Pid", f"{lease.pid} on {lease.host}"),
         _field("Group", str(lease.process_group) if lease.process_group else None),
-        _field("Since", f"{times.stamp(lease.acquired_at_us)} by {lease.actor}"),
+        _field("Since", f"{times.stamp(lease.acquired_at_us, now_us, milliseconds=True)} by {lease.actor}"),
     ]
     return [line for at, line in enumerate(lines) if line or at == 0]
 

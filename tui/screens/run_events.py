@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 
 from ...store.rows import EventRow, TaskRow
+from ..clock import now_us
 from ..look import cells, theme
 from ..look.spans import Spans
 from ..models.news import TaskRef
@@ -62,7 +63,7 @@ def event_columns(
         return ((f"{number:>4} ", palette.faint), (name, palette.text))
 
     return [
-        Column("at", "AT", lambda event: ((times.stamp(event.at_us)[11:], theme.palette().dim),), 12),
+        Column("at", "AT", lambda event: ((times.narrow(event.at_us, now_us()), theme.palette().dim),), 12),
         Column("what", "WHAT", what, 18, flex=1, max_width=32),
         Column("change", "BECAME", change, 16),
         Column(

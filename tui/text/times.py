@@ -1,11 +1,22 @@
-"""Times and sizes as a person reads them: short, of stable width, local time. Pure."""
+"""Times and sizes as a person reads them, in the console and on the command line. Pure.
+
+The one rule for moments: local time of whoever reads, with the date when it is not today, and with its offset where
+that is another one than now (before a change of clocks). What shows moments says ``zone`` once. For programs
+(``--json``) moments are ISO 8601 with their offset; in stored words they say UTC, which ``localised`` turns.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+import time
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Final
 
 SECOND_US = 1_000_000
-_DAY_SECONDS = 86_400
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_STORED: Final = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\b")
+_RELATIVE_DAYS: Final = 30
 
 
 def duration(us: int | None) -> str:
@@ -33,42 +44,123 @@ def running_duration(us: int) -> str:
 
 
 def span_words(us: int) -> str:
-    """``8 s`` ``5 min`` ``3 h`` ``2 d``: how long until, or since, in the unit that matters."""
+    """``8 s`` ``5 min`` ``5 h 33 min`` ``2 d 3 h`` ``12 d``: how long until, or since, to the unit that matters."""
     seconds = abs(us) // SECOND_US
     if seconds < 90:
         return f"{seconds} s"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} min"
-    if seconds < 36 * 3600:
-        return f"{round(seconds / 3600)} h"
-    return f"{round(seconds / _DAY_SECONDS)} d"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return _two(*divmod(minutes, 60), "h", "min")
+    hours = round(seconds / 3600)
+    return _two(*divmod(hours, 24), "d", "h") if hours < 240 else f"{round(hours / 24)} d"
+
+
+def _two(large: int, small: int, unit: str, smaller: str) -> str:
+    return f"{large} {unit} {small} {smaller}" if small else f"{large} {unit}"
+
+
+def ago(at_us: int, now_us: int) -> str:
+    """A moment seen from now: ``now``, ``12 s ago``, ``in 5 h 33 min``; beyond 30 days its date."""
+    distance = now_us - at_us
+    if abs(distance) < SECOND_US:
+        return "now"
+    if abs(distance) >= _RELATIVE_DAYS * 86_400 * SECOND_US:
+        return f"{local(at_us):%Y-%m-%d}"
+    return f"{span_words(distance)} ago" if distance > 0 else f"in {span_words(distance)}"
+
+
+def with_ago(shown: str, at_us: int, now_us: int) -> str:
+    """A moment and how far it is: ``06:00:00 (in 5 h 33 min)``; far away its date is enough."""
+    far = abs(now_us - at_us) >= _RELATIVE_DAYS * 86_400 * SECOND_US
+    return shown if far else f"{shown} ({ago(at_us, now_us)})"
 
 
 def clock(at_us: int | None, now_us: int) -> str:
-    """The time today, else the day, with the time when it is not long ago. At most nine cells, local time."""
+    """For narrow columns: the time today, else the day, with the time when it is not long ago. At most nine cells."""
     if at_us is None:
         return "–"
     at = local(at_us)
-    now = local(now_us)
-    if at.date() == now.date():
+    today = _day(now_us)
+    if at.date() == today:
         return at.strftime("%H:%M:%S")
-    days = abs((at.date() - now.date()).days)
+    days = abs((at.date() - today).days)
     if days < 7:
         return at.strftime("%a %H:%M")
     return at.strftime("%d %b") if days < 300 else at.strftime("%b %Y")
 
 
-def stamp(at_us: int | None) -> str:
-    """Date and time with milliseconds, local time."""
+def narrow(at_us: int, now_us: int) -> str:
+    """For a column of events: to the millisecond today, else the day and the minute. At most twelve cells."""
+    at = local(at_us)
+    today = _day(now_us)
+    if at.date() == today:
+        return f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
+    return f"{at:%d %b %H:%M}" if abs((at.date() - today).days) < 300 else f"{at:%d %b %Y}"
+
+
+def moment(at_us: int | None, now_us: int, *, milliseconds: bool = False) -> str:
+    """``14:03:07`` today, else ``2026-11-29 14:03:07``; with its offset when that is not the one of now."""
     if at_us is None:
         return "–"
     at = local(at_us)
-    return at.strftime("%Y-%m-%d %H:%M:%S") + f".{at.microsecond // 1000:03}"
+    return _text(at, now_us, milliseconds) if at.date() != _day(now_us) else _text(at, now_us, milliseconds)[11:]
+
+
+def stamp(at_us: int | None, now_us: int, *, milliseconds: bool = False) -> str:
+    """As ``moment``, with the date also when it is today's."""
+    return "–" if at_us is None else _text(local(at_us), now_us, milliseconds)
+
+
+def _text(at: datetime, now_us: int, milliseconds: bool) -> str:
+    text = f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond // 1000:03}" if milliseconds else "")
+    return text if at.utcoffset() == _offset(now_us) else text + f"{at:%z}"[:3] + ":" + f"{at:%z}"[3:5]
+
+
+def zone(at_us: int) -> str:
+    """The zone in which moments are shown: ``CET (UTC+01:00)``; ``UTC`` where that is it."""
+    at = local(at_us)
+    name, offset = at.tzname() or "", at.utcoffset() or timedelta(0)
+    if not offset:
+        return name if name.isalpha() else "UTC"
+    text = f"UTC{at:%z}"[:6] + ":" + f"{at:%z}"[3:5]
+    return f"{name} ({text})" if name.isalpha() else text
+
+
+def localised(text: str, now_us: int) -> str:
+    """Stored words with their moments, which say UTC, as whoever reads is shown moments."""
+    if " UTC" not in text:
+        return text
+
+    def shown(found: re.Match[str]) -> str:
+        try:
+            at = datetime.fromisoformat(found.group(1)).replace(tzinfo=UTC)
+        except ValueError:
+            return found.group()
+        return moment((at - _EPOCH) // timedelta(microseconds=1), now_us)
+
+    return _STORED.sub(shown, text)
 
 
 def local(at_us: int) -> datetime:
     """The moment in the time zone of the person at the terminal."""
-    return datetime.fromtimestamp(at_us / SECOND_US).astimezone()
+    return (_EPOCH + timedelta(microseconds=at_us)).astimezone()
+
+
+def _day(now_us: int) -> date:
+    return _here(now_us, time.tzname, time.timezone)[0]
+
+
+def _offset(now_us: int) -> timedelta | None:
+    return _here(now_us, time.tzname, time.timezone)[1]
+
+
+@lru_cache(maxsize=8)
+def _here(now_us: int, _names: tuple[str, str], _west: int) -> tuple[date, timedelta | None]:
+    """Today's date and offset; a listing asks with one and the same ``now_us`` for each of its lines."""
+    now = local(now_us)
+    return now.date(), now.utcoffset()
 
 
 def size(count: int | None) -> str:

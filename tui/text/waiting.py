@@ -45,6 +45,10 @@ def daemon_words(daemon: Daemon) -> str:
 
 def why_task(task: TaskRow, now_us: int) -> str:
     """One line on a task, raw text from the store inside."""
+    return times.localised(_why_task(task, now_us), now_us)
+
+
+def _why_task(task: TaskRow, now_us: int) -> str:
     if task.state_type == "SCHEDULED" and task.wake_at_us is not None and task.wake_at_us > now_us:
         words = f"retries in {times.span_words(task.wake_at_us - now_us)}"
         return f"{words}; {task.cause}" if task.cause else words
@@ -53,6 +57,10 @@ def why_task(task: TaskRow, now_us: int) -> str:
 
 def why(run: RunRow, now_us: int, daemon: Daemon) -> str:
     """One line, raw text from the store inside: sanitise it before showing."""
+    return times.localised(_why(run, now_us, daemon), now_us)
+
+
+def _why(run: RunRow, now_us: int, daemon: Daemon) -> str:
     asked = _INTENTS.get(run.intent)
     if run.ended_at_us is not None:
         return run.cause or ""
