@@ -201,7 +201,7 @@ def test_what_had_finished_does_not_run_again(gone_on: tuple[Box, list[str]]) ->
     for flow, run in box.runs.items():
         ran = [line.removeprefix("ran ") for line in lines(box, before, flow)[1] if line.startswith("ran ")]
         # A key that names code is no other Python's, whose names of code are not comparable.
-        by_code = ["by hash"] if flow == "cached" and box.facts["python"] != PYTHON else []
+        by_code = ["by hash"] if flow == "cached" and box.old.facts["python"] != PYTHON else []
         assert (flow, ran) == (flow, by_code + run["ran"])
 
 

@@ -8,9 +8,7 @@ that is another one than now (before a change of clocks). What shows moments say
 from __future__ import annotations
 
 import re
-import time
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 SECOND_US = 1_000_000
@@ -82,7 +80,7 @@ def clock(at_us: int | None, now_us: int) -> str:
     if at_us is None:
         return "–"
     at = local(at_us)
-    today = _day(now_us)
+    today = local(now_us).date()
     if at.date() == today:
         return at.strftime("%H:%M:%S")
     days = abs((at.date() - today).days)
@@ -94,7 +92,7 @@ def clock(at_us: int | None, now_us: int) -> str:
 def narrow(at_us: int, now_us: int) -> str:
     """For a column of events: to the millisecond today, else the day and the minute. At most twelve cells."""
     at = local(at_us)
-    today = _day(now_us)
+    today = local(now_us).date()
     if at.date() == today:
         return f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
     return f"{at:%d %b %H:%M}" if abs((at.date() - today).days) < 300 else f"{at:%d %b %Y}"
@@ -104,18 +102,19 @@ def moment(at_us: int | None, now_us: int, *, milliseconds: bool = False) -> str
     """``14:03:07`` today, else ``2026-11-29 14:03:07``; with its offset when that is not the one of now."""
     if at_us is None:
         return "–"
-    at = local(at_us)
-    return _text(at, now_us, milliseconds) if at.date() != _day(now_us) else _text(at, now_us, milliseconds)[11:]
+    at, now = local(at_us), local(now_us)
+    text = _text(at, now, milliseconds)
+    return text if at.date() != now.date() else text[11:]
 
 
 def stamp(at_us: int | None, now_us: int, *, milliseconds: bool = False) -> str:
     """As ``moment``, with the date also when it is today's."""
-    return "–" if at_us is None else _text(local(at_us), now_us, milliseconds)
+    return "–" if at_us is None else _text(local(at_us), local(now_us), milliseconds)
 
 
-def _text(at: datetime, now_us: int, milliseconds: bool) -> str:
+def _text(at: datetime, now: datetime, milliseconds: bool) -> str:
     text = f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond // 1000:03}" if milliseconds else "")
-    return text if at.utcoffset() == _offset(now_us) else text + f"{at:%z}"[:3] + ":" + f"{at:%z}"[3:5]
+    return text if at.utcoffset() == now.utcoffset() else text + f"{at:%z}"[:3] + ":" + f"{at:%z}"[3:5]
 
 
 def zone(at_us: int) -> str:
@@ -146,21 +145,6 @@ def localised(text: str, now_us: int) -> str:
 def local(at_us: int) -> datetime:
     """The moment in the time zone of the person at the terminal."""
     return (_EPOCH + timedelta(microseconds=at_us)).astimezone()
-
-
-def _day(now_us: int) -> date:
-    return _here(now_us, time.tzname, time.timezone)[0]
-
-
-def _offset(now_us: int) -> timedelta | None:
-    return _here(now_us, time.tzname, time.timezone)[1]
-
-
-@lru_cache(maxsize=8)
-def _here(now_us: int, _names: tuple[str, str], _west: int) -> tuple[date, timedelta | None]:
-    """Today's date and offset; a listing asks with one and the same ``now_us`` for each of its lines."""
-    now = local(now_us)
-    return now.date(), now.utcoffset()
 
 
 def size(count: int | None) -> str:
