@@ -35,6 +35,13 @@ def find_store(explicit: str | Path | None = None) -> Path:
     return user_data_folder()
 
 
+def settled_store() -> Path:
+    """The store of this process, for code that is no run's: settled by the first who asks, whoever moves meanwhile."""
+    folder = find_store()
+    settle(folder)
+    return folder
+
+
 def settle(folder: str | Path) -> None:
     """Make it the store of this process and of all that it starts, wherever they stand when they look."""
     os.environ[ENVIRONMENT_VARIABLE] = os.path.abspath(folder)

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...store.location import find_store
+from ...store.location import settled_store
 from ...store.opening import open_store
 from ...store.writer import Writer
 from ..errors import UsageError
@@ -174,7 +174,7 @@ def _who(frame: Frame | None) -> tuple[int | None, int | None, str]:
 
 def _keeper_outside() -> Keeper:
     """For code outside of runs: one keeper for each store, ended with the process."""
-    folder = find_store()
+    folder = settled_store()
     with _outside_lock:
         keeper = _outside.get(folder)
         if keeper is None:

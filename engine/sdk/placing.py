@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ...store.alone import commit_alone, read_alone
 from ...store.connection import Connection
-from ...store.location import find_store
+from ...store.location import settled_store
 from ...store.opening import open_store
 from ..errors import NotFound
 from ..running.calls.frame import current_frame
@@ -50,7 +50,7 @@ def control_here(actor: str, *, makes_store: bool = False) -> Iterator[Control]:
 
     frame = current_frame.get()
     with engine_code():
-        folder = find_store() if frame is None else frame.run.session.folder
+        folder = settled_store() if frame is None else frame.run.session.folder
         if makes_store:
             open_store(folder)
         control = Control(folder, actor=actor)

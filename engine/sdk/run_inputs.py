@@ -294,9 +294,9 @@ class Inbox(Generic[T]):
     def _take_outside(self) -> InputRow | None:
         """In a process that is no run's: the store is looked at now and then."""
         from ...store.connection import connect, transaction
-        from ...store.location import find_store
+        from ...store.location import settled_store
 
-        connection = connect(find_store(), "state")
+        connection = connect(settled_store(), "state")
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         try:
             while deadline is None or time.monotonic() < deadline:

@@ -80,7 +80,7 @@ def serve(*deployments: Deployment, limit: int | None = None) -> None:
     for given in deployments:
         if not isinstance(given, Deployment):
             raise OptionError(f"serve() takes what flow.to_deployment() gives, not {given!r}")
-    from ...store.location import find_store
+    from ...store.location import settled_store
     from ..daemon.daemon import run_daemon
     from ..running.output.echo import for_terminal
 
@@ -89,7 +89,7 @@ def serve(*deployments: Deployment, limit: int | None = None) -> None:
         if names.count(name) > 1:
             raise UsageError(f"serve(): two deployments are named {name!r}; give one another name")
     try:
-        run_daemon(find_store(), sorted({deployment.path for deployment in deployments}), limit=limit,
+        run_daemon(settled_store(), sorted({deployment.path for deployment in deployments}), limit=limit,
                    deployments=deployments)
     except FlowdeckError as error:
         sys.stderr.write(f"flowdeck: {for_terminal(str(error))}\n")

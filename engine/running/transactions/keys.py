@@ -93,6 +93,6 @@ def release_lock(block: Transaction, *, waits: bool = True) -> None:
 
 
 def _store_folder() -> Path:
-    from ....store.location import find_store
+    from ....store.location import settled_store
 
-    return find_store()
+    return settled_store()

@@ -1,0 +1,104 @@
+"""Stores and flow files of other users, as real other users: what cannot be read is never called empty."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flowdeck.cli.main import COMMANDS
+from flowdeck.store.opening import open_store
+
+DAEMON, BIN = 1, 2
+"""Two users that every Unix has."""
+AS = ["setpriv", "--reuid", str(DAEMON), "--regid", str(DAEMON), "--clear-groups", sys.executable, "-c"]
+SEVERAL = """
+import contextlib, io, json, sys
+from flowdeck.cli.main import main
+told = {}
+for words in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = main(words)
+    told[" ".join(words)] = (code, said.getvalue())
+print(json.dumps(told))
+"""
+NO_STORE_NEEDED = {"demo", "web", "systemd", "tui", "up", "daemon"}
+WORDS = {
+    "submit": ["etl"], "show": ["1"], "logs": ["1"], "pause": ["1"], "suspend": ["1"], "resume": ["1"],
+    "send": ["1", "{}"], "freeze": ["1"], "thaw": ["1"], "cancel": ["1"], "retry": ["1"],
+    "set-state": ["1/1", "completed"], "backfill": ["etl"], "lineage": ["1"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder of root's that everybody can reach, where another user can be asked what he sees."""
+    folder = Path(tempfile.mkdtemp(prefix="users-"))
+    folder.chmod(0o755)
+    able = os.geteuid() == 0 and shutil.which("setpriv") is not None
+    if not able or subprocess.run([*AS, "import flowdeck"], cwd="/", check=False).returncode != 0:
+        shutil.rmtree(folder)
+        if os.environ.get("CI"):
+            pytest.fail("CI needs root, setpriv, and an interpreter that every user can run")
+        pytest.skip("needs root, setpriv, and an interpreter that every user can run")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def as_daemon(place: Path, *commands: list[str], **environment: str) -> dict[str, tuple[int, str]]:
+    """What each command says to the user ``daemon``, with its exit code."""
+    ours = ("SUDO_UID", "FLOWDECK_TRUST", "FLOWDECK_STORE")
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    done = subprocess.run(
+        [*AS, SEVERAL, json.dumps(commands)], cwd=place, env={**kept, "HOME": str(place), **environment},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    told: dict[str, tuple[int, str]] = json.loads(done.stdout)
+    return told
+
+
+def test_a_store_that_may_not_be_read_is_never_called_empty(place: Path) -> None:
+    """Every command says that sentence and ends with 5, named or found, as text and JSON; nothing is made beside it."""
+    open_store(place / ".flowdeck")
+    (place / "flows.py").write_text("from flowdeck import flow\n@flow\ndef etl(): pass\n")
+    commands = [[name, *WORDS.get(name, [])] for name in COMMANDS if name not in NO_STORE_NEEDED | {"run", "doctor"}]
+    commands += [["run", "flows.py"], ["--json", "ls"], ["--json", "events"], ["vars", "set", "a", "1"], ["doctor"]]
+    for told in (as_daemon(place, *commands), as_daemon(place, *commands, FLOWDECK_STORE=str(place / ".flowdeck"))):
+        for words, (code, said) in told.items():
+            assert (code, "cannot be reached (Permission denied)" in said) == (5, True), f"{words}: {code} {said}"
+            assert "Run as the owner of its folder" in said, f"{words}: {said}"
+    assert sorted(path.name for path in place.iterdir()) == [".flowdeck", "flows.py"]
+
+
+@pytest.mark.parametrize("kind", ["link", "group", "found above"])
+def test_a_store_that_others_could_write_is_refused_by_every_way_to_it(place: Path, kind: str) -> None:
+    """Through a link of somebody else's, with a group that others are in, found above; vouched for, it is used."""
+    store = place / ".flowdeck"
+    open_store(store)
+    for path in (store, *store.iterdir()):
+        os.chown(path, DAEMON, DAEMON)
+    words = ["--store", str(store), "ls"]
+    if kind == "link":
+        (place / "link").symlink_to(store)
+        os.chown(place / "link", BIN, BIN, follow_symlinks=False)
+        words[1] = str(place / "link")
+    elif kind == "group":
+        os.chown(store, DAEMON, 100)
+        store.chmod(0o770)
+    else:
+        os.chown(store, BIN, DAEMON)
+        store.chmod(0o755)
+        words = ["ls"]
+    ((code, said),) = as_daemon(place, words).values()
+    assert code == 5, said
+    assert "is not used" in said
+    assert "FLOWDECK_TRUST" in said
+    ((code, said),) = as_daemon(place, words, FLOWDECK_TRUST=str(place)).values()
+    assert code == 0, said
