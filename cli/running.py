@@ -106,8 +106,7 @@ def _execute(
     # With --json standard output holds the run and nothing else; what it wrote is in its log.
     from ..engine.running.run_process.python_ending import as_script
 
-    module = sys.modules[flow.fn.__module__]
-    with as_script(str(module.__file__), module):
+    with as_script(sys.modules[flow.fn.__module__]):
         code = execute_run(
             folder, run_id, attempt, flow, echo=not out.as_json, given=given, resumable=False
         )

@@ -5,6 +5,7 @@ The public names, imported on first use so that ``from flowdeck import flow, tas
 
 from __future__ import annotations
 
+import os
 from types import FunctionType
 from typing import TYPE_CHECKING
 
@@ -306,6 +307,7 @@ _STORED = {
     "VariableExists": "errors",
     "WorkerDied": "errors",
     "_UNSET": "states.state",
+    "_of_flow_file": "encoding.flow_file_objects",
     "_remade": "prefect1.signals",
     "_retry": "prefect1.signals",
 }
@@ -321,6 +323,11 @@ _BESIDE = frozenset(
 """Modules that stand beside this one: ``flowdeck.triggers.all_failed``."""
 __all__ = sorted(_HOME, key=str.casefold)
 __version__ = "0.1.0"
+
+if "FLOWDECK_CODE_HOME" in os.environ:  # a process that a run's code started
+    from flowdeck.engine.system.code_home import find_in_child
+
+    find_in_child()
 
 
 def __getattr__(name: str) -> object:

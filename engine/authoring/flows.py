@@ -164,7 +164,7 @@ class FunctionFlow(Authored, Generic[P, R]):
 
         Options as of ``to_deployment``; at most ``limit`` runs at once. Does nothing while a run loads the file.
         """
-        if context.importing.get():
+        if context.is_loading():
             return
         from .serving import serving
 
@@ -209,12 +209,12 @@ class FunctionFlow(Authored, Generic[P, R]):
         graph = context.current_graph.get()
         if graph is not None and graph.draws_flows:
             return graph.add_flow(self, args, kwargs)
-        if context.importing.get():
+        if context.is_loading():
             if self.is_generator:
                 return _no_items() if self.is_async else iter(())
             return _nothing() if self.is_async else None
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
-        frame, flow = context.current_frame.get(), cast("Flow[P, R]", self)
+        frame, flow = context.frame_here(), cast("Flow[P, R]", self)
         if frame is not None:
             calls = engine.calls_of(frame)
             if self.is_generator and not return_state:

@@ -299,7 +299,7 @@ class Task(Authored, Drawable, Generic[P, R]):
         return_state, wait_for = False, None
         if kwargs:
             return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
-        frame = context.current_frame.get()
+        frame = context.frame_here()
         if frame is None:
             return self._run_alone(args, kwargs, return_state)
         calls = engine.calls_of(frame)

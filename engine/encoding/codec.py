@@ -129,12 +129,12 @@ def _encode(value: Any) -> Encoded:
 def pickled(value: Any) -> bytes | str:
     """The value's pickle, or as a text why there is none."""
     try:
-        import cloudpickle
-
         from . import former_names
 
         former_names.make_findable()
-        data: bytes = cloudpickle.dumps(value, protocol=5)
+        file = io.BytesIO()
+        pickler()(file, protocol=5).dump(value)
+        data = file.getvalue()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
@@ -160,7 +160,7 @@ def _as_ever() -> Any:
 
     import cloudpickle
 
-    from . import former_names
+    from . import flow_file_objects, former_names
 
     in_python: Any = pickle._Pickler  # the one whose steps can be replaced
 
@@ -182,6 +182,11 @@ def _as_ever() -> Any:
             self.save(name)
             self.write(pickle.STACK_GLOBAL)
             self.memoize(value)
+
+        def reducer_override(self, obj: Any) -> Any:
+            if (named := flow_file_objects.name_of(obj)) is not None:
+                return flow_file_objects._of_flow_file, named
+            return cloudpickle.Pickler.reducer_override(self, obj)
 
         dispatch[FunctionType] = save_global
 
@@ -208,12 +213,10 @@ def encode_into(value: Any, file: IO[bytes]) -> Encoded:
     """As ``encode``, of a large value, written to a file without another copy in memory; ``data`` is None."""
     summing = _Summing(file)
     try:
-        import cloudpickle
-
         from . import former_names
 
         former_names.make_findable()
-        cloudpickle.Pickler(summing, protocol=5).dump(value)
+        pickler()(summing, protocol=5).dump(value)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the user's __reduce__ raises
@@ -286,10 +289,10 @@ def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
             data = decompress(memoryview(data)[len(_COMPRESSED) :])
         if codec == "json":
             return json.loads(data)
-        from . import former_names
+        from . import flow_file_objects, former_names
 
         former_names.make_importable()
-        if _OURS in data:
+        if _OURS in data or flow_file_objects.may_be_in(data):
             return _unpickler()(io.BytesIO(data)).load()
         import pickle
 
@@ -301,14 +304,32 @@ def decode(codec: str, data: bytes, expected_checksum: str) -> Any:
 
 
 @functools.cache
+def pickler() -> Callable[..., Any]:
+    """As cloudpickle's, but that a script's own classes and functions are named; made when first needed."""
+    import cloudpickle
+
+    from . import flow_file_objects
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # known when it runs
+        def reducer_override(self, obj: Any) -> Any:
+            if (named := flow_file_objects.name_of(obj)) is not None:
+                return flow_file_objects._of_flow_file, named
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+@functools.cache
 def _unpickler() -> Callable[[IO[bytes]], pickle.Unpickler]:
     """Reads what the run itself wrote, also before its classes of ours moved; made when first needed."""
     import pickle
 
-    from . import former_names
+    from . import flow_file_objects, former_names
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
+            if (found := flow_file_objects.find(module, name)) is not None:
+                return found
             return former_names.find(module, name) if module.startswith(_PREFIX) else super().find_class(module, name)
 
     return Unpickler

@@ -421,7 +421,7 @@ class GraphFlow(Flow[..., Any]):
 
 
 def _is_loading() -> bool:
-    return context.importing.get()
+    return context.is_loading()
 
 
 def _warn_once(name: str, ignored: tuple[str, ...], _said: set[tuple[str, ...]] = set()) -> None:  # noqa: B006

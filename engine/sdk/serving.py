@@ -73,7 +73,7 @@ def serve(*deployments: Deployment, limit: int | None = None) -> None:
 
     Does nothing while the file is being loaded for a run. Raises ``NotAllowed`` when the store has a daemon already.
     """
-    if context.importing.get():
+    if context.is_loading():
         return
     if not deployments:
         raise UsageError("serve() needs deployments: serve(my_flow.to_deployment(name=…), …)")

@@ -44,6 +44,8 @@ class _Place(NamedTuple):
 class _ForkedSession:
     """Stands for the session where the run's process was forked: output alone still goes its way."""
 
+    is_closed = False
+
     def __init__(self, who: str, capture: Any, **known: Any) -> None:
         self.__dict__.update(known, capture=capture, _who=who, writers={})
 

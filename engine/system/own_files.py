@@ -6,8 +6,9 @@ import os
 from typing import Final
 
 ENGINE_FOLDER: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_PACKAGE_FOLDER: Final = os.path.dirname(os.path.dirname(ENGINE_FOLDER)) + os.sep
-_OWN: Final = tuple(f"{_PACKAGE_FOLDER}{folder}{os.sep}" for folder in ("engine", "store", "cli"))
+PACKAGE_FOLDER: Final = os.path.dirname(os.path.dirname(ENGINE_FOLDER)) + os.sep
+"""That of all our modules: in a checkout the repository's."""
+_OWN: Final = tuple(f"{PACKAGE_FOLDER}{folder}{os.sep}" for folder in ("engine", "store", "cli"))
 
 
 def is_own(path: str) -> bool:

@@ -126,7 +126,7 @@ def test_flows_of_other_files_are_told_apart(write):
 @pytest.mark.parametrize(("text", "line", "words"), [
     ("from flowdeck import flow\n\ndef broken(:\n    pass\n", 3, ["line 3", "def broken(:", "mend the line"]),
     ("import flowdeck\nimport no_such_package.part\n", 2,
-     ["line 2", "no_such_package", "pip install no_such_package"]),
+     ["line 2", "no_such_package", "install what holds it for", "no_such_package.py beside the flow file"]),
     ("import sys\nsys.exit(3)\n", 2, ["line 2", 'if __name__ == "__main__":']),
     ("\n\nprint(undefined_name)\n", 3, ["line 3", "NameError", "undefined_name"]),
     ("from flowdeck import flow\n@flow(schedule='61 * * * *')\ndef etl(): ...\n", 2,

@@ -48,6 +48,8 @@ class Host(Protocol):
 
     is_in_worker: bool
     """Whether the run's own process is another one."""
+    is_closed: bool
+    """Whether the run is over: what still runs of its code belongs to it no more."""
     root_id: int
     folder: Path
     """Of the store."""

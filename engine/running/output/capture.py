@@ -323,7 +323,7 @@ class Capture:
     def record_here(self, level: int, logger: str, stream: str, message: str, *, show: bool = True) -> None:
         """Keep one line of whatever run and task the current code belongs to."""
         frame = current_frame.get()
-        if frame is None:
+        if frame is None or frame.run.session.is_closed:
             self.record(self.root_id, None, level, logger, stream, message, show=show)
         else:
             # Another root run in this process has a capture, and a spool, of its own.

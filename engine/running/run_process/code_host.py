@@ -307,7 +307,7 @@ def run_here(folder: str, child: Child, loaded: FlowFile, flow: str, guard: int 
     if "numpy.random" in sys.modules:
         # Forked runs would all draw the same numbers.
         sys.modules["numpy.random"].seed()
-    become_script(loaded.path, loaded.module)
+    become_script(loaded.module)
     known = loaded.flows.get(flow) or loaded.imported_flows.get(flow)
     if known is None:
         raise BrokenFlowFile(f"{loaded.path}: holds no flow {flow!r}", path=loaded.path)

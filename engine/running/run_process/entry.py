@@ -7,6 +7,7 @@ flow the steps decide; here is only what holds however they are driven.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from ...system.actors import actor_name
 from ..calls.flow_run import FlowRun
 from ..effects.effects import drive, drive_async
 from ..lifecycle.flow_steps import flow_steps
+from . import forks
 from .answers import answer, exit_code, explain_uncaught
 from .claiming import go_back, lease_of, make_run, settle_broken, stored_parameters, take
 from .guarding import guard_run
@@ -187,11 +189,31 @@ def _open_new(
         session = Session(where, run_id, 1, echo=True)
         session.lease = lease
         run = FlowRun(session, flow, run_id, 1, parameters, state=("PENDING", "Pending"))
+        others = forks.live_sessions()
         _begin(session, run)
+        _tell_stray(session, others)
     except BaseException as error:
         settle_broken(where, lease, 1, error)
         raise
     return session, run
+
+
+def _tell_stray(session: Session, others: list[Session]) -> None:
+    """A task that is a run of its own although a flow runs here was meant to be the flow's, most likely."""
+    if threading.current_thread() is threading.main_thread() or not _is_of_task(session):
+        return
+    beside = sorted(other.root_id for other in others if other.root is not None and not _is_of_task(other))
+    if beside:
+        known = ", ".join(f"#{run_id}" for run_id in beside)
+        session.log.line(
+            session.root_id, None, 30,
+            f"it is a run of its own, for its thread was started outside of {known}: to make it a task of that run, "
+            "hand the thread's work over as with_context(function), made in the flow or task",
+        )  # fmt: skip
+
+
+def _is_of_task(session: Session) -> bool:
+    return session.root is not None and getattr(session.root.flow.fn, "__module__", None) is None
 
 
 @contextmanager

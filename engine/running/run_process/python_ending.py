@@ -14,31 +14,52 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from ...encoding.flow_file_objects import enter, leave
 from ...settings import cancel_grace_seconds
+from ...system.code_home import ENVIRONMENT_VARIABLE, tell_children
 
 if TYPE_CHECKING:
     from .session import Session
 
 
-def become_script(path: str, module: ModuleType) -> None:
-    """For the rest of this process: as if it had been started as ``python PATH``."""
-    module.__spec__ = None
-    sys.modules["__main__"] = module
+def become_script(module: ModuleType) -> None:
+    """For the rest of this process: as if it had been started as ``python FILE``, or ``python -m`` within a package."""
+    path = str(module.__file__)
+    if not module.__package__:
+        module.__spec__ = None
+    elif module.__package__ == module.__name__:
+        module.__spec__ = ModuleSpec(f"{module.__name__}.__init__", None, origin=path)
+    sys.modules[module.__name__] = module
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
     sys.argv = [path]
+    enter(module)
+    tell_children(module.__name__, path)
 
 
 @contextmanager
-def as_script(path: str, module: ModuleType) -> Iterator[None]:
-    """Within it the process looks as if it had been started as ``python PATH``."""
-    main, arguments = sys.modules["__main__"], sys.argv
-    become_script(path, module)
+def as_script(module: ModuleType) -> Iterator[None]:
+    """Within it the process looks as if it had been started so."""
+    mains = {name: sys.modules.get(name) for name in ("__main__", "__mp_main__")}
+    arguments, spec, told = sys.argv, module.__spec__, os.environ.get(ENVIRONMENT_VARIABLE)
+    become_script(module)
     try:
         yield
     finally:
-        sys.modules["__main__"], sys.argv = main, arguments
+        leave(module)
+        module.__spec__, sys.argv = spec, arguments
+        for name, main in mains.items():
+            if main is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = main
+        if told is None:
+            os.environ.pop(ENVIRONMENT_VARIABLE, None)
+        else:
+            os.environ[ENVIRONMENT_VARIABLE] = told
 
 
 def end_as_python(session: Session, code: int) -> None:

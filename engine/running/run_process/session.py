@@ -60,7 +60,7 @@ from ..lifecycle.task_steps import call_steps
 from ..output.capture import Capture, RunLog
 from ..runners.callbacks import Callbacks
 from ..runners.threads import Pool
-from . import forks, guarding, marks
+from . import forks, guarding, marks, users_threads
 from .activations import Activations
 from .beginnings import Beginnings
 from .ending import Ending
@@ -95,6 +95,8 @@ class Session:
         self.lease: LeaseRow | None = None
         self.root: FlowRun | None = None
         self.live_runs: dict[int, FlowRun] = {}
+        self.is_closed = False
+        """Nothing belongs to it any more, whatever a thread that its code left behind may know of it."""
         self.has_swept_cache = False
         """Whether expired cache entries were removed by this process."""
         # What is kept and said of it.
@@ -133,6 +135,7 @@ class Session:
         """Capture output and watch for requests; in the thread that will run the flow."""
         self.ending.termination.install()
         marks.mark(self)
+        users_threads.install()
         self.capture.start()
         self.watcher.start(
             self.beginnings.write, self.pool.tick, self.capture.tick, self.ending.look, self.requests.look
@@ -155,6 +158,7 @@ class Session:
             self._close_parts()
 
     def _close_parts(self) -> None:
+        self.is_closed = True
         self.watcher.close()
         self.pool.close()
         if self._workers is not None:

@@ -15,9 +15,10 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from ...encoding import former_names
+from ...encoding import codec, former_names
 from ...errors import UsageError
 from ...states.state import describe_exception
+from . import flow_module
 
 HEAD: Final = struct.Struct("!BIQ")
 """Before each message: its kind, the length of its header and that of its parcel."""
@@ -31,6 +32,9 @@ CALL: Final = 7
 """From a worker: a task its code calls, to be run as a call of that task's."""
 ANSWER: Final = 8
 """To a worker: what came of the call."""
+
+_PARTS_OF_REDUCED: Final = 6
+"""The last of which sets the state."""
 
 _by_value: set[str] = set()
 
@@ -70,6 +74,10 @@ def pack(value: Any) -> bytes:
     import cloudpickle
 
     former_names.make_findable()
+    if flow_module.is_stand_in():  # what is the file's own goes back by its name
+        file = io.BytesIO()
+        codec.pickler()(file, protocol=5).dump(value)
+        return file.getvalue()
     data: bytes = cloudpickle.dumps(value, protocol=5)
     return data
 
@@ -141,14 +149,29 @@ def _pickler() -> Callable[..., Any] | None:
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
-            if getattr(obj, "__module__", None) in _by_value:
-                if isinstance(obj, types.FunctionType):
-                    return self._dynamic_function_reduce(obj)
-                if isinstance(obj, type):
-                    return reduce_class(obj)
+            name = getattr(obj, "__module__", None)
+            if name not in _by_value and name != flow_module.MAIN:
+                return super().reducer_override(obj)
+            if isinstance(obj, types.FunctionType):
+                return _arriving(obj, self._dynamic_function_reduce(obj))
+            if isinstance(obj, type):
+                return _arriving(obj, reduce_class(obj))
             return super().reducer_override(obj)
 
     return Pickler
+
+
+def _arriving(value: Any, reduced: Any) -> Any:
+    """How a function or class travels: in the other process its module is to hold it."""
+    if not isinstance(reduced, tuple) or len(reduced) != _PARTS_OF_REDUCED or reduced[5] is None:
+        return reduced
+    return (*reduced[:2], (reduced[5], reduced[2], value.__qualname__), None, None, _arrive)
+
+
+def _arrive(value: Any, state: tuple[Callable[[Any, Any], Any], Any, str]) -> None:
+    set_state, own, value.__qualname__ = state
+    set_state(value, own)
+    flow_module.has_arrived(value)
 
 
 def _look_at_module(fn: Any) -> None:
@@ -159,7 +182,7 @@ def _look_at_module(fn: Any) -> None:
     if not isinstance(name, str) or name in _by_value or name == "__main__":
         return
     module = sys.modules.get(name)
-    if module is not None and not _can_be_imported(name, module):
+    if module is not None and (flow_module.is_of(name) or not _can_be_imported(name, module)):
         _by_value.add(name)
 
 

@@ -29,6 +29,7 @@ from ..calls.frame import current_frame
 from ..effects import borders
 from ..effects.effects import Call
 from ..effects.interrupts import ProcessSlot
+from . import flow_module
 from . import payloads as parcels
 from .fork_client import WorkerServer
 from .worker import Worker
@@ -230,6 +231,7 @@ class Workers:
         return {
             "path": list(sys.path), "argv": list(sys.argv), "cwd": os.getcwd(),
             "environment": dict(os.environ), "log_level": logging.getLogger().level,
+            "flow_module": flow_module.describe(),
             "folder": os.path.abspath(host.folder), "root_id": host.root_id, "attempt": host.capture.attempt,
         }  # fmt: skip
 

@@ -32,6 +32,7 @@ from ..calls.frame import Frame, current_frame
 from ..effects import borders
 from ..output.capture import Capture
 from ..slots.queue import Keeper
+from . import flow_module
 from . import payloads as parcels
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class SessionStandIn(StandIn):
     """The parts of a session that also work here: output, reads, metrics, artifacts, slots of limits."""
 
     is_in_worker = True
+    is_closed = False
 
     def read(self, query: Callable[[Connection], T]) -> T:
         """Committed facts."""
@@ -202,6 +204,7 @@ class _Worker:
         sys.argv[:] = header["argv"]
         os.environ.clear()
         os.environ.update(header["environment"])
+        flow_module.stand_in(header["flow_module"])
         self._folder, self._root_id = Path(header["folder"]), header["root_id"]
         conceal_known()
         with suppress(OSError):  # it is gone; the run's process stands there too
