@@ -284,7 +284,7 @@ def test_output_of_forked_children_belongs_to_their_task(reader, script) -> None
 
 
 def test_user_threads_and_executors_in_tasks(reader) -> None:
-    """Without a copied context their lines belong to the run; with one, to the task, and tasks can be called."""
+    """With a copied context or without, their lines belong to the task, and tasks can be called."""
     import contextvars
     import threading
     from concurrent.futures import ThreadPoolExecutor
@@ -314,7 +314,7 @@ def test_user_threads_and_executors_in_tasks(reader) -> None:
 
     assert whole() == ([0, 1, 4, 9, 16], [0, 1, 2])
     rows = {row.message: row.task_seq for row in reader.logs(1)}
-    assert (rows["bare thread"], rows["own thread"]) == (None, 1)
+    assert (rows["bare thread"], rows["own thread"]) == (1, 1)
     assert [row.scope_seq for row in reader.tasks(1)] == [0, 1, 1, 1]
 
 

@@ -126,7 +126,7 @@ def test_a_thread_of_a_task_is_the_task_s(reader):
     pool.submit(lambda: seen.append(flow_run.id)).result()
     pool.shutdown()
     assert seen == [("starts_one", "1", 2), ("starts_one[1]", "1", 4), "1", None]
-    assert [row.parent_seq for row in reader.tasks(1) if row.key == "body"] == [1, 3]
+    assert [row.scope_seq for row in reader.tasks(1) if row.key == "body"] == [1, 3]
 
 
 def test_flows_in_threads_outside_of_runs_stay_runs_of_their_own(reader):
