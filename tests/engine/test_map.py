@@ -7,9 +7,10 @@ import gc
 import resource
 import threading
 import time
+from typing import Any
 
 import pytest
-from flowdeck import ConcurrentTaskRunner, ThreadPoolTaskRunner, flow, task, unmapped
+from flowdeck import ConcurrentTaskRunner, ThreadPoolTaskRunner, allow_failure, flow, task, unmapped
 from flowdeck.engine.errors import MappingLengthMismatch, MappingMissingIterable
 
 
@@ -250,3 +251,59 @@ def test_a_future_is_judged_as_its_value_would_be() -> None:
     fixed = [[(1, value), (2, value)] for value in ("ab", 7, None, b"ab")]
     assert whole() == [*fixed, [(1, "a"), (2, "b")], [(1, "a"), (2, "b")]]
     assert asyncio.run(whole_async()) == [[(1, "ab"), (2, "ab")]]
+
+
+def test_futures_in_any_collection_are_their_values(reader) -> None:
+    """In dicts of any class and their keys, in pydantic models, frozen ones too, nested; edges are drawn from them."""
+    from collections import OrderedDict, defaultdict
+
+    import pydantic
+
+    class Model(pydantic.BaseModel, frozen=True):
+        a: Any
+
+    @task
+    def one():
+        return 1
+
+    @task
+    def look(value):
+        return repr(value)
+
+    @flow
+    def whole():
+        future = one.submit()
+        values = [
+            OrderedDict(k=future), defaultdict(list, k=[future]), Model(a=(future,)),
+            {future: 0, (future, 2): {3: future}},
+        ]  # fmt: skip
+        return look.map(values).result()
+
+    assert whole() == [
+        "OrderedDict([('k', 1)])", "defaultdict(<class 'list'>, {'k': [1]})", "Model(a=(1,))", "{1: 0, (1, 2): {3: 1}}",
+    ]  # fmt: skip
+    assert {(edge.from_seq, edge.to_seq) for edge in reader.edges(1)} == {(1, 2), (1, 3), (1, 4), (1, 5)}
+
+
+def test_a_future_that_may_have_failed_is_judged_as_its_value(reader) -> None:
+    """Under ``allow_failure``: a list is mapped over, anything else is one value, an exception too."""
+
+    @task
+    def gives(value):
+        if value is None:
+            raise ValueError("nothing")
+        return value
+
+    @task
+    def pair(x, y):
+        return x, str(y)
+
+    @flow
+    def whole():
+        found = [pair.map([1, 2], allow_failure(gives.submit(value))).result() for value in ([8, 9], "ab", 7, None)]
+        return [*found, pair.map([1], allow_failure([gives.submit(None)])).result()]
+
+    assert whole() == [
+        [(1, "8"), (2, "9")], [(1, "ab"), (2, "ab")], [(1, "7"), (2, "7")], [(1, "nothing"), (2, "nothing")],
+        [(1, "nothing")],
+    ]  # fmt: skip

@@ -101,8 +101,8 @@ def replace_futures(
 def _children(value: Any, kind: type) -> Any:
     if kind is list or kind is tuple or kind is FutureList or kind is set or kind is frozenset:
         return value
-    if kind is dict:
-        return list(value.values())
+    if issubclass(kind, dict):
+        return [*value.values(), *(key for key in value if type(key) not in _SCALARS)]
     wrapped = getattr(kind, "flowdeck_wrapped", None)
     if wrapped is not None:
         if wrapped == "opaque":
@@ -110,6 +110,8 @@ def _children(value: Any, kind: type) -> Any:
         return [value.value] if wrapped != "quote" else None
     if hasattr(kind, "__dataclass_fields__"):
         return [getattr(value, name, None) for name in kind.__dataclass_fields__]
+    if hasattr(kind, "__pydantic_fields__"):
+        return [getattr(value, name, None) for name in kind.__pydantic_fields__]
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return value
     return None
@@ -136,18 +138,37 @@ def _replace(value: Any, settle: _Settle, depth: int, allow_failure: bool = Fals
     if kind is list or kind is tuple or kind is set or kind is frozenset:
         items = [_replace(item, settle, depth + 1, allow_failure) for item in value]
         return value if all(a is b for a, b in zip(items, value, strict=True)) else kind(items)
-    if kind is dict:
-        mapped = {key: _replace(item, settle, depth + 1, allow_failure) for key, item in value.items()}
-        return value if all(mapped[key] is value[key] for key in value) else mapped
+    if issubclass(kind, dict):
+        return _replace_in_dict(value, kind, settle, depth + 1, allow_failure)
     return _replace_in_record(value, kind, settle, depth + 1, allow_failure)
+
+
+def _replace_in_dict(value: Any, kind: type, settle: _Settle, depth: int, allow_failure: bool) -> Any:
+    """As ``_replace``, for dicts of any class: the keys, too."""
+    pairs = [
+        (key if type(key) in _SCALARS else _replace(key, settle, depth, allow_failure),
+         _replace(item, settle, depth, allow_failure))
+        for key, item in value.items()
+    ]  # fmt: skip
+    if all(new is key and item is old for (new, item), (key, old) in zip(pairs, value.items(), strict=True)):
+        return value
+    if kind is dict:
+        return dict(pairs)
+    import copy
+
+    changed = copy.copy(value)
+    changed.clear()
+    changed.update(pairs)
+    return changed
 
 
 def _replace_in_record(
     value: Any, kind: type, settle: _Settle, depth: int, allow_failure: bool
 ) -> Any:
-    """As ``_replace``, for dataclasses (a copy, when something in it changes) and named tuples."""
-    if hasattr(kind, "__dataclass_fields__"):
-        old = {name: getattr(value, name, None) for name in kind.__dataclass_fields__}
+    """As ``_replace``, for dataclasses, pydantic models (a copy, when something in it changes) and named tuples."""
+    if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__pydantic_fields__"):
+        names = getattr(kind, "__dataclass_fields__", None) or kind.__pydantic_fields__  # type: ignore[attr-defined]
+        old = {name: getattr(value, name, None) for name in names}
         new = {name: _replace(item, settle, depth, allow_failure) for name, item in old.items()}
         changed = {name: item for name, item in new.items() if item is not old[name]}
         if changed:
@@ -155,7 +176,10 @@ def _replace_in_record(
 
             value = copy.copy(value)
             for name, item in changed.items():
-                object.__setattr__(value, name, item)  # also where the class is frozen
+                if hasattr(kind, "__dataclass_fields__"):
+                    object.__setattr__(value, name, item)  # also where the class is frozen
+                else:
+                    value.__dict__[name] = item
     elif issubclass(kind, tuple) and hasattr(kind, "_fields"):
         items = [_replace(item, settle, depth, allow_failure) for item in value]
         if any(a is not b for a, b in zip(items, value, strict=True)):

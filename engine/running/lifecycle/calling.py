@@ -281,18 +281,17 @@ def _columns(name: str, values: dict[str, Any]) -> tuple[dict[str, list[Any]], d
         value = given.result() if isinstance(given, State) else given
         if isinstance(value, unmapped):
             constants[key] = value.value
-        elif isinstance(value, Future):
-            result = value.result()
-            if _is_one(result):
-                constants[key] = value
-            else:
-                columns[key] = list(result)
-        elif isinstance(value, allow_failure) and isinstance(value.value, (list, tuple)):
-            columns[key] = [allow_failure(item) for item in value.value]
-        elif isinstance(value, (allow_failure, quote)) or _is_one(value):
+            continue
+        kind, inner = (type(value), value.value) if isinstance(value, (allow_failure, quote)) else (None, value)
+        items = inner
+        if isinstance(inner, Future):
+            items = inner.result(raise_on_failure=kind is not allow_failure)
+        if isinstance(items, State):
+            items = items.result(raise_on_failure=kind is not allow_failure)
+        if _is_one(items) or kind is quote:
             constants[key] = value
         else:
-            columns[key] = list(value)
+            columns[key] = list(items) if kind is None else [kind(item) for item in items]
     if not columns:
         raise MappingMissingIterable(
             f"{name}.map() was given nothing to map over; pass at least one list, or call {name}() instead"
