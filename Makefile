@@ -53,7 +53,7 @@ bench-peers: $(STAMP) ## overhead per task beside Prefect, DBOS and Huey (instal
 	$(BIN)/python -m benchmarks.peers
 
 crash: $(STAMP) ## the long fault sweep: real kills at random points
-	FLOWDECK_CRASH_ROUNDS=200 $(BIN)/python -m pytest -q tests/crash
+	FLOWDECK_CRASH_ROUNDS=200 $(BIN)/python -m pytest -q -n 6 --dist load tests/crash
 
 # Prefect in an environment of its own; its 3.8.8 does not start with the newest fastapi.
 PREFECT_VENV = build/prefect

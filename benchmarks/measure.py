@@ -78,6 +78,22 @@ def seconds_of(command: Sequence[str], *, environment: dict[str, str] | None = N
     return time.perf_counter() - begun
 
 
+def proportional_megabytes(pid: int) -> float:
+    """A process's PSS: its own memory, and of what it shares with others its part. RSS would count that many times."""
+    return memory_of(pid, "Pss:")
+
+
+def private_megabytes(pid: int) -> float:
+    """A process's USS: what would be free without it."""
+    return memory_of(pid, "Private_Clean:") + memory_of(pid, "Private_Dirty:")
+
+
+def memory_of(pid: int, what: str) -> float:
+    """A line of ``/proc/PID/smaps_rollup``, in megabytes."""
+    rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(row.split()[1]) for row in rows if row.startswith(what)) / 1024
+
+
 class Bench:
     """A folder with a store and scripts of its own."""
 

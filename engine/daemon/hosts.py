@@ -59,8 +59,7 @@ class Hosts:
         self._all: set[Host] = set()
         self._given = GivenRuns()
         self._loads = Loads(self.served, self._start, loop, say)
-        self._most_warm = warm_hosts()
-        self._looks = False
+        self._most_warm, self._looks = warm_hosts(), False
         self.on_loaded: Callable[[Served, Host, dict[str, Any]], None] = lambda *_: None
         self.on_broken: Callable[[Served, str, str | None], None] = lambda *_: None
         self.on_long: Callable[[Served, str | None], None] = lambda *_: None

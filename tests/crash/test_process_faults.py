@@ -28,7 +28,9 @@ KINDS_IN_CI: Final = (
 )  # fmt: skip
 """What every change is tried with, a few of them each time; the sweep has all."""
 IS_SWEEP: Final = rounds() > 20
-pytestmark = [pytest.mark.crash, pytest.mark.alone, pytest.mark.timeout(120 + 60 * rounds())]
+SHARES: Final = 6 if IS_SWEEP else 1
+"""The sweep's rounds wait most of the time: with ``-n`` so many go side by side, each in a box of its own."""
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(120 + 60 * rounds()), *([] if IS_SWEEP else [pytest.mark.alone])]
 
 
 @pytest.fixture(autouse=True)
@@ -40,18 +42,20 @@ def _namespaces() -> None:
             pytest.skip(f"{words[0]} cannot be used here")
 
 
-def test_the_invariants_hold_whatever_becomes_of_processes() -> None:
+@pytest.mark.parametrize("share", range(SHARES))
+def test_the_invariants_hold_whatever_becomes_of_processes(share: int) -> None:
     """After each round I1–I10 hold, and each committed body has run once."""
     seed = make_seed()
-    print(f"FLOWDECK_CRASH_SEED={seed}")
     named = os.environ.get("FLOWDECK_CRASH_KINDS", "")
     among = named.split(",") if named else list(KINDS if IS_SWEEP else KINDS_IN_CI)
     made: Counter[str] = Counter()
     first = int(os.environ.get("FLOWDECK_CRASH_FIRST", "0"))
     for number in range(first, rounds() if IS_SWEEP or named else 2):
+        if number % SHARES != share:
+            continue
         dice = random.Random(f"{seed}/{number}")
         chosen = dice.sample(among, k=min(len(among), dice.randrange(2, 5) if IS_SWEEP else 3))
-        print(f"round {number}: {', '.join(chosen)}", flush=True)
+        print(f"FLOWDECK_CRASH_SEED={seed} FLOWDECK_CRASH_FIRST={number}: {', '.join(chosen)}", flush=True)
         one_round(dice, chosen)
         made.update(chosen)
     print(dict(made))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from flowdeck import flow, get_run_logger, runtime, task
+from flowdeck import INPUTS, IsolationLevel, concurrency, flow, get_run_logger, runtime, task
 
 PLACE = os.environ["CRASH_PLACE"]
 _run = 0
@@ -86,6 +86,25 @@ def steady(name: str):
     """Steps until it is enough."""
     come(name)
     return steps(name)
+
+
+@task(task_run_name="lasting-{name}", cache_policy=INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE))
+def lasting(name):
+    """Holds its key, until it is enough."""
+    effect(f"begin lasting-{name}")
+    while not os.path.exists(f"{PLACE}/enough"):
+        time.sleep(0.02)
+    return name
+
+
+@flow(crash_retries=1000, log_prints=True)
+def holding(name: str):
+    """Holds a slot of a limit and the key of a cached task, for as long as it lives."""
+    come(name)
+    with concurrency("narrow"):
+        say()
+        effect(f"holds {name}")
+        return lasting(name)
 
 
 @flow(log_prints=True)
