@@ -218,6 +218,17 @@ class Box(Field):
         owners = {self.pid_of(lease) for lease in self.reader.leases()}
         return [pid for pid in found if parent_of(pid) not in found and pid not in owners]
 
+    def nursery(self) -> int | None:
+        """What forks the daemon's code hosts."""
+        daemon = self.daemon_pid()
+        return next((pid for pid in processes() if parent_of(pid) == daemon and any(
+            word.endswith(".nursery") for word in command_of(pid))), None)  # fmt: skip
+
+    def unfinished(self, flow: str) -> int:
+        """How many runs of it have not ended."""
+        words = f"SELECT count(*) FROM flow_run WHERE flow_name = '{flow}' AND state_type NOT IN {invariants.TERMINAL}"
+        return int(str(invariants.rows(self.store, words)[0][0]))
+
     def is_held(self, run_id: int) -> bool:
         """Whether any process lives that the run's own code made, or that is the run's own."""
         with open(self.root / "held" / str(run_id), "ab") as file:

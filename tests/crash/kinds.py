@@ -190,6 +190,33 @@ def bursts(box: Box, dice: random.Random) -> None:
     assert all(box.run(run_id).attempt == 1 for run_id in run_ids), box.report()
 
 
+def bursts_with_kills(box: Box, dice: random.Random, count: int = 500) -> None:
+    """Many are due at once, and meanwhile hosts and daemons are killed again and again: each runs once, all end."""
+    box.end_daemon(signal.SIGTERM)
+    box.end_container()
+    box.daemon()
+    run_ids = box.submit_quick(count)
+    kills = dice.randrange(3, 7)
+    for _ in range(kills):
+        left = box.unfinished("quick")
+        if not left:
+            break
+        box.wait(lambda left=left: box.unfinished("quick") <= max(0, left - dice.randrange(1, count // kills)), 240.0)
+        what = dice.choice(("host", "nursery", "daemon", "daemon, then host"))
+        hosts, nursery = box.hosts("quick.py"), box.nursery()
+        if what.startswith("daemon"):
+            box.end_daemon(signal.SIGKILL)
+        for pid in [*(hosts if "host" in what else ()), *([nursery] if what == "nursery" and nursery else ())]:
+            with suppress(ProcessLookupError):
+                kill(pid, signal.SIGKILL)
+        if what.startswith("daemon"):
+            box.daemon()
+    box.wait(lambda: not box.unfinished("quick"), seconds=60.0 + count / 10)
+    begun = box.effects.begun()
+    assert all(begun[f"quick-{number}"] == 1 for number in range(box.quick - count, box.quick)), box.report()
+    assert {(box.run(run_id).attempt, box.run(run_id).crash_count) for run_id in run_ids} == {(1, 0)}, box.report()
+
+
 def imports_that_hang(box: Box, dice: random.Random) -> None:
     """A file, or several, whose import never ends: at a daemon's start or later, the others are served."""
     if dice.random() < 0.5:
@@ -406,7 +433,7 @@ def daemons_at_once(box: Box, dice: random.Random) -> None:
 
 
 KINDS: Final[dict[str, Kind]] = {kind.__name__: kind for kind in (
-    containers_replaced, daemons_moved, deaths_observed, copies_asked, other_users_look, bursts, imports_that_hang,
-    deaf_runs_cancelled, children_that_escape, requests_overtaken, shutdowns, forged_rows, numbers_used_again,
+    containers_replaced, daemons_moved, deaths_observed, copies_asked, other_users_look, bursts, bursts_with_kills,
+    imports_that_hang, deaf_runs_cancelled, children_that_escape, requests_overtaken, shutdowns, forged_rows, numbers_used_again,
     daemons_at_once, consoles_watching, root_settles_anothers, forged_claims,
 )}  # fmt: skip

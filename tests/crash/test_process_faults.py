@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +22,7 @@ import pytest
 
 from .box import IN_CONTAINER, Box
 from .conftest import make_seed, rounds
-from .kinds import ANOTHER_USER, KINDS
+from .kinds import ANOTHER_USER, KINDS, bursts_with_kills
 
 KINDS_IN_CI: Final = (
     "containers_replaced", "daemons_moved", "deaths_observed", "copies_asked", "other_users_look", "forged_rows",
@@ -61,16 +63,32 @@ def test_the_invariants_hold_whatever_becomes_of_processes(share: int) -> None:
     print(dict(made))
 
 
-def one_round(dice: random.Random, chosen: list[str]) -> None:
+def test_thousands_are_due_at_once_while_hosts_and_daemons_are_killed() -> None:
+    """The sweep: ten thousand."""
+    seed = make_seed()
+    print(f"FLOWDECK_CRASH_SEED={seed}")
+    dice = random.Random(seed)
+    with a_box() as box:
+        bursts_with_kills(box, dice, 10_000 if IS_SWEEP else 150)
+        box.finish(dice)
+
+
+@contextmanager
+def a_box() -> Iterator[Box]:
     # Where others may look: the folders of pytest are closed to them.
     root = Path(tempfile.mkdtemp(prefix="flowdeck-crash-"))
     root.chmod(0o755)
     box = Box(root)
     try:
+        yield box
+    finally:
+        box.close()
+
+
+def one_round(dice: random.Random, chosen: list[str]) -> None:
+    with a_box() as box:
         watching = box.observers(dice, 1, "again") if dice.random() < 0.5 else []
         for name in chosen:
             KINDS[name](box, dice)
         box.release(watching)
         box.finish(dice)
-    finally:
-        box.close()
