@@ -434,6 +434,6 @@ def daemons_at_once(box: Box, dice: random.Random) -> None:
 
 KINDS: Final[dict[str, Kind]] = {kind.__name__: kind for kind in (
     containers_replaced, daemons_moved, deaths_observed, copies_asked, other_users_look, bursts, bursts_with_kills,
-    imports_that_hang, deaf_runs_cancelled, children_that_escape, requests_overtaken, shutdowns, forged_rows, numbers_used_again,
-    daemons_at_once, consoles_watching, root_settles_anothers, forged_claims,
+    imports_that_hang, deaf_runs_cancelled, children_that_escape, requests_overtaken, shutdowns, forged_rows,
+    numbers_used_again, daemons_at_once, consoles_watching, root_settles_anothers, forged_claims,
 )}  # fmt: skip
