@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from ..states.state import describe_exception
@@ -18,6 +18,7 @@ STEP_MS: Final = 200
 """Between looks at what the kernel reported; each costs a wake-up."""
 DEBOUNCE_MS: Final = 400
 POLL_DELAY_MS: Final = 1000
+_IMPORTABLE: Final = (".py", ".pyc", ".so", ".zip", ".egg", ".whl")
 
 
 class FileWatcher:
@@ -26,21 +27,22 @@ class FileWatcher:
     def __init__(self, changed: Callable[[set[str]], None], say: Callable[[str], None]) -> None:
         self._changed = changed
         self._say = say
-        self._folders: frozenset[str] = frozenset()
+        self._folders: frozenset[tuple[str, str]] = frozenset()
+        """Each with what it is by now: a link to a folder may lead elsewhere."""
         self._stop: threading.Event | None = None
         self._polling = False
 
     def watch(self, folders: Iterable[str]) -> None:
         """Watch these folders from now on, instead of those before."""
-        wanted = frozenset(folder for folder in folders if os.path.isdir(folder))
+        wanted = frozenset((folder, os.path.realpath(folder)) for folder in folders if os.path.isdir(folder))
         if wanted == self._folders:
             return
         self.close()
         self._folders = wanted
         if wanted:
             self._stop = threading.Event()
-            threading.Thread(target=self._run, args=(sorted(wanted), self._stop), name="flowdeck-files",
-                             daemon=True).start()
+            watched = sorted({folder for folder, _ in wanted})
+            threading.Thread(target=self._run, args=(watched, self._stop), name="flowdeck-files", daemon=True).start()
 
     def close(self) -> None:
         """Stop watching; the thread ends within a step."""
@@ -73,19 +75,27 @@ class FileWatcher:
             self._say(f"changes of files are not noticed any more: {describe_exception(error)}; restart the daemon")
 
     def _hand_on(self, paths: set[str]) -> None:
-        """Python files, and what is or may have been a folder."""
+        """What can be imported, and what is or may have been a folder or a link to one."""
         wanted = {path for path in paths
-                  if path.endswith(".py") or "." not in os.path.basename(path) or os.path.isdir(path)}
+                  if path.endswith(_IMPORTABLE) or "." not in os.path.basename(path) or os.path.isdir(path)}
         if wanted:
             self._changed(wanted)
 
 
 def folders_to_watch(paths: Iterable[str], files: Iterable[str]) -> set[str]:
-    """The folders below each folder among ``paths``, and the folder of each file."""
-    found = {os.path.dirname(file) for file in files}
+    """The folders below each folder among ``paths``, and the folder of each file, wherever links on the way lead."""
+    found = {os.path.dirname(place) for file in files for place in (file, os.path.realpath(file))}
     for path in paths:
         if not os.path.isdir(path):
             found.add(os.path.dirname(path))
             continue
         found.update(place for place, _ in folders_of_flows(path))
-    return found
+    return found | {os.path.dirname(link) for folder in found for link in _links(folder)}
+
+
+def _links(folder: str) -> Iterator[str]:
+    """The links on the way to a folder: with one of them, a release folder is replaced by another."""
+    while (above := os.path.dirname(folder)) != folder:
+        if os.path.islink(folder):
+            yield folder
+        folder = above

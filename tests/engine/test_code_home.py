@@ -140,10 +140,23 @@ def test_processes_of_every_kind_find_the_file_s_code(box, by, name):
 
 def test_a_flow_that_is_called_at_the_top_level_is_not_run_by_the_children(box):
     """Without a guard, too: in a process of a pool the call does nothing, as when the file is loaded."""
-    path = box.write("pools.py", POOLS.replace("IN_MAIN", "pools()"))
+    path = box.write("bare.py", """
+import multiprocessing
+
+def square(n):
+    return n * n
+
+@flow
+def bare():
+    for method in ("spawn", "forkserver"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            effect(f"{method} {pool.apply(square, (3,))}")
+
+bare()
+""")
     for by in ("script", "run"):
-        run_by(box, by, path, "pools")
-    assert box.effects() == ["began", "ended"] * 2
+        run_by(box, by, path, "bare")
+    assert box.effects() == ["spawn 9", "forkserver 9"] * 2
     assert len(box.reader.runs()) == 2
 
 
@@ -293,3 +306,43 @@ def test_pathless_advice_names_no_package_of_strangers(box):
     assert code == 2
     assert "no module named 'no_such'" in text
     assert "pip install" not in text
+
+
+def edited(box, path, flow, change, expected):
+    """Submit, change something, and submit again once the daemon has loaded the file anew."""
+    daemon = box.daemon(path)
+    box.submit(flow)
+    box.wait_effects(expected[0])
+    loads = daemon.log.count("loaded ")
+    change()
+    box.wait(lambda: daemon.log.count("loaded ") > loads)
+    box.submit(flow)
+    box.wait_effects(*expected)
+
+
+def test_an_edited_module_is_noticed_wherever_it_lies(box):
+    """One of a project that was installed in place, outside the flow file's folder and in a namespace package."""
+    lib = box.root / "src" / "space" / "lib"
+    lib.mkdir(parents=True)
+    (lib / "words.py").write_text("WORD = 'old'\n")
+    path = box.write("flows/uses.py", f"import sys\nsys.path.append({str(box.root / 'src')!r})\n"
+                     "from space.lib import words\n@flow\ndef uses():\n    effect(words.WORD)\n")
+    edited(box, path, "uses", lambda: (lib / "words.py").write_text("WORD = 'new'\n"), ["old", "new"])
+
+
+@pytest.mark.parametrize("of", ["folder", "file"])
+def test_a_release_is_switched_by_a_link(box, of):
+    """``current`` leads to another folder, or the file to another file: what runs is what it leads to now."""
+    for release in ("1", "2"):
+        box.write(f"../releases/{release}/flows.py", f"@flow\ndef released():\n    effect('release {release}')\n")
+    link = box.root / "app" / ("current" if of == "folder" else "flows.py")
+    link.parent.mkdir()
+
+    def lead_to(release):
+        target = box.root / "releases" / release / ("" if of == "folder" else "flows.py")
+        (box.root / "app" / "next").symlink_to(target)
+        os.replace(box.root / "app" / "next", link)
+
+    lead_to("1")
+    path = link / "flows.py" if of == "folder" else link
+    edited(box, str(path), "released", lambda: lead_to("2"), ["release 1", "release 2"])
