@@ -33,7 +33,9 @@ CANCELLED_EXIT: Final = 130
 
 
 _TOLD: Final = ".told"
-_ENDS: Final = (".exit", ".cancel", _TOLD)
+_BUILDING: Final = ".new"
+_ENDS: Final = (".exit", f".exit{_BUILDING}", ".cancel", _TOLD)
+"""One that is being built is its writer's only as long as that lives."""
 
 
 class Death(NamedTuple):
@@ -88,7 +90,7 @@ def from_wait_status(run_id: int, pid: int, status: int, *, max_rss_bytes: int |
 def write_exit(folder: str, attempt: int, death: Death) -> None:
     """Leave the record for whoever looks after the run; nothing where there is no store any more."""
     path = f"{SPOOL}/{death.run_id}.{attempt}.{death.pid}.exit"
-    building = f"{path}.new"
+    building = f"{path}{_BUILDING}"
     with suppress(FileNotFoundError):  # the store went, before or meanwhile, and with it whoever would have read this
         with open(files.open_to_write(folder, building), "w", encoding="utf-8") as file:
             file.truncate()

@@ -446,6 +446,19 @@ def test_the_record_of_a_death_says_how(tmp_path):
     assert deaths.recorded_runs(str(tmp_path)) == {8}
 
 
+def test_a_record_whose_writer_was_killed_is_no_record_and_is_cleared(tmp_path):
+    """It stays under the name that it was built by: nobody reads it as one, who settles the run removes it."""
+    (tmp_path / "spool").mkdir(mode=0o700)
+    (tmp_path / "spool" / "7.1.100.exit.new").touch(0o600)
+    (tmp_path / "spool" / "7.2.101.exit.new").touch(0o600)
+    assert deaths.read_exit(str(tmp_path), 7, 100) is None
+    assert deaths.recorded_runs(str(tmp_path)) == {7}
+    deaths.forget_exits(str(tmp_path), 7, 1)
+    assert [path.name for path in (tmp_path / "spool").iterdir()] == ["7.2.101.exit.new"]
+    deaths.forget_exits(str(tmp_path), 7)
+    assert not list((tmp_path / "spool").iterdir())
+
+
 def test_the_lease_says_whether_the_daemon_may_resume(box):
     """A run of the daemon leads its own process group and session, and may be resumed."""
     run_id = start_hanging(box)
