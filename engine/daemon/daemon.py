@@ -34,6 +34,7 @@ from ..system.clock import Clock, now
 from ..system.flow_files import find_flow_files
 from ..system.inotify import FileWrites
 from ..system.loop import Loop
+from ..system.orphans import Orphans
 from .agenda import Agenda
 from .dispatcher import Dispatcher
 from .flow_files import FlowFiles
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 CHECKPOINT_SECONDS: Final = 30.0
 CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
 SPIN_SECONDS: Final = 0.05
+ORPHANS_SECONDS: Final = 0.5
 """How long the loop stands still after a failure: a store that fails at once must not spin it."""
 
 
@@ -103,6 +105,8 @@ class Daemon:
         self._loop = Loop(self._look, self._trouble)
         self._hosts = Hosts(folder, self._loop, say, clock, spawn=spawn, open_files=_raise_open_files())
         dispatcher = Dispatcher(self._state, self._hosts, say, limit)
+        self._is_alone = not deployments
+        """No code of a user's is in this process."""
         self._files = FlowFiles(paths, self._state, self._hosts, self._loop, say, clock, deployments)
         scheduler = Scheduler(self._state, say, self._files.is_served, dispatcher.may_begin, dispatcher.dispatch)
         agenda = Agenda()
@@ -128,6 +132,8 @@ class Daemon:
         self._rounds.begin()
         self._files.scan()
         self._every(CHECKPOINT_SECONDS, self._checkpoint)
+        if os.getpid() == 1:  # of a container: what others leave there is this process's to wait for
+            self._every(ORPHANS_SECONDS, Orphans(self._hosts.started_here if self._is_alone else None).reap)
         if (seconds := watchdog_seconds()) is not None:
             self._every(seconds, lambda: notify("WATCHDOG=1", self._say))
         self._files_changed(None)

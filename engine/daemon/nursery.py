@@ -112,6 +112,11 @@ class Nursery:
         nursling = self._nurslings[self._numbers] = Nursling()
         return nursling
 
+    @property
+    def pid(self) -> int | None:
+        """Of its process, if it has one."""
+        return self._process.pid if self._process is not None else None
+
     def look(self) -> None:
         """From time to time, while hosts are being made: one that does not answer is ended, and made again."""
         if self._process is not None and self._clock().monotonic - self._heard_at > STUCK_SECONDS \

@@ -332,6 +332,40 @@ def shutdowns(box: Box, dice: random.Random) -> None:
         box.wait_begun([run_id], before + 1)
 
 
+def told_to_end(box: Box, dice: random.Random) -> None:
+    """HUP, QUIT or TERM of a run, and HUP of its daemon: it unwinds and goes on by replay, and the daemon lives."""
+    box.ensure_daemon(dice)
+    run_id = box.submit_work("patient")
+    box.wait_begun([run_id])
+    for _ in range(dice.randrange(1, 4)):
+        box.wait_somewhere(dice)
+        before = len(box.speakers(run_id))
+        if dice.random() < 0.3 and (daemon := box.daemon_pid()) is not None:
+            kill(daemon, signal.SIGHUP)
+        pid = box.run_pid(run_id)
+        assert pid is not None, box.report()
+        box.leaves[run_id] += 1
+        kill(pid, dice.choice((signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)))
+        box.wait_begun([run_id], before + 1)
+        assert box.daemon_pid() is not None, box.report()
+
+
+def stopped_holders(box: Box, dice: random.Random) -> None:
+    """Runs and scripts are stopped wherever they are, in their transactions, too: others write; then they go on."""
+    box.ensure_daemon(dice)
+    run_id = box.submit_work()
+    script_id, _ = box.script_of("steady")
+    box.wanted[script_id] = {"Completed"}
+    box.wait_begun([run_id, script_id])
+    for _ in range(dice.randrange(2, 8)):
+        box.wait_somewhere(dice)
+        pid = box.run_pid(dice.choice((run_id, script_id)))
+        assert pid is not None, box.report()
+        kill(pid, dice.choice((signal.SIGSTOP, signal.SIGTSTP)))
+        box.wait_tick()
+        kill(pid, signal.SIGCONT)
+
+
 def forged_rows(box: Box, dice: random.Random) -> None:
     """While nothing lives the rows come to name strangers: none of them is touched, and the runs go on once."""
     box.ensure_daemon(dice)
@@ -434,6 +468,7 @@ def daemons_at_once(box: Box, dice: random.Random) -> None:
 
 KINDS: Final[dict[str, Kind]] = {kind.__name__: kind for kind in (
     containers_replaced, daemons_moved, deaths_observed, copies_asked, other_users_look, bursts, bursts_with_kills,
-    imports_that_hang, deaf_runs_cancelled, children_that_escape, requests_overtaken, shutdowns, forged_rows,
-    numbers_used_again, daemons_at_once, consoles_watching, root_settles_anothers, forged_claims,
+    imports_that_hang, deaf_runs_cancelled, children_that_escape, requests_overtaken, shutdowns, told_to_end,
+    stopped_holders, forged_rows, numbers_used_again, daemons_at_once, consoles_watching, root_settles_anothers,
+    forged_claims,
 )}  # fmt: skip

@@ -247,3 +247,72 @@ def test_a_number_used_again_is_no_reason_to_kill_a_stranger(box) -> None:
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def zombies(parent: int) -> list[int]:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    fields = file.read().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[1]) == parent and fields[0] == "Z":
+                found.append(int(entry))
+    return found
+
+
+def test_the_first_process_of_a_container_waits_for_what_others_leave_to_it(box, contained) -> None:
+    """As the daemon of a container is: no zombies collect, and what is its own is its own to wait for."""
+    box.write("side.py", SIDE)
+    daemon = contained()
+    first = box.wait(lambda: next((int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and
+                                   parent_of(int(entry)) == daemon.pid), None))
+    inside = ("nsenter", "--target", str(first), "--pid", "--mount")
+    for _ in range(5):
+        subprocess.run([*inside, "sh", "-c", "sleep 0.2 & setsid sleep 0.2 &"], check=True, timeout=60)
+    box.wait(lambda: not zombies(first) and not children_named(first, "sleep"))
+    run_id = box.submit("side")
+    box.wait(lambda: begun(box))
+    box.touch("stop")
+    box.wait_state(run_id, "Completed")
+    daemon.process.send_signal(signal.SIGKILL)
+
+
+def parent_of(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
+def children_named(parent: int, name: str) -> list[int]:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal() and parent_of(int(entry)) == parent:
+            try:
+                with open(f"/proc/{entry}/comm") as file:
+                    found += [int(entry)] if file.read().strip() == name else []
+            except OSError:
+                continue
+    return found
+
+
+def test_a_stopped_container_is_no_crash(box, contained) -> None:
+    """Its first process is told to end, and the kernel kills the rest with it: that counts against no run."""
+    box.write("side.py", SIDE)
+    daemon = contained()
+    run_id = box.submit("side")
+    box.wait(lambda: begun(box))
+    first = box.wait(lambda: next((int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and
+                                   parent_of(int(entry)) == daemon.pid), None))
+    os.kill(first, signal.SIGTERM)
+    daemon.process.wait(60)
+    contained()
+    box.wait(lambda: len(begun(box)) == 2)
+    row = box.reader.run(run_id)
+    assert (row.attempt, row.crash_count) == (2, 0)
+    box.touch("stop")
+    box.wait_state(run_id, "Completed")

@@ -179,3 +179,32 @@ def test_who_holds_the_lock_is_named(box):
             pass
     finally:
         connection.close()
+
+
+def test_a_script_waits_for_what_it_adopts_and_leaves_its_own_children_alone(box):
+    """Zombies of others do not collect; an exit code that its code asks for late is there."""
+    script = box.script(box.write("flows.py", """
+        @flow
+        def starts():
+            own = subprocess.Popen(["sh", "-c", "exit 7"])
+            forked = os.fork()
+            if forked == 0:
+                os._exit(9)
+            subprocess.run(["sh", "-c", "(sleep 2; echo) & sleep 1.5"], stdout=subprocess.DEVNULL)
+            subprocess.run(["setsid", "sh", "-c", "sleep 0.1 & exit 0"])
+            effect(f"waits {os.getpid()}")
+            wait_for("go")
+            effect(f"{own.wait()} {os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1])}")
+
+        if __name__ == "__main__":
+            starts()
+    """))
+    pid = pid_of(box)
+
+    def children():
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+    box.wait(lambda: len(children()) == 2)
+    box.touch("go")
+    assert script.wait(60) == 0
+    assert box.effects()[-1] == "7 9"

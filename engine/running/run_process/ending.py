@@ -115,6 +115,7 @@ class Ending:
         self._stop_if_asked()
         self.heed_termination()
         self._give_up_on_full_disk()
+        guarding.reap_orphans()
 
     def _stop_if_asked(self) -> None:
         """Ctrl-Z: stop where this process holds no lock of the store, or everybody else would stand still, too."""

@@ -17,19 +17,24 @@ import select
 import signal
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ....store import judging
 from ...system import processes
 from .guard import CompanionGuard, detach, end_with
+
+if TYPE_CHECKING:
+    from ...system.orphans import Orphans
 
 MOST_FORKED_PAGES: Final = 40_000
 """Resident pages (some 160 MB): a larger process is not forked, whose memory would be held twice as it changes."""
 _MODULE: Final = "flowdeck.engine.running.run_process.guarding"
 
 _CLOSING_SECONDS: Final = 0.1
+_REAP_SECONDS: Final = 0.5
 
 logger = logging.getLogger("flowdeck.engine")
 
@@ -87,11 +92,14 @@ class Companion:
 
 _companion: Companion | None = None
 _lock = threading.Lock()
+_orphans: Orphans | None = None
+_reap_at = 0.0
+_reaping = threading.Lock()
 
 
 def guard_run(folder: Path, run_id: int, attempt: int) -> None:
     """Have this process's guard look after a run that begins in it."""
-    global _companion
+    global _companion, _reap_at
     since = processes.ticks_now()
     before = processes.children_since(since)
     message = {"guard": run_id, "attempt": attempt, "folder": str(folder), "since": since, "before": before}
@@ -105,6 +113,7 @@ def guard_run(folder: Path, run_id: int, attempt: int) -> None:
                 return
         elif not companion.guarded and companion.adopts:
             processes.adopt_orphans(True)
+        _reap_at = time.monotonic() + _REAP_SECONDS  # short runs have nothing to wait for
         companion.guarded[str(folder), run_id] = _Guarded(
             since, before, processes.run_mark(str(folder), run_id, attempt)
         )
@@ -121,6 +130,26 @@ def let_go(folder: Path, run_id: int) -> None:
             companion.hear()
         if not companion.guarded and companion.adopts:
             processes.adopt_orphans(False)
+
+
+def reap_orphans() -> None:
+    """Now and then, in the background: wait for what this process adopted, and for nothing that its code started."""
+    global _orphans, _reap_at
+    now = time.monotonic()
+    companion = _companion
+    if now < _reap_at or companion is None or companion.pid != os.getpid() or not companion.adopts:
+        return
+    if not _reaping.acquire(blocking=False):
+        return
+    try:
+        _reap_at = now + _REAP_SECONDS
+        if _orphans is None:
+            from ...system.orphans import Orphans
+
+            _orphans = Orphans()
+        _orphans.reap()
+    finally:
+        _reaping.release()
 
 
 def family_of(folder: Path, run_id: int) -> processes.Family | None:

@@ -1,0 +1,70 @@
+"""Zombies of what this process adopted: waited for, so that none collect. Its own children are left to who started them.
+
+The first process of a container, and one that adopts orphans (``processes.adopt_orphans``), becomes the parent of what
+others started and did not wait for. The kernel does not say of a child whether it was adopted. Whoever knows all that
+it has started itself says so; else only what is seen to have had another parent, or stands in a session that a child of
+this process could not be in, is known for adopted: the rest stays a zombie rather than being taken from who waits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from .processes import ProcessStat, process_stat
+
+
+class Orphans:
+    """What became this process's by the death of its parent."""
+
+    def __init__(self, started_here: Callable[[], set[int]] | None = None) -> None:
+        self._started_here = started_here
+        """The processes that this one has started and waits for; None where nobody knows all of them."""
+        self._before = {stat.pid for stat in _children(os.getpid())} if started_here is not None else set()
+        self._sessions = {os.getsid(0)}
+        self._descended: set[tuple[int, int]] = set()
+        """By number and start: what was seen to be no child, but a descendant."""
+
+    def reap(self) -> None:
+        """Wait for the zombies among them; to be called now and then."""
+        own = os.getpid()
+        self._sessions.add(os.getsid(0))
+        started = None if self._started_here is None else self._started_here() | self._before
+        descended: set[tuple[int, int]] = set()
+        for child in _children(own):
+            name = child.pid, child.started_ticks
+            is_adopted = child.pid not in started if started is not None else (
+                name in self._descended or child.session not in {*self._sessions, child.pid}
+            )
+            if is_adopted and child.ended:
+                with suppress(ChildProcessError):  # somebody did wait for it
+                    os.waitpid(child.pid, os.WNOHANG)
+            elif is_adopted:
+                descended.add(name)
+            if started is None:
+                descended.update(_below(child.pid))
+        self._descended = descended
+
+
+def _below(parent: int) -> Iterator[tuple[int, int]]:
+    for child in _children(parent):
+        yield child.pid, child.started_ticks
+        yield from _below(child.pid)
+
+
+def _children(parent: int) -> Iterator[ProcessStat]:
+    """Living or not, of all threads of a process; none where the kernel lists none."""
+    try:
+        threads = os.listdir(f"/proc/{parent}/task")
+    except OSError:
+        return
+    for thread in threads:
+        try:
+            with open(f"/proc/{parent}/task/{thread}/children", encoding="ascii") as file:
+                pids = [int(word) for word in file.read().split()]
+        except OSError:
+            continue
+        for pid in pids:
+            if (stat := process_stat(pid)) is not None:
+                yield stat
