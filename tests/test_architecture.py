@@ -581,6 +581,7 @@ OPENERS: dict[str, str] = {
     "store/models.py": "the package's own schema, written by its author",
     "store/judging.py": "the kernel's word on processes",
     "store/lock_holder.py": "the kernel's list of locks",
+    "engine/system/orphans.py": "the kernel's word on processes",
     "tui/hang_up.py": "the null device, in place of a terminal that is gone",
     "store/location.py": "the kernel's list of mounted file systems",
     "engine/authoring/loader.py": "flow files and what lies beside them",

@@ -1,4 +1,4 @@
-"""Zombies of what this process adopted: waited for, so that none collect. Its own children are left to who started them.
+"""Zombies of what this process adopted: waited for, so that none collect. Its own children are left to their starter.
 
 The first process of a container, and one that adopts orphans (``processes.adopt_orphans``), becomes the parent of what
 others started and did not wait for. The kernel does not say of a child whether it was adopted. Whoever knows all that
