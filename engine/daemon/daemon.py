@@ -133,7 +133,7 @@ class Daemon:
         self._files.scan()
         self._every(CHECKPOINT_SECONDS, self._checkpoint)
         if os.getpid() == 1:  # of a container: what others leave there is this process's to wait for
-            self._every(ORPHANS_SECONDS, Orphans(self._hosts.started_here if self._is_alone else None).reap)
+            self._every(ORPHANS_SECONDS, Orphans(knows_all=self._is_alone).reap)
         if (seconds := watchdog_seconds()) is not None:
             self._every(seconds, lambda: notify("WATCHDOG=1", self._say))
         self._files_changed(None)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..states.exits import signal_name
-from ..system import processes
+from ..system import orphans, processes
 from ..system.flow_files import source_hash
 from ..system.line import CODE_HOST, Line
 from ..system.loop import Loop
@@ -166,10 +166,12 @@ def _child(path: str, folder: str, line: socket.socket, output: HostOutput, *, s
                "--output", str(output.read_end),
                *(["--open-files", str(open_files)] if open_files is not None else []),
                *(["--spawn"] if spawn else []), path]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command, pass_fds=[line.fileno(), output.read_end], stdin=subprocess.DEVNULL,
         stdout=output.write_end, stderr=output.write_end, start_new_session=True,
     )
+    orphans.note_started(process.pid)
+    return process
 
 
 def _pidfd(pid: int) -> int | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from functools import partial
 from logging import WARNING
@@ -118,12 +117,6 @@ class Hosts:
     def tried(self) -> bool:
         """Whether of each file it is known what it holds, or that this takes long."""
         return all(served.is_tried for served in self.served.values())
-
-    def started_here(self) -> set[int]:
-        """The processes that this one has started, and waits for."""
-        found = {host.process.pid for host in self._all if isinstance(host.process, subprocess.Popen)}
-        nursery = self._nursery.pid if self._nursery is not None else None
-        return found if nursery is None else found | {nursery}
 
     def close(self) -> None:
         """Hang up: each host ends with its last run."""

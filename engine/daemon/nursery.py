@@ -19,6 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
+from ..system import orphans
 from ..system.clock import Clock
 from ..system.line import NURSERY
 from ..system.loop import Loop
@@ -112,11 +113,6 @@ class Nursery:
         nursling = self._nurslings[self._numbers] = Nursling()
         return nursling
 
-    @property
-    def pid(self) -> int | None:
-        """Of its process, if it has one."""
-        return self._process.pid if self._process is not None else None
-
     def look(self) -> None:
         """From time to time, while hosts are being made: one that does not answer is ended, and made again."""
         if self._process is not None and self._clock().monotonic - self._heard_at > STUCK_SECONDS \
@@ -146,6 +142,7 @@ class Nursery:
             raise
         finally:
             theirs.close()
+        orphans.note_started(self._process.pid)
         ours.setblocking(False)
         self._line = ours
         self._loop.watch(ours.fileno(), self._hear)

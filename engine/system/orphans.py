@@ -9,19 +9,28 @@ this process could not be in, is known for adopted: the rest stays a zombie rath
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 from .processes import ProcessStat, process_stat
 
 
+_started: set[int] = set()
+
+
+def note_started(pid: int) -> None:
+    """Code of ours has started this process, and waits for it."""
+    _started.add(pid)
+
+
 class Orphans:
     """What became this process's by the death of its parent."""
 
-    def __init__(self, started_here: Callable[[], set[int]] | None = None) -> None:
-        self._started_here = started_here
-        """The processes that this one has started and waits for; None where nobody knows all of them."""
-        self._before = {stat.pid for stat in _children(os.getpid())} if started_here is not None else set()
+    def __init__(self, *, knows_all: bool) -> None:
+        self._knows_all = knows_all
+        """All that this process starts is said by ``note_started``, from now on."""
+        if knows_all:
+            _started.update(child.pid for child in _children(os.getpid()))
         self._sessions = {os.getsid(0)}
         self._descended: set[tuple[int, int]] = set()
         """By number and start: what was seen to be no child, but a descendant."""
@@ -30,19 +39,20 @@ class Orphans:
         """Wait for the zombies among them; to be called now and then."""
         own = os.getpid()
         self._sessions.add(os.getsid(0))
-        started = None if self._started_here is None else self._started_here() | self._before
         descended: set[tuple[int, int]] = set()
-        for child in _children(own):
+        children = list(_children(own))
+        _started.intersection_update(child.pid for child in children)
+        for child in children:
             name = child.pid, child.started_ticks
-            is_adopted = child.pid not in started if started is not None else (
-                name in self._descended or child.session not in {*self._sessions, child.pid}
+            is_adopted = child.pid not in _started and (
+                self._knows_all or name in self._descended or child.session not in {*self._sessions, child.pid}
             )
             if is_adopted and child.ended:
                 with suppress(ChildProcessError):  # somebody did wait for it
                     os.waitpid(child.pid, os.WNOHANG)
             elif is_adopted:
                 descended.add(name)
-            if started is None:
+            if not self._knows_all:
                 descended.update(_below(child.pid))
         self._descended = descended
 

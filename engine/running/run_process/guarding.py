@@ -146,7 +146,7 @@ def reap_orphans() -> None:
         if _orphans is None:
             from ...system.orphans import Orphans
 
-            _orphans = Orphans()
+            _orphans = Orphans(knows_all=False)
         _orphans.reap()
     finally:
         _reaping.release()
