@@ -14,7 +14,6 @@ from contextlib import suppress
 
 from .processes import ProcessStat, process_stat
 
-
 _started: set[int] = set()
 
 
