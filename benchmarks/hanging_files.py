@@ -63,6 +63,12 @@ def fill(here: Bench, files: dict[Path, int]) -> None:
 
 def run(*, quick: bool) -> Iterator[Measure]:
     count, hanging = (100, 10) if quick else (1000, 10)
+    for known in (True, False):
+        yield from serve(count, hanging, known=known)
+
+
+def serve(count: int, hanging: int, *, known: bool) -> Iterator[Measure]:
+    """A daemon's first moments with so many files, which the store knows from before or not."""
     with bench() as here:
         lines = here.root / "lines"
         lines.touch()
@@ -74,10 +80,14 @@ def run(*, quick: bool) -> Iterator[Measure]:
             path = folder / f"{name}{number}.py"
             files[path] = 1 if number >= count - OFTEN else 86_400
             path.write_text(text.format(number=number, seconds=files[path]))
-        fill(here, files)
+        if known:
+            fill(here, files)
         begun = time.monotonic()
         process = here.start([*FLOWDECK, "daemon", str(folder)])
         try:
+            if not known:
+                here.wait(lambda: loaded(here, folder) == count - hanging, seconds=600, step_seconds=0.05)
+                all_loaded = time.monotonic() - begun
             here.wait(lambda: "ready:" in here.output() or process.poll() is not None, step_seconds=0.01)
             ready = time.monotonic() - begun
             here.wait(lambda: len({line.split()[1] for line in lines.read_text().splitlines()}) == OFTEN,
@@ -88,14 +98,24 @@ def run(*, quick: bool) -> Iterator[Measure]:
             added = time.monotonic()
             here.wait(lambda: f"loaded {new}" in here.output(), seconds=600, step_seconds=0.02)
             seen = time.monotonic() - added
-            loaded = sum(f" loaded {folder}" in line for line in here.output().splitlines())
+            had = loaded(here, folder)
         finally:
             process.terminate()
             process.wait()
-    what = f"{count:,} known files, {hanging} hang at import"
-    yield Measure("hanging_files", f"{what}: ready after", ready, "s", budget="≤ 3 s", passed=ready <= 3,
-                  note="from the daemon's start; all that are unchanged are scheduled, hosts are made when needed")
-    yield Measure("hanging_files", f"{what}: {OFTEN} due each second have run after", fired, "s", budget="≤ 3 s",
-                  passed=fired <= 3, note="from the daemon's start, with the import of each")
-    yield Measure("hanging_files", "a new file beside them is loaded after", seen, "s",
-                  note=f"{loaded} of {count + 1:,} had been loaded by then")
+    what = f"{count:,} {'known' if known else 'new'} files, {hanging} hang at import"
+    if known:
+        yield Measure("hanging_files", f"{what}: ready after", ready, "s", budget="≤ 3 s", passed=ready <= 3,
+                      note="from the daemon's start; all that are unchanged are scheduled, hosts are made when needed")
+    else:
+        yield Measure("hanging_files", f"{what}: the others are loaded after", all_loaded, "s", budget="≤ 3 s",
+                      passed=all_loaded <= 3, note="from the daemon's start; each imported in a process of its own")
+    yield Measure("hanging_files", f"{what}: {OFTEN} due each second have run after", fired, "s",
+                  budget="≤ 3 s" if known else "", passed=fired <= 3 if known else None,
+                  note="from the daemon's start, with the import of each")
+    yield Measure("hanging_files", f"{what}: another new one beside them is loaded after", seen, "s",
+                  note=f"{had} of {count + 1:,} had been loaded by then")
+
+
+def loaded(here: Bench, folder: Path) -> int:
+    """How many files the daemon says that it has loaded."""
+    return sum(f" loaded {folder}" in line for line in here.output().splitlines())
