@@ -7,13 +7,15 @@ its own.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from ...store.connection import Connection, data_version
 from ...store.rows import CallRow, RunRow
-from ...store.tables import runs
+from ...store.tables import nodes, runs
 from ...store.tables.nodes import Node
 from ..errors import NotAllowed, NotFound
 from ..states.allowed import allowed
@@ -114,19 +116,56 @@ def _label(connection: Connection, node: Node, groups: Mapping[Node, Sequence[Ca
     return node_control.find(connection, node).label
 
 
-def retry(
-    connection: Connection, root: RunRow, planned: Plan, actor: str, left: Sequence[CallRow] | None = None
-) -> str:
-    """Queue the run's next attempt; what the plan gives up, or is ``left`` of that, is unfinished from here on."""
+def retry(connection: Connection, root: RunRow, planned: Plan, actor: str) -> str:
+    """Queue the run's next attempt; what the plan gives up is unfinished from here on.
+
+    In one transaction, so that there is never a part of it. Of very many calls only the first are given up in it, so
+    that no write holds up others for long; the others stand in the event. Who asks gives them up next, and if that is
+    cut short the process that takes the run does, before anything of it runs (``given_up_later``).
+    """
     attempt = root.attempt + 1
+    now, later = planned.reset[:RESET_AT_ONCE], planned.reset[RESET_AT_ONCE:]
     move_run(
         connection, root, "retry", at_us=now_us(), actor=actor, new_attempt=attempt, wake_at_us=now_us(),
         intent="none", crash_count=0,
         message=done_by("retry", actor) + ("" if planned.kind == "failed" else f": {planned.target}"),
-        data={"intent": "none", "retry": _recorded(planned)},
+        data={"intent": "none", "retry": _recorded(planned) | _later(connection, root, later, planned)},
     )
-    give_up(connection, root, planned, planned.reset if left is None else left, actor)
+    give_up(connection, root, planned, now, actor)
     return f"queued as attempt {attempt}" + _what(planned)
+
+
+def _later(connection: Connection, root: RunRow, rows: Sequence[CallRow], planned: Plan) -> dict[str, Any]:
+    """What is still to be given up: run, first, last call, and below which attempt a call is one of them."""
+    if not rows:
+        return {}
+    below = {root.id: root.attempt + 1}
+    left = []
+    for run_id, first, last in stretches(rows):
+        if run_id not in below:
+            below[run_id] = run_of(connection, run_id).attempt + 1
+        left += [
+            (run_id, start, min(last, start + RESET_AT_ONCE - 1), below[run_id])
+            for start in range(first, last + 1, RESET_AT_ONCE)
+        ]
+    return {"left": left, "cause": _cause(planned)}
+
+
+def _cause(planned: Plan) -> str:
+    return f"to run again: retry of {planned.target}"
+
+
+def given_up_later(connection: Connection, root_id: int) -> list[Callable[[Connection], None]]:
+    """The writes that finish the last retry of a run: nothing where they were made, in however many pieces."""
+    actor, data = nodes.words_of_retry(connection, root_id) or ("", "{}")
+    asked = json.loads(data).get("retry", {})
+    return [
+        partial(
+            run_again, run_id=run_id, first=first, last=last, run_attempt=below - (run_id != root_id),
+            at_us=now_us(), actor=actor, cause=asked["cause"], below_attempt=below,
+        )
+        for run_id, first, last, below in asked.get("left", ())
+    ]
 
 
 def _recorded(planned: Plan) -> dict[str, Any]:
@@ -151,7 +190,7 @@ def give_up(
             attempts[run_id] = run_of(connection, run_id).attempt
         run_again(
             connection, run_id, first, last, run_attempt=attempts[run_id], at_us=at_us, actor=actor,
-            cause=f"to run again: retry of {planned.target}",
+            cause=_cause(planned),
         )
 
 
@@ -184,33 +223,21 @@ class Retries:
                 root, plan = planned(conn, wanted, kind)
             check_has_ended(conn, root)
             if parameters is None:
-                return root.id, retry(conn, root, plan, self._actor, left if plan is known[1] else None)
+                return root.id, retry(conn, root, plan, self._actor)
             return fork_checked(conn, self._store.folder, root, plan, parameters, self._actor)
 
         # Nothing but another such request changes a run that has ended: it is planned without the write lock.
         known = self.plan(wanted, kind)
-        left = known[1].reset
         deadline = time.monotonic() + _CLEAN_UP_SECONDS
         while True:
             try:
-                while parameters is None and len(left) > RESET_AT_ONCE:
-                    self._give_up(*known, left[:RESET_AT_ONCE])
-                    left = left[RESET_AT_ONCE:]
-                return self._store.write(ask)
+                answer = self._store.write(ask)
+                break
             except _StillCleansUp:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
-
-    def _give_up(self, root: RunRow, plan: Plan, rows: Sequence[CallRow]) -> None:
-        """Part of the results that a large retry gives up, before the run moves: no write holds up others for long."""
-
-        def work(conn: Connection) -> None:
-            run = runs.get(conn, root.id)
-            if run != root:
-                now = f"is {run.state_name}" if run is not None else "is gone"
-                raise NotAllowed(f"run #{root.id} {now}: somebody else asked something of it at the same time")
-            check_has_ended(conn, root)
-            give_up(conn, root, plan, rows, self._actor)
-
-        self._store.write(work)
+        if parameters is None and len(known[1].reset) > RESET_AT_ONCE:
+            for write in self._store.read(lambda conn: given_up_later(conn, answer[0])):
+                self._store.write(write)
+        return answer

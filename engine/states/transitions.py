@@ -116,10 +116,11 @@ def claim_these(connection: Connection, run_ids: Collection[int], at_us: int, ac
 
 
 def run_again(
-    connection: Connection, run_id: int, first: int, last: int, *, run_attempt: int, at_us: int, actor: str, cause: str
+    connection: Connection, run_id: int, first: int, last: int, *, run_attempt: int, at_us: int, actor: str, cause: str,
+    below_attempt: int | None = None,
 ) -> None:
     """Calls from one number to another, as far as they completed, are to run again: many at a time, an event each."""
     journals.give_up(
         connection, run_id, first, last, next_task_state("COMPLETED", "run_again"), run_attempt=run_attempt,
-        at_us=at_us, actor=actor, cause=cause,
+        at_us=at_us, actor=actor, cause=cause, below_attempt=below_attempt,
     )

@@ -15,11 +15,12 @@ from . import events, tasks
 GIVE_UP_EVENTS: Final = (
     f"INSERT INTO event ({events.COLUMNS_OF_NEW}) SELECT ?1, 'state', run_id, seq, attempt, state_type, state_name,"
     " ?2, ?3, ?4, ?5, NULL FROM task_run WHERE run_id = ?6 AND seq BETWEEN ?7 AND ?8 AND state_type = 'COMPLETED'"
-    " ORDER BY seq"
+    " AND (?9 IS NULL OR run_attempt < ?9) ORDER BY seq"
 )
 GIVE_UP: Final = (
     "UPDATE task_run SET state_type = ?1, state_name = ?2, cause = NULL, wake_at_us = NULL, ended_at_us = NULL,"
     " run_attempt = max(run_attempt, ?3) WHERE run_id = ?4 AND seq BETWEEN ?5 AND ?6 AND state_type = 'COMPLETED'"
+    " AND (?7 IS NULL OR run_attempt < ?7)"
 )
 _COPIED = {"run_id": "?2", "run_attempt": "coalesce(?3, run_attempt)"}
 COPY_CALLS: Final = (
@@ -38,11 +39,14 @@ SELECT_WHOLE_CALL: Final = "SELECT * FROM task_run WHERE run_id = ? AND seq = ?"
 
 def give_up(
     connection: Connection, run_id: int, first: int, last: int, to: tuple[str, str], *, run_attempt: int, at_us: int,
-    actor: str, cause: str,
+    actor: str, cause: str, below_attempt: int | None = None,
 ) -> None:
-    """Move the completed calls of a stretch to ``to``, to be made in an attempt from ``run_attempt`` on."""
-    connection.execute(GIVE_UP_EVENTS, (at_us, *to, actor, cause, run_id, first, last))
-    connection.execute(GIVE_UP, (*to, run_attempt, run_id, first, last))
+    """Move the completed calls of a stretch to ``to``, to be made in an attempt from ``run_attempt`` on.
+
+    With ``below_attempt`` only those of earlier attempts: what has run again since then stays.
+    """
+    connection.execute(GIVE_UP_EVENTS, (at_us, *to, actor, cause, run_id, first, last, below_attempt))
+    connection.execute(GIVE_UP, (*to, run_attempt, run_id, first, last, below_attempt))
 
 
 def copy_calls(

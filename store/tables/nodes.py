@@ -35,6 +35,7 @@ SELECT_LAST_RETRY: Final = (
     "SELECT max(id) FROM event WHERE run_id = ? AND task_seq IS NULL AND kind = 'state' AND to_name = 'Scheduled'"
     " AND from_type IN ('CANCELLED', 'COMPLETED', 'FAILED', 'CRASHED')"
 )
+SELECT_WORDS_OF_RETRY: Final = "SELECT actor, data FROM event WHERE id = ?"
 SELECT_TREE: Final = f"SELECT {RUN_COLUMNS} FROM flow_run WHERE id = ?1 OR root_id = ?1 ORDER BY id"
 
 
@@ -109,6 +110,12 @@ def tree(connection: Connection, root_id: int) -> list[RunRow]:
 def requests(connection: Connection, root_id: int, after_id: int) -> list[tuple[int, str, str]]:
     """``(event id, actor, data)`` of what was asked of a run tree after an event."""
     return connection.execute(SELECT_REQUESTS, (root_id, after_id)).fetchall()
+
+
+def words_of_retry(connection: Connection, root_id: int) -> tuple[str, str] | None:
+    """Who asked for the last retry, and what stands in its event."""
+    row = connection.execute(SELECT_WORDS_OF_RETRY, (last_retry(connection, root_id),)).fetchone()
+    return None if row is None else (row[0], row[1] or "{}")
 
 
 def last_retry(connection: Connection, root_id: int) -> int:

@@ -8,11 +8,12 @@ import signal
 
 import pytest
 from flowdeck import flow, task
+from flowdeck.engine.control import retrying
 from flowdeck.engine.control.control import Control, Node
 from flowdeck.engine.errors import NotAllowed, NotFound, ParameterError
 from flowdeck.engine.running.run_process.claiming import claim_here
 from flowdeck.engine.running.run_process.entry import execute_run
-from flowdeck.store.connection import connect
+from flowdeck.store.connection import connect, transaction
 
 
 @pytest.fixture
@@ -318,6 +319,37 @@ def test_what_the_run_does_not_come_to_again_is_no_longer_waited_for(reader, eff
     control.retry(1)
     assert newly(effects, lambda: again(1, whole)) == ["first", "second", "second"]
     assert {row.state_name for run in (1, 2) for row in reader.tasks(run)} == {"Completed"}
+
+
+def test_a_retry_of_thousands_of_calls_that_is_cut_short_is_whole(store, reader, control, again, monkeypatch) -> None:
+    """Whoever asked dies after the first piece: the run's process gives up the rest, and each call runs once."""
+    ran = []
+
+    @task
+    def step(n):
+        ran.append(n)
+        return n
+
+    @flow
+    def whole():
+        return sum(step.map(range(4300)).result())
+
+    whole()
+    ran.clear()
+    with monkeypatch.context() as cut_short:
+        cut_short.setattr(retrying, "given_up_later", lambda _conn, _run_id: [])
+        control.retry(Node(1, None, 0, "step", 0))
+    assert reader.run(1).state_name == "Scheduled"
+    assert reader.task_counts(1) == {("PENDING", "Pending"): 4000, ("COMPLETED", "Completed"): 300}
+    again(1, whole)
+    assert sorted(ran) == list(range(4300))
+    connection = connect(store, "state")
+    for write in retrying.given_up_later(connection, 1):  # as in a process that goes on after a crash
+        with transaction(connection):
+            write(connection)
+    connection.close()
+    assert reader.task_counts(1) == {("COMPLETED", "Completed"): 4300}
+    assert reader.run(1).state_name == "Completed"
 
 
 def test_an_end_is_recorded_whatever_attempt_a_subflow_is_at(store, reader, control, again) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ....store.location import settle
 from ....store.opening import open_store, own_store
 from ....store.rows import RunRow
-from ....store.tables import runs
+from ....store.tables import nodes, runs
 from ....store.tables.run_names import default_name
 from ...authoring.task_runners import place_of
 from ...errors import FlowdeckError, Suspended
@@ -146,6 +146,8 @@ def execute_run(
             run.decided = own_filters.ask(folder, row, flow)
         if elsewhere is not None:
             session.log.line(row.id, None, 30, elsewhere)
+        if attempt > 1:
+            _finish_retry(session)
         if attempt > 1 or row.retry_of is not None:
             run.load_journal()
         try:
@@ -244,6 +246,16 @@ def _begin(session: Session, run: FlowRun) -> None:
     session.start()
     if run.process_runner is not None:
         session.workers.prepare()
+
+
+def _finish_retry(session: Session) -> None:
+    """A retry of very many calls leaves most of them for the process that takes the run."""
+    words = session.read(lambda conn: nodes.words_of_retry(conn, session.root_id))
+    if words is not None and '"left"' in words[1]:
+        from ...control.retrying import given_up_later
+
+        for write in session.read(lambda conn: given_up_later(conn, session.root_id)):
+            session.writer.commit(write)
 
 
 async def _record_in_thread(session: Session) -> State:
