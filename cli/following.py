@@ -29,10 +29,14 @@ _LOOK_FOR_DEATH_SECONDS: Final = 0.5
 _EXIT_CODES: Final = {"COMPLETED": 0, "CANCELLED": 130}
 
 
-def until_end(folder: Path, reader: Reader, run: RunRow, out: Output, on_news: Callable[[], None]) -> RunRow:
+def until_end(
+    folder: Path, reader: Reader, run: RunRow, out: Output, on_news: Callable[[], None],
+    on_look: Callable[[], None] = lambda: None,
+) -> RunRow:  # fmt: skip
     """Wait until the run has ended and its process is gone; returns it as it ended, ``NotFound`` when it was deleted.
 
-    ``on_news`` is called at once and whenever something was written, the last time after the end. A run that pauses, is
+    ``on_news`` is called at once and whenever something was written, the last time after the end, ``on_look`` whenever
+    nothing was. A run that pauses, is
     suspended or crashes and is resumed has not ended.
     """
     from ..store.changes import ChangeFeed
@@ -49,6 +53,7 @@ def until_end(folder: Path, reader: Reader, run: RunRow, out: Output, on_news: C
                 return now
             while not feed.poll():
                 out.check_reader()
+                on_look()
                 time.sleep(POLL_SECONDS)
                 if time.monotonic() - looked > _LOOK_FOR_DEATH_SECONDS:
                     looked = time.monotonic()

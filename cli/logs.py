@@ -19,8 +19,8 @@ from ..engine.errors import NotFound, UsageError
 from ..store.patterns import Pattern, PatternError
 from ..store.rows import LogRow, RunRow, TaskRow
 from ..store.states import is_terminal
-from ..tui.text.sanitize import clean, clean_lines
-from ..tui.text.times import moment, zone
+from ..tui.text.sanitize import clean
+from ..tui.text.times import zone
 from .events import POLL_SECONDS
 from .following import exit_code, tell_end, until_end
 from .formats import LEVELS, level_name
@@ -36,8 +36,13 @@ if TYPE_CHECKING:
     from ..store.reader import Reader
 
 _PAGE: Final = 1000
+_ROW_SECONDS: Final = 2.0
+"""How long a task's row may come behind its first line."""
 _LAST_LINES_SECONDS: Final = 2.0
 """How long an ended run's process may take to store its last lines."""
+_LIVE_SECONDS: Final = 0.1
+_MOST_LIVE: Final = 8
+"""Rows below the lines."""
 _LEVEL_STYLES: Final = ((50, "bold red"), (40, "red"), (30, "yellow"), (20, ""), (0, "dim"))
 
 
@@ -69,6 +74,7 @@ def logs(args: argparse.Namespace, out: Output) -> int:
             out.json_array(map(log_shape, stored))
         else:
             _print(stored, lines, out)
+            _print(lines.unfinished(), lines, out)
         return 0
     _print(stored, lines, out)
     if run.state_type in ("SCHEDULED", "PAUSED"):
@@ -109,8 +115,7 @@ class _Selection:
         self._run = run
         self.seq = None if task is None else task.seq
         self._key: str | None = None
-        self._wanted: dict[int, bool] = {}
-        self.labels: dict[tuple[int, int], str] = {}
+        self._tasks: dict[tuple[int, int], TaskRow | None] = {}
         if named is None:
             return
         if named.isdecimal():
@@ -124,30 +129,42 @@ class _Selection:
 
     def __call__(self, line: LogRow) -> bool:
         """Whether the line is wanted; those of one seq are chosen by the store already."""
+        if self.seq is not None:
+            return line.task_seq == self.seq
         if self._key is None:
             return True
-        if line.task_seq is None or line.run_id != self._run.id:
+        if line.run_id != self._run.id or (task := self.task_of(line)) is None:
             return False
-        if line.task_seq not in self._wanted:
-            for task in self._reader.tasks_changed(self._run.id, [line.task_seq]):
-                names = (task.key, task.name, f"{task.key}[{task_index(task)}]")
-                self._wanted[task.seq] = self._key in names
-        return self._wanted.get(line.task_seq, False)
+        if f"{task.key}[{task_index(task)}]" == self._key:
+            self.seq = task.seq  # this call and no other: a second map has a member of that number, too
+            return True
+        return self._key in (task.key, task.name)
 
     @property
     def narrows(self) -> bool:
         """Whether only some tasks' lines are wanted."""
         return self._key is not None or self.seq is not None
 
+    def task_of(self, line: LogRow) -> TaskRow | None:
+        """The row of a line's task; None when it has none, which it gets a moment after its first lines."""
+        if line.task_seq is None:
+            return None
+        place = (line.run_id, line.task_seq)
+        if place not in self._tasks:
+            found = self._reader.tasks_changed(line.run_id, [line.task_seq])
+            if not found:
+                return None
+            self._tasks[place] = found[0]
+        return self._tasks[place]
+
     def label(self, line: LogRow) -> str:
         """The task of a line for people; empty for the flow's own."""
         if line.task_seq is None:
             return ""
-        place = (line.run_id, line.task_seq)
-        if place not in self.labels:
-            for task in self._reader.tasks_changed(line.run_id, [line.task_seq]):
-                self.labels[place] = task.key if task.map_index is None else f"{task.key}[{task_index(task)}]"
-        return self.labels.get(place, f"{line.run_id}/{line.task_seq}")
+        task = self.task_of(line)
+        if task is None:
+            return f"{line.run_id}/{line.task_seq}"
+        return task.key if task.map_index is None else f"{task.key}[{task_index(task)}]"
 
 
 class _Lines:
@@ -171,6 +188,8 @@ class _Lines:
         self._telemetry: Connection | None = None
         # A subflow's lines stand among those of the run it lives in.
         self._of_run = run.id if run.id != self.root_id or selection.narrows else None
+        self._unknown: tuple[int, float] = (-1, 0.0)
+        """The line whose task is not known yet, and until when its row is waited for."""
         self._why_waiting: str | None = None
         """Why what is in the run's spool cannot be stored; None while it can."""
 
@@ -182,9 +201,39 @@ class _Lines:
                 pattern=self._pattern, from_line=self._next_line, limit=_PAGE,
             )
             self._next_line = found.next_line
-            yield from filter(self.selection, found.rows)
+            for line in found.rows:
+                if line.task_seq is not None and self.selection.task_of(line) is None and self._may_be_known(line):
+                    self._next_line = line.line
+                    return
+                if self.selection(line):
+                    yield line
             if found.done:
                 return
+
+    def _may_be_known(self, line: LogRow) -> bool:
+        """Whether to wait for the row of a line's task: it is written some milliseconds after its first lines."""
+        if self._unknown[0] != line.line:
+            self._unknown = (line.line, time.monotonic() + _ROW_SECONDS)
+        return time.monotonic() < self._unknown[1] and not self.has_ended()
+
+    def unfinished(self) -> list[LogRow]:
+        """Wanted lines as they are now, of which more is to come: progress bars."""
+        from ..store import spool
+        from ..store.connection import connect
+        from ..store.errors import StoreError
+
+        root = self.reader.run(self.root_id)
+        if root is None or self.has_ended():
+            return []
+        try:
+            telemetry = connect(self.folder, "telemetry", readonly=True)
+            try:
+                found = spool.unfinished_lines(self.folder, telemetry, self.root_id, root.attempt)
+            finally:
+                telemetry.close()
+        except StoreError:
+            return []  # what is wrong with it was said when its lines were read
+        return [line for line in found if self._is_wanted(line)]
 
     def has_ended(self) -> bool:
         """Whether the run ended and no process of it holds a lease any more."""
@@ -204,7 +253,7 @@ class _Lines:
             if self._telemetry is None:
                 self._telemetry = connect(self.folder, "telemetry")
             if not self.has_ended():
-                spool.drain(self.folder, self._telemetry, self.root_id, root.attempt)
+                spool.drain(self.folder, self._telemetry, self.root_id, root.attempt, live=True)
             elif not self._are_stored_by_their_process(root.attempt):
                 spool.drain_leftovers(self.folder)
         except StoreError as error:
@@ -232,12 +281,14 @@ class _Lines:
         telemetry = connect(self.folder, "telemetry", readonly=True)
         try:
             for line in spool.waiting_lines(self.folder, telemetry, self.root_id, root.attempt):
-                if (line.level >= self._min_level and self._of_run in (None, line.run_id)
-                        and self.selection.seq in (None, line.task_seq) and self.selection(line)
-                        and (self._pattern is None or self._pattern.search(line.message))):
+                if self._is_wanted(line):
                     yield line
         finally:
             telemetry.close()
+
+    def _is_wanted(self, line: LogRow) -> bool:
+        return bool(line.level >= self._min_level and self._of_run in (None, line.run_id) and self.selection(line)
+                    and (self._pattern is None or self._pattern.search(line.message)))
 
     def _is_spooled(self, attempt: int) -> bool:
         from ..store.spool import spool_path
@@ -247,15 +298,47 @@ class _Lines:
 
 
 def _follow(lines: _Lines, out: Output) -> int:
+    live = _Live(lines, out)
+
     def print_news() -> None:
         lines.store_spooled()
-        _print(lines.fresh(), lines, out)
+        live.print(lines.fresh())
 
-    ended = until_end(lines.folder, lines.reader, lines.run, out, print_news)
-    _print(lines.waiting(), lines, out)
+    ended = until_end(lines.folder, lines.reader, lines.run, out, print_news, live.look)
+    live.print(lines.waiting())
     if not out.as_json:
         tell_end(ended, out, here=False)
     return exit_code(ended)
+
+
+class _Live:
+    """Below the lines that are stored, on a terminal: those that are still being drawn, drawn over again."""
+
+    def __init__(self, lines: _Lines, out: Output) -> None:
+        self._lines = lines
+        self._out = out
+        self._shown: list[str] = []
+        self._next = 0.0
+
+    def print(self, found: Iterable[LogRow]) -> None:
+        """Print lines for good."""
+        self._draw([])
+        _print(found, self._lines, self._out)
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Show what is being drawn, as it is now."""
+        if not self._out.terminal or self._out.as_json or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _LIVE_SECONDS
+        lines = self._lines.unfinished()[-_MOST_LIVE:]
+        now_us, selection = time.time_ns() // 1000, self._lines.selection
+        self._draw([self._out.fit(_text(line, now_us, selection, self._out, paint=False)) for line in lines])
+
+    def _draw(self, texts: list[str]) -> None:
+        if texts != self._shown:
+            self._out.draw(texts, over=len(self._shown))
+            self._shown = texts
 
 
 def _print(found: Iterable[LogRow], lines: _Lines, out: Output) -> None:
@@ -271,16 +354,29 @@ def _print(found: Iterable[LogRow], lines: _Lines, out: Output) -> None:
     out.flush()
 
 
-def _text(line: LogRow, now_us: int, selection: _Selection, out: Output, *, is_raw: bool = False) -> str:
+def _text(
+    line: LogRow, now_us: int, selection: _Selection, out: Output, *, is_raw: bool = False, paint: bool = True,
+) -> str:  # fmt: skip
     label = one_line(selection.label(line))
     style = next(style for floor, style in _LEVEL_STYLES if line.level >= floor)
     if is_raw:
         message = line.message
     elif out.terminal:
-        message = "\n  ".join(clean_lines(line.message))
+        message = _one_row(line.message)
     else:  # for programs: whole, with its tabs
         message = "\t".join(clean(part, limit=len(part)) for part in line.message.split("\t"))
-    place = out.paint(f"{label}: ", "cyan") if label else ""
-    at = out.paint(moment(line.at_us, now_us, milliseconds=True), "dim")
-    return (f"{at} {out.paint(f'{level_name(line.level):<8}', style)}{place}"
-            f"{out.paint(message, style if line.level >= 40 else '')}")
+    styles = ("dim", style, "cyan", style if line.level >= 40 else "") if paint else ("",) * 4
+    texts = (clock(line.at_us), f"{level_name(line.level):<8}", f"{label}: " if label else "", message)
+    at, level, place, said = (
+        out.paint(text, one) if one and text else text for text, one in zip(texts, styles, strict=True)
+    )
+    return f"{at} {level}{place}{said}"
+
+
+def _one_row(message: str) -> str:
+    """A stored line is one on the screen; what older versions stored of a progress bar is its last state."""
+    if "\r" in message:
+        from ..store.drawn_lines import as_drawn
+
+        message = as_drawn(message)
+    return clean(message)

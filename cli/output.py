@@ -66,6 +66,12 @@ class Output:
         sys.stderr.flush()
         return sys.stdin.readline().strip()
 
+    def draw(self, lines: Sequence[str], *, over: int) -> None:
+        """Lines of data in place of the last ``over`` ones, which fit the terminal's width."""
+        back = f"\x1b[{over}A\r\x1b[J" if over else ""
+        sys.stdout.write(back + "".join(guarded(line) + "\n" for line in lines))
+        sys.stdout.flush()
+
     def say(self, text: str, style: str = "") -> None:
         """One line of talk: not data, so it goes to standard error."""
         sys.stdout.flush()

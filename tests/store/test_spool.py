@@ -16,7 +16,7 @@ from flowdeck.store.connection import connect, transaction
 from flowdeck.store.opening import open_store
 from flowdeck.store.rows import LogRow
 from flowdeck.store.spool import SpoolWriter, drain, drain_leftovers, spool_path
-from flowdeck.store.spool_lines import MAX_LINE, Reading
+from flowdeck.store.spool_lines import MAX_LINE, Reading, record
 from flowdeck.store.tables import leases, logs, runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -450,4 +450,69 @@ def test_a_store_that_is_moved_keeps_lines_and_offsets_together(folder: Path, te
     assert writer.is_in_place()
     assert drain(folder, telemetry, 1, 1, final=True) == 1
     assert _messages(telemetry) == ["one", "two"]
+    writer.close()
+
+
+DRAIN_TO_THE_END = """
+import sys
+from flowdeck.store.connection import connect
+from flowdeck.store.spool import drain, drain_leftovers
+connection = connect(sys.argv[1], "telemetry")
+print(flush=True)
+sys.stdin.readline()
+for attempt in range(1, 6):
+    drain(sys.argv[1], connection, 1, attempt, final=True)
+"""
+
+
+def test_twenty_processes_drain_a_dead_run_at_once(folder: Path, telemetry: sqlite3.Connection) -> None:
+    """The daemon, listings and guards that find it in the same moment: records, raw output, unfinished lines once."""
+    for attempt in range(1, 6):
+        writer = SpoolWriter(folder, 1, attempt, whose=lambda: (1, 7))
+        for number in range(0, 400, 2):
+            writer.record(5, 1, 7, 20, "flow", "log", f"{attempt}.{number}")
+            os.write(writer.out_fd, b"%d.%d\n" % (attempt, number + 1))
+        writer.show([record(5, 1, 7, 20, "stdout", "stdout", f"{attempt}.400")])
+        writer.close()
+    drains = [
+        subprocess.Popen([sys.executable, "-c", DRAIN_TO_THE_END, str(folder)], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(20)
+    ]  # fmt: skip
+    for drainer in drains:
+        assert drainer.stdout is not None
+        drainer.stdout.readline()
+    for drainer in drains:
+        assert drainer.stdin is not None
+        drainer.stdin.write("\n")
+        drainer.stdin.flush()
+    for drainer in drains:
+        _, said = drainer.communicate(timeout=120)
+        assert drainer.returncode == 0, said
+    assert sorted(_messages(telemetry)) == sorted(f"{one}.{number}" for one in range(1, 6) for number in range(401))
+    for attempt in range(1, 6):
+        lines = [row for row in _lines(telemetry) if row.attempt == attempt]
+        assert [row.message for row in lines] == [f"{attempt}.{number}" for number in range(401)]
+        assert {row.task_seq for row in lines[:-2]} == {7}
+    assert list((folder / "spool").iterdir()) == []
+
+
+def test_raw_output_stands_between_the_records_it_was_written_between(
+    folder: Path, telemetry: sqlite3.Connection
+) -> None:
+    """However much it is: a mark that a piece does not reach is read again with the next."""
+    writer = SpoolWriter(folder, 1, 1, whose=lambda: (1, 3))
+    expected = []
+    for number in range(6):
+        writer.record(5, 1, 3, 20, "flow", "log", f"record {number}")
+        expected.append(f"record {number}")
+        text = f"{number}" * 999
+        for descriptor in (writer.out_fd, writer.err_fd):
+            os.write(descriptor, (text.encode() + b"\n") * 1_200)
+            expected += [text] * 1_200
+    drain(folder, telemetry, 1, 1, live=True)
+    shown = _messages(telemetry)
+    assert shown == expected[: len(shown)]
+    drain(folder, telemetry, 1, 1, final=True)
+    assert _messages(telemetry) == expected
     writer.close()

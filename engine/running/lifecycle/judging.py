@@ -70,23 +70,35 @@ def event_of_refusal(state: State) -> str:
     return _REFUSALS.get(state.name) or _REFUSAL_TYPES.get(state.type, "fail")
 
 
-def judge_task_value(value: Any) -> tuple[str, State]:
+def judge_task_value(call: TaskCall, value: Any) -> tuple[str, State]:
     """As ``judge_task``, of what the code returned: a state decides, any other value completes."""
     if issubclass(type(value), (State, Cancelled)):  # not isinstance: it asks a proxy for its class, which may raise
         value = as_state(value)
         events = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
         value = value.plain()
         if value.type in events:
+            if value.message:
+                call.run.session.log.task(call, _level_of(value), f"{call.name} returned {value.name}: {value.message}")
             return events[value.type], value
         return "fail", State("FAILED", None, f"the task returned the state {value!r}, which is not final")
     return "complete", State("COMPLETED", data=value)
+
+
+def _level_of(state: State) -> int:
+    """How grave what a returned state says is."""
+    return {"COMPLETED": 20, "CANCELLED": 30}.get(state.type, 40)
 
 
 def judge_flow_value(run: FlowRun, value: Any) -> State:
     """Prefect's rule: a returned state or states decide; else an unseen failure of a submitted task; else Completed."""
     value = as_state(resolve_futures_to_states(value))
     if issubclass(type(value), State):  # not isinstance: that asks a proxy for its __class__, which may raise
-        return value if value.type in TERMINAL_TYPES else _not_final(value)
+        if value.type not in TERMINAL_TYPES:
+            return _not_final(value)
+        if value.message:
+            run.session.log.run(run, _level_of(value), f"flow {run.flow.name} returned {value.name}: {value.message}")
+        returned: State = value
+        return returned
     states = list(value.values()) if type(value) is dict else value
     if type(states) in (list, tuple, set):
         states = [as_state(item) for item in states]

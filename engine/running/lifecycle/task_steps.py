@@ -91,7 +91,7 @@ def task_steps(call: TaskCall) -> Steps[State]:
             session.gate.check_left(error)
             event, state = judge_task(call, error)
         else:
-            event, state = judge_task_value(value)
+            event, state = judge_task_value(call, value)
         if call.left_behind is not None:
             return cancelled_state(call, call.left_behind)
         if not started:
