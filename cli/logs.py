@@ -366,7 +366,8 @@ def _text(
     else:  # for programs: whole, with its tabs
         message = "\t".join(clean(part, limit=len(part)) for part in line.message.split("\t"))
     styles = ("dim", style, "cyan", style if line.level >= 40 else "") if paint else ("",) * 4
-    texts = (clock(line.at_us), f"{level_name(line.level):<8}", f"{label}: " if label else "", message)
+    at_text = moment(line.at_us, now_us, milliseconds=True)
+    texts = (at_text, f"{level_name(line.level):<8}", f"{label}: " if label else "", message)
     at, level, place, said = (
         out.paint(text, one) if one and text else text for text, one in zip(texts, styles, strict=True)
     )
