@@ -20,7 +20,7 @@ from ..store.patterns import Pattern, PatternError
 from ..store.rows import LogRow, RunRow, TaskRow
 from ..store.states import is_terminal
 from ..tui.text.sanitize import clean
-from ..tui.text.times import zone
+from ..tui.text.times import moment, zone
 from .events import POLL_SECONDS
 from .following import exit_code, tell_end, until_end
 from .formats import LEVELS, level_name

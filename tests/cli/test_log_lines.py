@@ -120,7 +120,8 @@ def test_a_terminal_has_as_many_lines_as_are_stored(own: Cli) -> None:
     assert "judged returned Failed: the words of the one who judged" in said
     assert "flow says returned Failed: the flow's own words" in said
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([*FLOWDECK, "logs", "1"], stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.DEVNULL,
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen([*FLOWDECK, "logs", "1"], stdin=nothing, stdout=theirs, stderr=nothing,
                                env=own.environment)  # fmt: skip
     os.close(theirs)
     shown = b""
