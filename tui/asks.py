@@ -101,11 +101,11 @@ class Asker(threading.Thread):
         """Answer what the run asks; it goes on."""
         self._asked.put(lambda control: Answer(True, control.resume(run_id, dict(values)).text, run_id))
 
-    def trigger(self, name: str, parameters: Mapping[str, Any]) -> None:
+    def trigger(self, name: str, parameters: dict[str, Any]) -> None:
         """Run a deployment or flow now."""
 
         def work(control: Control) -> Answer:
-            run_id = control.trigger(name, dict(parameters))
+            run_id = control.trigger(name, parameters)
             return Answer(True, f"#{run_id} {name} is on its way", run_id)
 
         self._asked.put(work)

@@ -20,6 +20,7 @@ from ..encoding.json_schema import fields as input_fields
 from ..encoding.json_schema import from_text as read_input
 from ..encoding.json_schema import kind_words
 from ..encoding.json_schema import problems as input_problems
+from ..encoding.typed_text import TypedValues
 from ..errors import FlowdeckError, NotAllowed
 from ..secrets.secret import conceal_known
 from ..states.allowed import Request as Request
@@ -294,6 +295,6 @@ def _nodes(target: Target) -> list[Node]:
 
 
 __all__ = [
-    "Control", "FlowdeckError", "InputField", "Node", "Outcome", "actor", "allowed", "input_fields",
+    "Control", "FlowdeckError", "InputField", "Node", "Outcome", "TypedValues", "actor", "allowed", "input_fields",
     "input_problems", "kind_words", "read_input",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from ...store.connection import Connection
 from ...store.tables import deployments, events, runs, schedules
 from ..encoding.json_schema import NAMED, names_known, secret_texts
+from ..encoding.typed_text import TypedValues
 from ..errors import NotFound, ParameterError
 from ..secrets.secret import is_among, is_known, refuse_values
 from ..system.clock import now_us
@@ -22,7 +23,9 @@ def trigger(
     if found is None:
         near = ", ".join(row.name for row in deployments.all(conn)) or "none; start a daemon with its file"
         raise NotFound(f"no deployment {name!r} in {folder}; there are: {near}")
-    check_parameters(found.name, json.loads(found.parameters_schema), given)
+    schema = json.loads(found.parameters_schema)
+    given = given.meant(schema) if isinstance(given, TypedValues) else given
+    check_parameters(found.name, schema, given)
     merged = {**json.loads(found.parameters), **given}
     return runs.insert(
         conn, flow_name=found.flow_name, name="", state=("SCHEDULED", "Scheduled"), actor=actor,

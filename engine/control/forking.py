@@ -16,6 +16,7 @@ from ...store.rows import CallRow, RunRow
 from ...store.states import TERMINAL_TYPES
 from ...store.tables import deployments, edges, journals, nodes, results, runs
 from ...store.tables.results import PARAMETERS_SEQ
+from ..encoding.typed_text import TypedValues
 from ..errors import NotAllowed
 from ..secrets.secret import refuse_values
 from ..states.machine import next_task_state
@@ -31,6 +32,8 @@ def fork_checked(
     """As ``fork``, where the deployment knows these parameters; returns its number and what was done."""
     found = deployments.get(connection, root.deployment) if root.deployment is not None else None
     if found is not None:
+        if isinstance(parameters, TypedValues):
+            parameters = parameters.meant(json.loads(found.parameters_schema))
         merged = {**json.loads(root.parameters), **parameters}
         check_parameters(found.name, json.loads(found.parameters_schema), merged)
     made = fork(connection, folder, root, planned, parameters, actor)

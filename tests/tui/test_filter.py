@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from flowdeck.engine.errors import ParameterError
 from flowdeck.store.rows import RunRow
 from flowdeck.tui import actions
 from flowdeck.tui.commands import Command, read
@@ -101,6 +102,21 @@ def test_parameters_as_people_type_them() -> None:
     for wrong in ("day", 'tags=["a"', "=3"):
         with pytest.raises(ValueError, match=r"write name=value|no JSON"):
             read_parameters(wrong)
+
+
+def test_parameters_mean_what_their_types_take() -> None:
+    """As with ``-p``: text as typed where text is taken, no digit lost; what the run would refuse is refused."""
+    properties = {
+        "zip": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "n": {"type": "integer"},
+        "price": {"anyOf": [{"type": "number"}, {"type": "string"}]}, "note": {"type": "string"},
+    }  # fmt: skip
+    typed = read_parameters("zip=098101 n=5 price=1.10 note=true other=1.5")
+    assert typed.meant({"properties": properties}) == {
+        "zip": "098101", "n": 5, "price": "1.10", "note": "true", "other": 1.5,
+    }  # fmt: skip
+    assert typed.but(["zip", "other"]).meant({"properties": properties}) == {"n": 5, "price": "1.10", "note": "true"}
+    with pytest.raises(ParameterError, match=r"parameter 'n': 'many' is no whole number"):
+        read_parameters("n=many").meant({"properties": properties})
 
 
 def test_the_keys_file(tmp_path: Path) -> None:

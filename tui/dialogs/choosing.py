@@ -148,7 +148,7 @@ class Parameters(ModalScreen[dict[str, Any] | None]):
         except ValueError as error:
             self._hint(str(error))
             return
-        self.dismiss({name: value for name, value in values.items() if self._given.get(name, values) != value})
+        self.dismiss(values.but([name for name, value in values.items() if self._given.get(name, values) == value]))
 
     def action_leave(self) -> None:
         """Not after all."""

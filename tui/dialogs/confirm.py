@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -24,6 +24,9 @@ from ..look.cells import safe
 from ..look.spans import Span, Spans, fit_spans, spans_width
 from ..widgets.text_view import TextView
 from .raw_text import RawText
+
+if TYPE_CHECKING:
+    from ...engine.control.control import TypedValues
 
 _NARROW = 20
 _WORD = re.compile(r"\s*\S+\s*|\s+")
@@ -252,33 +255,34 @@ class Trigger(ModalScreen[Order | None]):
         self.dismiss(None)
 
 
-def read_parameters(text: str) -> dict[str, Any]:
+def read_parameters(text: str) -> TypedValues:
     """``a=1 b="two words" c=[1,2] d=word`` as values; raises ``ValueError`` naming the place."""
-    values: dict[str, Any] = {}
+    from ...engine.control.control import TypedValues
+
+    texts: dict[str, str] = {}
     decoder = json.JSONDecoder()
     at = 0
     while True:
         while at < len(text) and text[at].isspace():
             at += 1
         if at >= len(text):
-            return values
+            return TypedValues(texts)
         equals = text.find("=", at)
         name = text[at:equals].strip() if equals > 0 else text[at:]
         if equals < 0 or not name.isidentifier():
             raise ValueError(f"write name=value, not {text[at : at + 30]!r}")
         at = equals + 1
         try:
-            value, end = decoder.raw_decode(text, at)
+            _, end = decoder.raw_decode(text, at)
             if end < len(text) and not text[end].isspace():
                 raise ValueError(name)
         except ValueError:
             end = at
             while end < len(text) and not text[end].isspace():
                 end += 1
-            value = text[at:end]
-            if value.startswith(('"', "[", "{")):
-                raise ValueError(f"{name}: {value[:30]} is no JSON value") from None
-        values[name] = value
+            if text[at:end].startswith(('"', "[", "{")):
+                raise ValueError(f"{name}: {text[at:end][:30]} is no JSON value") from None
+        texts[name] = text[at:end]
         at = end
 
 
