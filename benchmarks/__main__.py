@@ -15,8 +15,8 @@ from .measure import Measure
 
 NAMES = (
     "sequential_tasks", "mapped_tasks", "memory", "crowded_run", "subflows", "task_chain", "import_time",
-    "first_task", "command_line", "console_start", "log_lines", "schedule_latency", "cancel_latency", "crash_resume",
-    "guard", "replay", "daemon_idle", "worker_processes", "burst", "hanging_files", "waiting",
+    "first_task", "command_line", "console_start", "log_lines", "masking", "schedule_latency", "cancel_latency",
+    "crash_resume", "guard", "replay", "daemon_idle", "worker_processes", "burst", "hanging_files", "waiting",
 )  # fmt: skip
 
 
