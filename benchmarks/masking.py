@@ -1,4 +1,4 @@
-"""What masking costs whoever prints and logs: lines a second of a run that knows secrets, beside one that knows none."""
+"""What masking costs who prints and logs: lines a second of a run that knows secrets, beside one that knows none."""
 
 from __future__ import annotations
 
