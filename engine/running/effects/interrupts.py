@@ -419,8 +419,8 @@ class TerminationHandler:
     def tell(cls, number: signal.Signals) -> None:
         """In a signal's handler: note what came, for all root runs of this thread."""
         for handler in cls._live:
-            if number == STOP_SIGNAL:
-                handler.stop_asked = True
+            if number in (STOP_SIGNAL, signal.SIGCONT):  # the second takes back the first
+                handler.stop_asked = number == STOP_SIGNAL
             else:
                 handler.received = handler.received or number
 
