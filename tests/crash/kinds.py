@@ -345,7 +345,9 @@ def told_to_end(box: Box, dice: random.Random) -> None:
         pid = box.run_pid(run_id)
         assert pid is not None, box.report()
         box.leaves[run_id] += 1
-        kill(pid, dice.choice((signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)))
+        # What a shell runs in the background ignores SIGQUIT, and so does what that starts.
+        numbers = (signal.SIGHUP, signal.SIGTERM) if box.has_init else (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
+        kill(pid, dice.choice(numbers))
         box.wait_begun([run_id], before + 1)
         assert box.daemon_pid() is not None, box.report()
 
