@@ -28,6 +28,7 @@ KINDS_IN_CI: Final = (
     "containers_replaced", "daemons_moved", "deaths_observed", "copies_asked", "other_users_look", "forged_rows",
     "imports_that_hang", "daemons_at_once", "requests_overtaken", "children_that_escape", "deaf_runs_cancelled",
     "root_settles_anothers", "forged_claims",
+    "told_to_end", "stopped_holders",
 )  # fmt: skip
 """What every change is tried with, a few of them each time; the sweep has all."""
 IS_SWEEP: Final = rounds() > 20
