@@ -31,7 +31,20 @@ from . import files
 from .connection import Connection, connect, database_path, transaction
 from .driver_errors import is_store_trouble, translate, translate_os
 from .rows import LogRow
-from .spool_lines import FOLDER, KINDS, Line, Mark, Piece, Reading, Source, mark, parse_records, record, within
+from .spool_lines import (
+    FOLDER,
+    KINDS,
+    Line,
+    Mark,
+    Piece,
+    Reading,
+    Source,
+    mark,
+    parse_records,
+    raw_ends,
+    record,
+    within,
+)  # fmt: skip
 from .states import TERMINAL_TYPES
 from .tables import leases, logs, runs
 
@@ -348,13 +361,16 @@ def waiting_lines(folder: str | Path, telemetry: Connection, root_id: int, attem
         for line in piece.lines:
             yield LogRow(root_id, number, *line)
             number += 1
-    yield from unfinished_lines(folder, telemetry, root_id, attempt)
+    for line in _unfinished(folder, root_id, attempt):
+        yield LogRow(root_id, number, *line)
+        number += 1
 
 
 def unfinished_lines(folder: str | Path, telemetry: Connection, root_id: int, attempt: int) -> list[LogRow]:
     """What is being written and is no line yet, as the rows it would be now; reads only."""
     number = logs.next_line(telemetry, root_id)
-    return [LogRow(root_id, number + place, *line) for place, line in enumerate(_unfinished(folder, root_id, attempt))]
+    found = [*_unfinished(folder, root_id, attempt), *raw_ends(folder, root_id, attempt)]
+    return [LogRow(root_id, number + place, *line) for place, line in enumerate(found)]
 
 
 def _unfinished(folder: str | Path, root_id: int, attempt: int) -> list[Line]:

@@ -228,6 +228,26 @@ def within(root_id: int, attempt: int, kind: str) -> str:
     return f"{FOLDER}/{root_id}.{attempt}.{kind}"
 
 
+def raw_ends(folder: str | Path, root_id: int, attempt: int) -> list[Line]:
+    """What came through the descriptors and has no end of line yet, as the rows it would be now."""
+    found: list[Line] = []
+    for kind in RAW:
+        path = within(root_id, attempt, kind)
+        try:
+            if (size := files.size(folder, path)) == 0:
+                continue
+            with io.FileIO(files.open_to_read(folder, path)) as file:
+                end = os.pread(file.fileno(), MAX_LINE, max(0, size - MAX_LINE)).rpartition(b"\n")[2]
+        except FileNotFoundError:
+            continue
+        except files.UNUSABLE as error:
+            files.leave_alone(error)
+            continue
+        if end:
+            found += raw_lines(end, attempt, kind, (root_id, None), now_us())
+    return found
+
+
 class Source(NamedTuple):
     """One of the files that lines were read from."""
 

@@ -516,3 +516,21 @@ def test_raw_output_stands_between_the_records_it_was_written_between(
     drain(folder, telemetry, 1, 1, final=True)
     assert _messages(telemetry) == expected
     writer.close()
+
+
+def test_a_bar_of_another_program_is_seen_as_it_is_now(folder: Path, telemetry: sqlite3.Connection) -> None:
+    """While it is drawn, and for hours: nothing is stored of it until its line ends, nor twice."""
+    writer = SpoolWriter(folder, 1, 1)
+    os.write(writer.out_fd, b"before\n" + b"".join(b"\r%3d%% of it" % (number % 101) for number in range(20_000)))
+    assert drain(folder, telemetry, 1, 1) == 1
+    drain(folder, telemetry, 1, 1)
+    assert [row.message for row in spool.unfinished_lines(folder, telemetry, 1, 1)] == [f"{19_999 % 101:3}% of it"]
+    os.write(writer.out_fd, b"\r100% done!\n")
+    drain(folder, telemetry, 1, 1)
+    assert spool.unfinished_lines(folder, telemetry, 1, 1) == []
+    os.write(writer.err_fd, b"\r 50%")
+    drain(folder, telemetry, 1, 1, final=True)
+    assert [(row.message, row.level) for row in _lines(telemetry)] == [
+        ("before", 20), ("100% done!", 20), (" 50%", 20),
+    ]  # fmt: skip
+    writer.close()

@@ -493,3 +493,21 @@ def test_a_search_asks_for_one_piece_at_a_time():
     assert asked == [0, 50, 200]
     searches.grew(300)
     assert asked == [0, 50, 200, 200]
+
+
+async def test_lines_get_the_name_of_their_task_when_it_comes():
+    """They may be there before its row; only its lines in sight are drawn anew."""
+    names: dict[int, str] = {}
+    source = Lines(10, lambda line: log_row(line, seq=line % 2))
+    app = Owner(source, task_label=lambda row: names.get(row.task_seq or 0, ""))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert not any("late" in line for line in screen(app))
+        names[1] = "late"
+        drawn: list[Region] = []
+        refresh = app.view.refresh
+        app.view.refresh = lambda *regions, **more: (drawn.extend(regions), refresh(*regions, **more))[1]
+        app.view.named({(1, 1), (2, 0)})
+        await settle(pilot)
+        assert [("late" in line) for line in screen(app)[:10]] == [bool(line % 2) for line in range(10)]
+        assert [region.y for region in drawn] == [1, 3, 5, 7, 9]

@@ -12,7 +12,7 @@ Longer than most: the place, the filter and the jump that waits are one state, a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from rich.cells import cell_len
@@ -170,6 +170,13 @@ class LogView(Widget, can_focus=True):
         self._lines.forget()
         self.window.forget()
         self.refresh()
+
+    def named(self, tasks: Collection[TaskRef]) -> None:
+        """These tasks have a name now: their first lines, which were there before, are drawn anew in sight."""
+        for y, (index, _) in enumerate(self.window.rows()):
+            line = self.window.ready(index)
+            if line is not None and line.row.task_seq is not None and (line.row.run_id, line.row.task_seq) in tasks:
+                self.refresh(Region(0, y, self.size.width, 1))
 
     def about(self, *, tasks: bool, ended: bool) -> None:
         """Whether the run has tasks, whose names are shown then, and whether more output may come."""
