@@ -52,6 +52,7 @@ class RunPage(Page):
         self.runs: dict[int, RunRow] = {}
         self.tries: dict[int, int] = {}
         self.tasks: dict[TaskRef, TaskRow] = {}
+        self._named: set[TaskRef] = set()
         self.edges: tuple[EdgeRow, ...] | None = None
         self.events: list[EventRow] = []
         self.details: Details | None = None
@@ -187,7 +188,8 @@ class RunPage(Page):
         else:
             self.runs.update(opened.runs)
         self.tries.update(opened.tries)
-        named = {key for key, row in opened.tasks.items() if key not in self.tasks or self.tasks[key].name != row.name}
+        before = self.tasks
+        self._named = {key for key, row in opened.tasks.items() if key not in before or before[key].name != row.name}
         for key, row in opened.tasks.items():
             self._tally(key, row)
             self.tasks[key] = row
@@ -197,7 +199,6 @@ class RunPage(Page):
         if opened.details is not None:
             self.details = opened.details
         self._pass_on(opened)
-        self._name_lines(named)
         self._say()
         self._say_cursor()
 
@@ -220,7 +221,7 @@ class RunPage(Page):
             self._fill("events")
         if self.tab == "details":
             self._fill("details")
-        if opened.log_changed:
+        if opened.log_changed or self._named:
             self._fill("logs")
 
     def _recolour_graph(self, opened: Opened) -> None:
@@ -278,15 +279,7 @@ class RunPage(Page):
         elif view.source is not self._log:
             view.show(self._log, task=self._log_task)
         view.grew()
-
-    def _name_lines(self, named: set[TaskRef]) -> None:
-        """Lines may be there before the rows of their tasks."""
-        from ..widgets.log_view import LogView
-
-        view, run = self._views.get("logs"), self.run
-        if named and run is not None and isinstance(view, LogView):
-            view.about(tasks=True, ended=run.ended_at_us is not None)
-            view.named(named)
+        view.named(self._named)  # lines may be there before the rows of their tasks
 
     def _task_label(self, row: LogRow) -> str:
         task = self.tasks.get((row.run_id, row.task_seq)) if row.task_seq is not None else None
