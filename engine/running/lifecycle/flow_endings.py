@@ -15,12 +15,12 @@ from ...states.state import Cancelled, State
 from ...states.transitions import move_task
 from ...system.clock import now_us
 from ..calls.flow_run import RESULT_SEQ, FlowRun
+from .judging import END_EVENTS
 
 if TYPE_CHECKING:
     from ....store.connection import Connection
     from ....store.rows import ResultRow
 
-_END_EVENTS = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
 
 
 def end_operation(run: FlowRun, state: State) -> tuple[Callable[[Any], None], State]:
@@ -49,7 +49,7 @@ def _store(run: FlowRun, state: State) -> ResultRow | None:
 
 def _end_write(run: FlowRun, state: State, stored: ResultRow | None) -> Callable[[Any], None]:
     parent = run.parent
-    event = "time_out" if state.name == "TimedOut" else _END_EVENTS[state.type]
+    event = "time_out" if state.name == "TimedOut" else END_EVENTS[state.type]
     resume = None
     if run.state_type == "PAUSED" and event in ("complete", "time_out"):
         resume = run.transition("resume", cause="its code ended while it was paused")

@@ -5,7 +5,7 @@ Nothing is recorded or moved here, and nothing waits; of tracebacks and exits th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ....store.states import TERMINAL_TYPES
 from ...errors import RunTimedOut, WorkerDied
@@ -61,6 +61,8 @@ def _cancel_text(call: TaskCall, error: Cancelled) -> str:
     return str(error) or call.run.session.requests.cancel_reason or call.run.stop_reason or "cancelled"
 
 
+END_EVENTS: Final = {"COMPLETED": "complete", "FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash"}
+"""Which event a final state is, of a task and of a flow."""
 _REFUSALS = {"NotReady": "not_ready", "TriggerFailed": "trigger_fail", "Skipped": "skip"}
 _REFUSAL_TYPES = {"FAILED": "fail", "CANCELLED": "cancel", "CRASHED": "crash", "COMPLETED": "use_cached"}
 

@@ -196,11 +196,9 @@ def ending(call: TaskCall, stored: ResultRow | None) -> Callable[[Connection], N
     if stored is not None and entry is None:
         call.run.session.log.task(call, 30, f"{call.name} is not cached: its result could not be stored")
     if entry is not None and block is not None and not block.commits_at_once:
-        from .parts import TaskTransaction
+        from .parts import part_of
 
-        if call.transaction is None:
-            call.transaction = TaskTransaction(call, block)
-        call.transaction.entry, entry = entry, None  # nobody uses it before the transaction commits
+        part_of(call, block).entry, entry = entry, None  # nobody uses it before the transaction commits
 
     session = call.run.session
 

@@ -38,7 +38,11 @@ def get_transaction() -> Transaction | None:
     block, frame = current_transaction.get(), current_frame.get()
     if frame is None or frame.task is None or (block is not None and block.frame is frame):
         return block
-    call = frame.task
+    return part_of(frame.task, block)
+
+
+def part_of(call: TaskCall, block: Transaction | None) -> TaskTransaction:
+    """The call's part of a transaction, made when it is first asked for."""
     if call.transaction is None:
         call.transaction = TaskTransaction(call, block)
     return call.transaction

@@ -19,7 +19,7 @@ from .caching import entry_of, usable
 from .hooks import call_hook
 from .kept import Held, held_by, pickled_hooks
 from .keys import entry_bytes, is_own_of_before, known_entry, release_lock, take_lock
-from .parts import TaskTransaction, detached_part, parts_of, session_of, tell
+from .parts import TaskTransaction, detached_part, part_of, parts_of, session_of, tell
 from .rollback import roll_back
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def after_task(
         return
     if state.name == "Cached":
         return  # committed by the one who computed it
-    part = call.transaction if call.transaction is not None else TaskTransaction(call, block)
-    call.transaction, part.parent = part, block
+    part = part_of(call, block)
+    part.parent = block
     row = call.run.session.read(lambda conn: staged.get(conn, call.run.id, call.seq)) if recalled else None
     if row is not None:
         part.commit_hooks_done = row.commit_hooks_done
@@ -136,7 +136,7 @@ def staging(call: TaskCall, block: Transaction) -> StagedRow | None:
     if part is None:
         if not (call.task.hooks["on_rollback"] or call.task.hooks["on_commit"]):
             return None
-        part = call.transaction = TaskTransaction(call, block)
+        part = part_of(call, block)
     part.is_kept = True
     held = Held(part.on_rollback_hooks, part.on_commit_hooks, part.all_values)
     kept = pickled_hooks(call.run.session, held, call.name)
