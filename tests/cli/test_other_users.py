@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +103,46 @@ def test_a_store_that_others_could_write_is_refused_by_every_way_to_it(place: Pa
     assert "FLOWDECK_TRUST" in said
     ((code, said),) = as_daemon(place, words, FLOWDECK_TRUST=str(place)).values()
     assert code == 0, said
+
+
+def test_who_asked_is_who_the_kernel_says(place: Path) -> None:
+    """Not what the environment claims: LOGNAME, USER and sudo's variables are anybody's to set."""
+    store = place / "store"
+    open_store(store)
+    for path in (store, *store.rglob("*")):
+        os.chown(path, DAEMON, DAEMON)
+    claims = {"LOGNAME": "root", "USER": "root", "LNAME": "root", "USERNAME": "root"}
+    named = ["--store", str(store)]
+    told = as_daemon(place, [*named, "vars", "set", "a", "1"], [*named, "--json", "events"], **claims)
+    said = told[f"--store {store} --json events"][1]
+    actors = {event["actor"] for event in json.loads(said)}
+    assert actors
+    assert all(actor.startswith("daemon@") for actor in actors), actors
+
+
+def test_a_daemon_imports_nobody_elses_file(place: Path) -> None:
+    """Of a folder that holds one's own file and somebody else's: that one is named with what is wrong, and not run."""
+    flows = place / "flows"
+    flows.mkdir()
+    (place / "ran").mkdir()
+    for name, owner in (("mine.py", 0), ("other.py", BIN)):
+        code = f"import pathlib\nfrom flowdeck import flow\npathlib.Path('{place}/ran/{name}').touch()\n"
+        (flows / name).write_text(f"{code}@flow\ndef {name[:-3]}(): pass\n")
+        os.chown(flows / name, owner, owner)
+    log = place / "daemon.log"
+    with open(log, "wb") as file:
+        daemon = subprocess.Popen(
+            [sys.executable, "-P", "-m", "flowdeck", "--store", str(place / "store"), "daemon", str(flows)], cwd=place,
+            stderr=file, env={name: value for name, value in os.environ.items() if name != "SUDO_UID"},
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while "ready:" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+    finally:
+        daemon.terminate()
+        daemon.wait(60)
+    assert [path.name for path in (place / "ran").iterdir()] == ["mine.py"]
+    assert "other.py" in log.read_text()
+    assert "belongs to bin" in log.read_text()
