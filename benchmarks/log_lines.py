@@ -32,7 +32,33 @@ def talking(count: int):
     file_logger.addHandler(handler)
     floor_begun = time.perf_counter()
     for number in range(count):
-        file_logger.info("line %d of many, as long as such lines are", number)
+        # Not by the logger: its records would be the run's as well.
+        handler.handle(file_logger.makeRecord(
+            "floor", 20, __file__, number, "line %d of many, as long as such lines are", (number,), None))
+    floor = count / (time.perf_counter() - floor_begun)
+    begun, ended = talk(count)
+    report(begun=begun, ended=ended, floor=floor)
+
+if __name__ == "__main__":
+    talking(int(sys.argv[1]))
+"""
+PRINTED = REPORT + """
+import sys, time
+from flowdeck import flow, task
+
+@task
+def talk(count):
+    begun = time.time()
+    for number in range(count):
+        print(f"line {number} of many, as long as such lines are")
+    return begun, time.time()
+
+@flow
+def talking(count: int):
+    file = os.open(os.path.join(os.environ["FLOWDECK_BENCH"], "floor.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    floor_begun = time.perf_counter()
+    for number in range(count):
+        os.write(file, f"line {number} of many, as long as such lines are\\n".encode())
     floor = count / (time.perf_counter() - floor_begun)
     begun, ended = talk(count)
     report(begun=begun, ended=ended, floor=floor)
@@ -121,6 +147,8 @@ def run(*, quick: bool) -> Iterator[Measure]:
     for what, way, script, flow, stream, count, budget, floor_what in (
         ("log lines through the run's logger, stored", one, LOGGED, "talking", "log", LINES, 50_000, "FileHandler"),
         ("the same, shown in a terminal as well", one_by_hand, LOGGED, "talking", "log", LINES, None, "FileHandler"),
+        ("lines printed, in order with what children write, stored", one, PRINTED, "talking", "stdout", LINES, 50_000,
+         "os.write of each"),
         ("lines through descriptor 1, stored", one, PIPED, "piping", "stdout", MANY, 100_000, "the same into a file"),
     ):
         rounds = [way(script, flow, stream, count) for _ in range(1 if quick else 5)]
