@@ -6,7 +6,7 @@ STAMP = $(VENV)/.installed
 # Hundreds of processes are started by tests and benchmarks, as users start them: from compiled modules.
 export PYTHONDONTWRITEBYTECODE =
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-again check mypy lock bench bench-peers crash compat-prefect screenshots docs clean
+.PHONY: help demo test test-again test-pythons check mypy lock bench bench-peers crash compat-prefect screenshots docs clean
 
 help: ## list the targets
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,20 @@ test-again: $(STAMP) ## what failed last, alone on the machine; what passes now 
 	@test "$$(grep -c '": true' .pytest_cache/v/cache/lastfailed)" -le 3
 	@echo "FAILED ONCE, tried again alone:"; cat .pytest_cache/v/cache/lastfailed
 	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
+
+# What differs between Pythons shows in what is compiled, bound, imported and converted: that part, on each that is here.
+OTHER_PYTHONS ?= python3.11 python3.12 python3.13 python3.14
+QUICK = tests/unit tests/store/test_connection.py tests/store/test_schema.py tests/store/test_runs.py \
+	tests/engine/test_authoring.py tests/engine/test_flows.py
+test-pythons: ## the quick part of the tests on every other Python that is on PATH
+	@set -e; for python in $(OTHER_PYTHONS); do \
+	  $$python -c 'import ensurepip, venv' 2> /dev/null || { echo "$$python: none here"; continue; }; \
+	  test "$$($$python -V)" != "$$($(PYTHON) -V)" || continue; \
+	  venv=build/$$python; test -x $$venv/bin/python || $$python -m venv $$venv; \
+	  $$venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'; \
+	  echo "$$($$venv/bin/python -V):"; \
+	  $$venv/bin/python -m pytest -q -n auto -p no:cacheprovider $(wildcard $(QUICK)); \
+	done
 
 check: $(STAMP) mypy ## lint, types, the import rule
 	$(BIN)/ruff check .

@@ -243,7 +243,9 @@ class Task(Authored, Drawable, Generic[P, R]):
         try:
             return dict(self.signature.bind(*args, **kwargs).arguments)
         except TypeError as error:
-            raise TypeError(f"task {self.name!r}: {error}; its parameters are {self.signature}") from None
+            # Python 3.13 and newer ask nothing of what a classmethod wraps: only calling it knows the class.
+            remedy = "; write @task above @classmethod" if next(iter(self._names), None) == "cls" else ""
+            raise TypeError(f"task {self.name!r}: {error}; its parameters are {self.signature}{remedy}") from None
 
     def call_arguments(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments for the function."""

@@ -69,11 +69,11 @@ def test_methods_of_every_kind(here: Path) -> None:
         def load(self, text: str) -> list[str]:
             return [
                 self.own(text), self.of_class(text), self.of_class_too(text), self.plain(text), self.plain_too(text),
-                Warehouse.of_class.with_options(name="renamed")(text), self.own.submit(text).result(),
+                Warehouse.of_class_too.with_options(name="renamed")(text), self.own.submit(text).result(),
                 *self.own.map(["x", "y"]).result(),
             ]
 
-    assert Warehouse("a").load("T") == ["a-T", "w-T", "w+T", "T", "t", "w-T", "a-T", "a-x", "a-y"]
+    assert Warehouse("a").load("T") == ["a-T", "w-T", "w+T", "T", "t", "w+T", "a-T", "a-x", "a-y"]
 
 
 def test_partials_and_objects_that_can_be_called(here: Path, reader: Reader) -> None:

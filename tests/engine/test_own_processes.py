@@ -96,7 +96,8 @@ def main():
     process.join()
     assert process.exitcode == 0
 
-main()
+if __name__ == "__main__":
+    main()
 """, FLOWDECK_SECRETS=str(script.folder / "secrets"))
     assert done.returncode == 0, done.stderr
     assert {(None, "log", "logged ********"), (None, "stdout", "printed ********")} <= lines_of(reader)

@@ -99,7 +99,8 @@ def test_a_missing_store_is_said_to_be_missing(tmp_path: Path) -> None:
 def _open_in_child(folder: str, barrier: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
     open_store(folder)
-    connect(folder, "state").execute("SELECT count(*) FROM flow_run")
+    with closing(connect(folder, "state")) as connection:
+        connection.execute("SELECT count(*) FROM flow_run")
 
 
 def test_many_processes_may_make_the_store_at_once(tmp_path: Path) -> None:
@@ -123,7 +124,8 @@ def test_what_a_crash_left_half_made_is_made_anew(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "state.db.new").write_bytes(b"half")
     open_store(folder)
-    assert connect(folder, "state").execute("SELECT count(*) FROM flow_run").fetchone() == (0,)
+    with closing(connect(folder, "state")) as connection:
+        assert connection.execute("SELECT count(*) FROM flow_run").fetchone() == (0,)
 
 
 @pytest.mark.parametrize(
