@@ -64,6 +64,8 @@ def observe() -> None:
     dice = random.Random(seed)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.argv[4:] == ["again"]:
+        # The first process of a container is ended by no signal that it does not handle.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         print("observers ready", flush=True)
         while not select.select([0], [], [], 0.2)[0]:
             os.waitpid(start(store, dice, None), 0)
