@@ -43,16 +43,16 @@ def _own_bytes(value: Any) -> int:
     kind = type(value)
     if kind in _MEASURED:
         return sys.getsizeof(value)
-    if isinstance(value, (str, bytes, bytearray)):
-        return len(value)
     try:
+        if issubclass(kind, (str, bytes, bytearray)):  # of the value itself its class may not be asked
+            return len(value)
         size = getattr(value, "nbytes", None)
         if size is None and kind.__module__.partition(".")[0] == "pandas":
             size = value.memory_usage(deep=False).sum()
         elif size is None and kind.__module__.partition(".")[0] == "polars":
             size = value.estimated_size()
         return int(size) if size is not None else _OBJECT_BYTES
-    except Exception:  # noqa: BLE001 - the user's __getattr__, __class__ or __len__
+    except (Exception, SystemExit):  # noqa: BLE001 - the user's __getattr__ or __len__
         return _OBJECT_BYTES
 
 
@@ -69,6 +69,6 @@ def _parts(value: Any) -> Iterable[Any]:
         return ()
     try:
         held = object.__getattribute__(value, "__dict__")
-    except AttributeError:
+    except (Exception, SystemExit):  # noqa: BLE001 - a property of the user's
         return ()
     return list(held.values()) if type(held) is dict else ()

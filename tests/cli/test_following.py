@@ -58,7 +58,7 @@ def test_submit_and_follow_prints_what_the_run_writes(served: Cli) -> None:
     assert "extracting 2" in done.stdout
     assert "about to fail" in done.stdout
     assert done.stderr.startswith("#1 bad\n")
-    assert "Failed" in done.stderr.splitlines()[-1]
+    assert any(line.startswith("✗ #1 bad Failed") for line in done.stderr.splitlines()), done.stderr
     done = served("submit", "etl", "-f", "--json")
     assert done.returncode == 0
     lines = [json.loads(line) for line in done.stdout.splitlines()]
