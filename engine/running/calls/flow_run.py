@@ -171,23 +171,27 @@ class FlowRun:
         """As ``journalled``, with its result if that stands in its row."""
         return self._journal.get(call.seq) if self._journal is not None and call.is_replay else None
 
-    def settle(self, call: TaskCall | SubflowCall, values: dict[str, Any]) -> None:
-        """Its inputs are known: so is which recorded call it is, if it is one; once and for all."""
+    def settle(self, call: TaskCall | SubflowCall, values: dict[str, Any]) -> Recorded | None:
+        """Its inputs are known: so is which recorded call it is, if it is one; once and for all.
+
+        Returns what is recorded of it, when it is found here.
+        """
         if call.inputs_hash is not None:
-            return
+            return None
         if call.has_waited and self._journal is not None:
             call.note_upstream()  # it waited for calls whose numbers were not final
         receiver = self.lineage.receiver(call.fn)
         if not call.is_replay and receiver is None:
             call.inputs_hash = fingerprint(values, self.lineage.name_of)
-            return
+            return None
         inputs = Inputs(values, self.lineage.names(), receiver)
         call.inputs_hash = inputs.text
         if not call.is_replay:
-            return
+            return None
         recorded = self._take(call, inputs)
         if recorded is not None and (before := recorded.row.inputs_hash) is not None and inputs.may_be(before):
             call.inputs_hash = before
+        return recorded
 
     def settle_by_place(self, call: TaskCall) -> None:
         """Its inputs will not be known: which recorded call it is, its place says."""
@@ -199,10 +203,9 @@ class FlowRun:
         journal = self._journal
         assert journal is not None  # it made the call a replay
         scope_seq, key, index = call.scope_seq, call.key, call.call_index
-        is_known = journal.seq(scope_seq, key, index) is not None
         found = journal.take(
             scope_seq, key, index, inputs, may_become=call.may_become,
-            new_seq=lambda: next(self._seqs) if is_known else call.seq,
+            new_seq=lambda: call.seq if journal.seq(scope_seq, key, index) is None else next(self._seqs),
         )  # fmt: skip
         call.be_placed(found)
         if found.came_from is not None:
@@ -225,9 +228,9 @@ class FlowRun:
         if row is not None:
             self.session.writer.soon(lambda conn: tasks.begin(conn, row, now_us(), "engine", why))
 
-    def recall_at_once(self, call: TaskCall) -> State | None:
+    def recall_at_once(self, call: TaskCall, found: Recorded | None) -> State | None:
         """As ``recall`` where the recorded outcome counts; else None, and nothing has been recorded or said."""
-        recorded = self._journal.get(call.seq) if self._journal is not None else None
+        recorded = found or self.recorded(call)
         if recorded is None or recorded.row.state_type != "COMPLETED":
             return None
         if again(recorded.row, call.inputs_hash, call.task.code_hash, keeps_result=call.task.persist_result)[0]:

@@ -132,8 +132,8 @@ def recall_at_once(call: TaskCall) -> State | None:
     values, refused = call.resolve_inputs()
     if refused is not None:
         return None
-    call.run.settle(call, values)
-    return call.run.recall_at_once(call) if call.is_replay else None
+    recorded = call.run.settle(call, values)
+    return call.run.recall_at_once(call, recorded) if call.is_replay else None
 
 
 def _ended(call: TaskCall, state: State, values: dict[str, Any]) -> Steps[State]:
