@@ -200,18 +200,27 @@ def assert_sound(store: Path) -> None:
             assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
+States = dict[tuple[int, int | None], tuple[str | None, str | None]]
+
+
 def assert_events_tell_the_tables(store: Path) -> None:
     """I10: going through the events from the first to the last ends in the states the tables have."""
-    told: dict[tuple[int, int | None], tuple[str | None, str | None]] = {}
-    with Reader(store) as reader:
+
+    def seen(reader: Reader) -> tuple[States, States]:
+        told: States = {}
         for event in reader.events(limit=100_000):
             if event.kind == "state" and event.run_id is not None:
                 told[event.run_id, event.task_seq] = (event.to_type, event.to_name)
-        runs = reader.runs(limit=10_000, roots_only=False)
-        tasks = [task for run in runs for task in reader.tasks(run.id)]
-    now: dict[tuple[int, int | None], tuple[str | None, str | None]] = {}
-    now.update({(run.id, None): (run.state_type, run.state_name) for run in runs})
-    now.update({(task.run_id, task.seq): (task.state_type, task.state_name) for task in tasks})
+        now: States = {}
+        for run in reader.runs(limit=10_000, roots_only=False):
+            now[run.id, None] = (run.state_type, run.state_name)
+            now.update({(run.id, task.seq): (task.state_type, task.state_name) for task in reader.tasks(run.id)})
+        return told, now
+
+    with Reader(store) as reader:
+        version = None
+        while version != (version := reader.data_version()):  # until no run that lives on wrote meanwhile
+            told, now = seen(reader)
     assert told == now
 
 

@@ -762,12 +762,13 @@ def test_an_entry_is_written_with_the_end_of_its_task(script, store, reader, eff
             return x
         @flow
         def whole():
+            step(-1)
+            threading.Timer(float(sys.argv[1]), lambda: os.kill(os.getpid(), 9)).start()
             for n in range(10_000):
                 step(n)
-        threading.Timer(float(sys.argv[1]), lambda: os.kill(os.getpid(), 9)).start()
         whole()
         """
-    for seconds in ("0.3", "0.4", "0.55"):
+    for seconds in ("0.1", "0.2", "0.35"):
         script.run(text, seconds)
     connection = connect(store, "state", readonly=True)
     done = connection.execute("SELECT count(*) FROM task_run WHERE state_name = 'Completed'").fetchone()[0]

@@ -499,6 +499,7 @@ def test_the_log_is_moved_when_it_has_grown(folder: Path, monkeypatch: pytest.Mo
     """With a bound of 64 KiB, writing megabytes leaves a log near the bound."""
     for module in ("flowdeck.store.connection", "flowdeck.store.growing_log"):
         monkeypatch.setattr(f"{module}.LOG_BYTES", {"state": 64 * 1024, "telemetry": 64 * 1024})
+    monkeypatch.setattr(growing_log, "LOOK_SECONDS", 0.0)
     writer = Writer(folder)
     for number in range(300):
         writer.commit(_insert(f"{number:04d}" + "x" * 5_000))
