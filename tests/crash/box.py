@@ -76,6 +76,8 @@ class Box(Field):
         self.leaves: Counter[int] = Counter()
         """How often it ended one in a way that does not, or had it leave its process."""
         self.wanted: dict[int, set[str]] = {}
+        self.scripts: set[int] = set()
+        """Of these, those that a person started and that go on."""
         """The states a run may end in."""
         self.strangers: list[Process] = []
         """Processes of nobody's run: what ends one of them has judged by a number."""
@@ -309,6 +311,8 @@ class Box(Field):
         """Every process of the box gets the signal and is waited for."""
         for run_id in run_ids:
             (self.deaths if number == signal.SIGKILL else self.leaves)[run_id] += 1
+            if run_id in self.scripts:  # which nobody resumes
+                self.wanted[run_id].add("Crashed")
         while left := [pid for pid in self.living() if number == signal.SIGKILL or not is_of_container(pid)]:
             for pid in left:
                 try:

@@ -358,6 +358,7 @@ def stopped_holders(box: Box, dice: random.Random) -> None:
     run_id = box.submit_work()
     script_id, _ = box.script_of("steady")
     box.wanted[script_id] = {"Completed"}
+    box.scripts.add(script_id)
     box.wait_begun([run_id, script_id])
     for _ in range(dice.randrange(2, 8)):
         box.wait_somewhere(dice)

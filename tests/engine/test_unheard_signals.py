@@ -82,3 +82,30 @@ def test_a_main_thread_that_waits_for_an_async_hook_hears_of_ctrl_c(script):
     assert done.returncode != 0
     assert "the hook ends" in done.stdout
     assert time.monotonic() - begun < 60, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_on_the_way_into_user_code_ends_that(script, number):
+    """The engine was at work in the main thread then, and a moment later the task's own code is."""
+    begun = time.monotonic()
+    done = script.run(f"""
+        import signal
+
+        def name():
+            os.kill(os.getpid(), {int(number)})
+            return "named"
+
+        @task(task_run_name=name)
+        def works():
+            for _ in range(2000):
+                time.sleep(0.01)
+
+        @flow
+        def whole():
+            works()
+
+        whole()
+    """)
+    assert done.returncode != 0
+    assert time.monotonic() - begun < 15, done.stderr
+    assert signal.Signals(number).name in done.stderr

@@ -78,7 +78,7 @@ class ThreadSlot:
     """User code running in the current thread."""
 
     __slots__ = ("_injected", "_is_main", "_lock", "_note", "_outer", "_pending", "_signalled", "_thread_id", "_wake",
-                 "is_open")  # fmt: skip
+                 "heard_end", "is_open")  # fmt: skip
 
     def __init__(self) -> None:
         self._thread_id = threading.get_ident()
@@ -90,6 +90,8 @@ class ThreadSlot:
         self._outer: ThreadSlot | None = None
         self._wake: Callable[[], None] | None = None
         self._note: Callable[[], None] | None = None
+        self.heard_end = False
+        """The handler of a signal to end has raised in this code."""
         self.is_open = False
 
     def call(self, frame: Frame, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -164,11 +166,6 @@ class ThreadSlot:
         if self._pending is not None:
             raise (Suspended if isinstance(self._pending, Suspended) else Cancelled)(str(self._pending))
 
-    @property
-    def is_signalled(self) -> bool:
-        """Whether a signal's handler raises in this code right now."""
-        return self._is_main and self.is_open
-
     def take_signalled(self) -> BaseException | None:
         """In the signal handler: what to raise here, if the signal was ours."""
         if not self.is_open:
@@ -206,6 +203,8 @@ class CoroutineSlot:
     """User code running as a coroutine; interrupted by cancelling its asyncio task."""
 
     __slots__ = ("_error", "_loop", "_task", "is_open")
+    heard_end: ClassVar[bool] = False
+    """A signal's handler never raises in a coroutine: the event loop runs it."""
 
     def __init__(self) -> None:
         self._error: BaseException | None = None
@@ -250,11 +249,6 @@ class CoroutineSlot:
             raise value.error
         return value
 
-    @property
-    def is_signalled(self) -> bool:
-        """A signal's handler never raises in a coroutine: the event loop runs it."""
-        return False
-
     def interrupt(self, error: BaseException) -> None:
         """Cancel the coroutine; what comes out of it is ``error``. From any thread."""
         self._error = error
@@ -266,17 +260,14 @@ class ProcessSlot:
     """User code running in a worker process; interrupted by ending that process."""
 
     __slots__ = ("_wake", "error", "is_open")
+    heard_end: ClassVar[bool] = False
+    """A signal's handler never raises in another process."""
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
         """Why it is to end."""
         self.is_open = True
         self._wake: Callable[[], None] | None = None
-
-    @property
-    def is_signalled(self) -> bool:
-        """A signal's handler never raises in another process."""
-        return False
 
     def interrupt(self, error: BaseException) -> None:
         """Have whoever waits for the process end it; what comes out of the call is ``error``. From any thread."""
@@ -436,9 +427,12 @@ def _stop(number: int, _frame: object) -> None:
 
 
 def _end(number: int, _frame: object) -> None:
-    TerminationHandler.tell(signal.Signals(number))
     slot = current_thread_slot()
-    if slot is not None and slot.is_open:
+    is_open = slot is not None and slot.is_open
+    if slot is not None and is_open:
+        slot.heard_end = True  # before anybody who is told could look
+    TerminationHandler.tell(signal.Signals(number))
+    if is_open:
         raise Cancelled(f"the process received {signal.Signals(number).name}")
 
 

@@ -139,7 +139,7 @@ class Ending:
         session.gate.cancel(self.by_signal)
         session.pool.cancel()
         for slot, _ in session.activations.running():
-            if not slot.is_signalled:  # the handler raised in the main thread's code itself
+            if not slot.heard_end:  # what was not open when the signal came may be by now
                 slot.interrupt(Cancelled(self.by_signal))
 
     # -- who is waited for, who is killed ------------------------------------------------------------------------
