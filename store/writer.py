@@ -49,8 +49,8 @@ thread that waits hears of no signal whose C handler ran in the moment before, o
 logger = logging.getLogger("flowdeck.store")
 
 
-def _wait_released(lock: threading.Lock) -> None:
-    while not lock.acquire(timeout=IDLE_WAKE_SECONDS):
+def _wait_released(lock: threading.Lock, seconds: float | None = None) -> None:
+    while not lock.acquire(timeout=IDLE_WAKE_SECONDS if seconds is None else seconds) and seconds is None:
         pass
 
 
@@ -198,8 +198,8 @@ class Writer:
         """Run an operation with one of the next groups; nobody waits. If it fails, that is logged."""
         self._put(_Ticket(operation, None, None), urgent=False)
 
-    def flush(self) -> None:
-        """Wait until everything handed over so far is durable (or has failed)."""
+    def flush(self, timeout_seconds: float | None = None) -> None:
+        """Wait until everything handed over so far is durable (or has failed), or the time is up."""
         if self._thread is None or self._closed:
             return
         if threading.get_ident() == self._thread.ident:
@@ -207,7 +207,7 @@ class Writer:
         lock = threading.Lock()
         lock.acquire()
         self._put(_Ticket(None, None, lock), urgent=True)
-        _wait_released(lock)
+        _wait_released(lock, timeout_seconds)
 
     def close(self, timeout_seconds: float | None = None) -> None:
         """Write what is queued, then end the thread and close the connection. May be called twice.

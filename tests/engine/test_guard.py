@@ -531,3 +531,17 @@ def test_what_a_run_starts_in_the_tick_in_which_it_began_is_its_own():
     finally:
         child.kill()
         child.wait()
+
+
+@pytest.mark.parametrize("by", ["script", "daemon"])
+def test_a_run_whose_first_line_holds_the_interpreter_is_shown_as_running(box, by):
+    """C code that lets no other thread run, from the first instruction on: what is recorded is what is."""
+    run_id = start(box, """
+import ctypes
+@flow
+def holds():
+    ctypes.PyDLL(None).sleep(120)
+""", "holds", by=by, **SOON)
+    box.wait_state(run_id, "Running")
+    box.control.cancel(run_id)
+    box.wait_state(run_id, "Cancelled")

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .subflow_call import SubflowCall
     from .task_call import TaskCall
 
+_RECORDED_SECONDS = 0.25
+"""How long a run's code waits for the record that it begins."""
 RESULT_SEQ = 0
 """Where a run keeps its own result among its journalled results."""
 
@@ -331,12 +333,19 @@ class FlowRun:
         return write
 
     def start(self) -> None:
-        """Say that the user's code begins; with the first attempt of this process only."""
+        """Say that the user's code begins; with the first attempt of this process only.
+
+        A root run's code begins once that is recorded: it may be C code that lets no other thread record anything. A
+        store that cannot be written at this moment keeps it for a moment only.
+        """
         with self.state_lock:
-            if self.state_type == "PENDING":
+            begins = self.state_type == "PENDING"
+            if begins:
                 again = self.attempt > 1 and self.session.read(lambda conn: runs.is_tried_again(conn, self.id))
                 name = "Retrying" if again else None
                 self.session.writer.soon(self.transition("start", started=True, name=name))
+        if begins and self.is_root:
+            self.session.writer.flush(_RECORDED_SECONDS)
 
     @property
     def duration_us(self) -> int:
