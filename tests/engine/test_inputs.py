@@ -286,6 +286,9 @@ def test_replay_sees_the_same_messages_in_the_same_order(box) -> None:
         box.control.send(run_id, "int-auto", {"value": number})
         box.wait_effects(f"kept {number}")
         if number in (2, 5, 8):
+            box.wait(lambda wanted=number + 1: [
+                task.state_name for task in box.reader.tasks(run_id) if task.name.startswith("keep")
+            ].count("Completed") == wanted)  # fmt: skip
             box.control.send(run_id, "str-auto", {"value": "late"})
             os.kill(next(lease.pid for lease in box.reader.leases() if lease.run_id), signal.SIGKILL)
     row = box.wait_state(run_id, "Completed")
